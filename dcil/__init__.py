@@ -1,0 +1,27 @@
+"""Dynamic Collective Intelligence Learning: dual-path sparse training and its measurement."""
+
+from dcil import data, losses, masks, methods, models, records, rules
+from dcil.config import PRESETS, RunConfig, preset
+from dcil.errors import DcilError
+from dcil.losses import collective_loss
+from dcil.paths import DualPath, set_masks
+from dcil.train import fit
+
+__version__ = "0.1.0"
+__all__ = [
+    "PRESETS",
+    "DcilError",
+    "DualPath",
+    "RunConfig",
+    "collective_loss",
+    "data",
+    "fit",
+    "losses",
+    "masks",
+    "methods",
+    "models",
+    "preset",
+    "records",
+    "rules",
+    "set_masks",
+]

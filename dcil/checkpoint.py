@@ -1,0 +1,69 @@
+"""Checkpoints of a run: written atomically, checked on reading, loaded without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcil.config import RunConfig
+from dcil.errors import DcilError
+
+SCHEMA = 1
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk and rename it into place.
+
+    Whatever goes wrong, `path` holds either what it held or the whole new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(part))
+        os.chmod(part, 0o644)  # mkstemp's files are private
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def save(path: Path, config: RunConfig, state: dict[str, Any]) -> None:
+    """Write a checkpoint of a resolved configuration's run."""
+    content = {"schema": SCHEMA, "config": config.as_dict(), **state}
+    write_atomically(path, lambda part: torch.save(content, part))
+
+
+def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; with `config`, it must be of that very run.
+
+    Raises `DcilError` naming the file, which stays as it is, when it is damaged, of a newer schema
+    or of another configuration.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DcilError(f"there is no checkpoint {path}") from error
+        raise DcilError(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
+                        "move it away to start the run anew") from error  # fmt: skip
+    if not isinstance(content, dict) or "schema" not in content or "config" not in content:
+        raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'")
+    if content["schema"] > SCHEMA:
+        raise DcilError(f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; "
+                        "update dcil")  # fmt: skip
+    if config is not None and content["config"] != config.as_dict():
+        mine, theirs = config.as_dict(), content["config"]
+        odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
+                        "move it away or choose another --runs-dir")  # fmt: skip
+    return content

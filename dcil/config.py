@@ -1,0 +1,194 @@
+"""What decides a run's result: one frozen dataclass, the authors' schedules, presets, the run id.
+
+Where data lie and where runs are kept is not in here: it does not change a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dcil import methods
+from dcil.errors import DcilError, unknown
+from dcil.masks import SCOPES, SCORES
+from dcil.models import MODELS
+
+DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+PRECISIONS = ("float32", "float64", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A schedule of the authors, in epochs of a full run; shorter runs scale it."""
+
+    epochs: int
+    milestones: tuple[int, ...]
+    lr_decay: float
+    ramp_end: int
+    distill_from: int
+    warmup_epochs: int
+    warmup_factor: float
+    weight_decay: float
+
+
+# Both from the authors' code (their run scripts end at ramp end + 75).
+RESNET = Recipe(300, (150, 225), 0.1, 225, 70, 5, 2.0, 1e-4)
+WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
+
+
+def _field(default: Any, why: str) -> Any:
+    return field(default=default, metadata={"why": why})
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Return the eight hex digits at the end of a run id, from a resolved configuration's fields."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run. `None` means "the authors' recipe for this model, scaled to `epochs`".
+
+    Raises `DcilError` on any value outside its range, naming the value, the range and the nearest
+    allowed name.
+    """
+
+    dataset: str = _field("digits", "digits | cifar10 | cifar100 | imagefolder; digits needs no download")
+    model: str = _field("resnet20", "a name of dcil.models; the smallest network in the authors' code")
+    method: str = _field("dcil", "a name of dcil.methods; the method this book is about")
+    sparsity: float = _field(0.9, "final fraction removed, in [0, 1); the authors' first setting")
+    scope: str = _field("global", "one threshold over all layers (authors) | layer | filter")
+    score: str = _field("l2", "l2 = w² (authors) | l1 = |w|")
+    epochs: int = _field(300, "passes over the training set (authors, CIFAR ResNets)")
+    batch_size: int = _field(128, "images a step (authors)")
+    lr: float = _field(0.1, "learning rate before warm-up (authors)")
+    momentum: float = _field(0.9, "Nesterov momentum (authors)")
+    weight_decay: float | None = _field(None, "on all parameters (authors): 1e-4, Wide ResNets 5e-4")
+    warmup_epochs: int | None = _field(None, "lr rises linearly this long (authors: 5 of 300; none for Wide ResNets)")
+    warmup_factor: float | None = _field(None, "to lr times this (authors: 2; 1 for Wide ResNets)")
+    milestones: tuple[int, ...] | None = _field(None, "epochs at which lr falls (authors: 150, 225 of 300)")
+    lr_decay: float | None = _field(None, "lr is multiplied by this (authors: 0.1; Wide ResNets 0.2)")
+    ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)")
+    mask_period: int = _field(16, "steps between mask choices (authors)")
+    distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
+    temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)")
+    image_size: int = _field(64, "side in pixels, imagefolder only; our choice, small enough for a CPU")
+    precision: str = _field("float32", "float32 (authors) | bf16 (autocast) | float64")
+    channels_last: bool = _field(False, "memory layout; faster with bf16, the same mathematics")
+    device: str = _field("auto", "auto = the GPU where there is one | cpu | cuda")
+    seed: int = _field(0, "of initial weights, order and augmentation; the authors set none")
+
+    def __post_init__(self):
+        for name, allowed in (("dataset", DATASETS), ("model", MODELS), ("method", methods.METHODS),
+                              ("scope", SCOPES), ("score", SCORES), ("precision", PRECISIONS),
+                              ("device", DEVICES)):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        whole = dict(epochs=1, batch_size=1, mask_period=1, image_size=8, seed=0, warmup_epochs=0, ramp_end=0,
+                     distill_from=0)  # fmt: skip
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+                raise DcilError(f"{name} is {value!r}; it must be a number")
+        if not 0 <= self.sparsity < 1:
+            mend = f"; did you mean {self.sparsity / 100:g}?" if 1 <= self.sparsity < 100 else ""
+            raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")
+        for name in ("lr", "temperature", "warmup_factor", "lr_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise DcilError(f"{name} is {value}; it must be a positive number")
+        for name in ("momentum", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise DcilError(f"{name} is {value}; it must be in [0, 1)")
+        if self.milestones is not None:
+            object.__setattr__(self, "milestones", tuple(self.milestones))
+
+    def recipe(self) -> Recipe:
+        """Return the authors' schedule for this model family."""
+        return WIDE_RESNET if self.model.startswith("wrn") else RESNET
+
+    def resolve(self) -> RunConfig:
+        """Return the same run with every `None` filled in and "auto" decided; raises if CUDA is asked for and absent.
+
+        Epochs of the recipe scale with `epochs`, rounded down for the ends of the ramp and the
+        learning-rate steps so that at least one epoch is left at the final sparsity.
+        """
+        recipe = self.recipe()
+
+        def scaled(epoch: int) -> int:
+            return epoch * self.epochs // recipe.epochs
+
+        fill = dict(
+            weight_decay=recipe.weight_decay,
+            warmup_epochs=max(1, scaled(recipe.warmup_epochs)) if recipe.warmup_epochs else 0,
+            warmup_factor=recipe.warmup_factor,
+            milestones=tuple(sorted({scaled(e) for e in recipe.milestones} - {0})),
+            lr_decay=recipe.lr_decay,
+            ramp_end=scaled(recipe.ramp_end),
+            distill_from=round(recipe.distill_from * self.epochs / recipe.epochs),
+        )
+        changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
+        if not methods.get(self.method).prunes:
+            changes["sparsity"] = 0.0  # a dense run is the same run whatever sparsity it is compared with
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise DcilError("device is 'cuda' but this PyTorch sees no GPU; use --device cpu, or 'auto'")
+        if self.device == "auto":
+            changes["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """Build from JSON types; raises `DcilError` naming the nearest field for one it does not know."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise unknown("parameter", name, names)
+        return cls(**values)
+
+    @property
+    def run_id(self) -> str:
+        """A readable name and a hash of all resolved fields: the same run has the same id everywhere."""
+        full = self.resolve()
+        digest = config_hash(full.as_dict())
+        sparse = f"-s{full.sparsity:g}" if full.sparsity else ""
+        return f"{full.dataset}-{full.model}-{full.method}{sparse}-e{full.epochs}-seed{full.seed}-{digest}"
+
+    @property
+    def tier(self) -> str:
+        """How much a number of this run proves: "smoke" (digits), "quick" (fewer epochs), "paper" (all of them)."""
+        if self.dataset == "digits":
+            return "smoke"
+        return "paper" if self.epochs >= self.recipe().epochs else "quick"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": dict(dataset="digits", model="resnet8", epochs=8, batch_size=64),
+    "quick": dict(dataset="cifar10", model="resnet20", epochs=16, precision="bf16", channels_last=True),
+    "paper": dict(dataset="cifar10", model="resnet32", epochs=300),
+}
+
+
+def preset(name: str, **overrides: Any) -> RunConfig:
+    """Return a preset's configuration with overrides; an override of `None` means "as in the preset".
+
+    "smoke" takes seconds on any machine, "quick" minutes on a CPU with CIFAR, "paper" is the
+    authors' full schedule and wants a GPU.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return RunConfig.from_dict(PRESETS[name] | {k: v for k, v in overrides.items() if v is not None})

@@ -1,0 +1,239 @@
+"""Data sets as uint8 tensors, and a loader that keeps them on the device and augments by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcil.errors import DcilError, unknown
+from dcil.vision import import_torchvision
+
+# Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
+CIFAR_FILES = {
+    "cifar10": {
+        "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+        "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+    },
+    "cifar100": {
+        "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+        "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    },
+}
+# The authors use CIFAR-10's figures for CIFAR-100 too.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAD = 4  # pixels of black around an image before the random crop (authors)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images [N, C, H, W] uint8 and labels [N] int64 of a train and a test part, and how to feed them.
+
+    `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored
+    image is still its class. Raises `DcilError` for labels outside [0, num_classes).
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool = True
+
+    def __post_init__(self):
+        for part, images, labels in (("train", self.train_images, self.train_labels),
+                                     ("test", self.test_images, self.test_labels)):  # fmt: skip
+            if len(images) != len(labels) or not len(images):
+                raise DcilError(f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
+                                "there must be as many of one as of the other, and at least one")  # fmt: skip
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= self.num_classes:
+                raise DcilError(f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
+                                f"{self.num_classes} classes, 0 to {self.num_classes - 1}")  # fmt: skip
+
+    def checksum(self) -> str:
+        """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(np.ascontiguousarray(tensor.numpy()))
+        return digest.hexdigest()
+
+
+def data_folder(data_dir: str | Path | None = None) -> Path:
+    """Return where data sets lie: the argument, else the variable DCIL_DATA, else ./data."""
+    return Path(data_dir or os.environ.get("DCIL_DATA") or "data").expanduser()
+
+
+def digits() -> Dataset:
+    """Return scikit-learn's 1,797 handwritten digits, upsampled from 8×8 to 3×32×32; every fifth is for testing."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise DcilError("the digits come with scikit-learn, which is missing: pip install scikit-learn") from error
+    small, labels = load_digits(return_X_y=True)
+    small = torch.from_numpy(small).float().view(-1, 1, 8, 8) * (255 / 16)
+    large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
+    images, labels = large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels).long()
+    test = torch.arange(len(labels)) % 5 == 0
+    # Mean and spread of the training part; a mirrored digit is another sign, so no flip.
+    return Dataset("digits", images[~test], labels[~test], images[test], labels[test], 10,
+                   (0.305,) * 3, (0.324,) * 3, flip=False)  # fmt: skip
+
+
+def _read_cifar(path: Path, md5: str) -> dict:
+    raw = path.read_bytes()
+    found = hashlib.md5(raw).hexdigest()
+    if found != md5:  # also what makes unpickling it safe
+        raise DcilError(f"{path} is damaged: md5 {found} ({len(raw):,} bytes), expected {md5}. "
+                        "It was left as it is; move it away and fetch it again, e.g. with --download")  # fmt: skip
+    return pickle.loads(raw, encoding="latin1")
+
+
+def cifar(name: str, data_dir: str | Path | None = None, download: bool = False) -> Dataset:
+    """Read CIFAR-10 or CIFAR-100 from the official python files, every checksum verified.
+
+    With `download`, torchvision fetches what is missing into the folder first.
+    """
+    folder, files = data_folder(data_dir), CIFAR_FILES[name]
+    if download and not all((folder / file).exists() for file in files):
+        datasets = import_torchvision().datasets
+        {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(folder), download=True)
+    missing = [file for file in files if not (folder / file).exists()]
+    if missing:
+        raise DcilError(f"{name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
+                        "--data-dir or DCIL_DATA, or fetch it with --download")  # fmt: skip
+    batches = [_read_cifar(folder / file, md5) for file, md5 in files.items()]
+    images = torch.from_numpy(np.concatenate([b["data"] for b in batches])).view(-1, 3, 32, 32)
+    key = "labels" if name == "cifar10" else "fine_labels"
+    labels = torch.tensor([label for b in batches for label in b[key]])
+    classes = 10 if name == "cifar10" else 100
+    return Dataset(name, images[:-10000], labels[:-10000], images[-10000:], labels[-10000:], classes,
+                   CIFAR_MEAN, CIFAR_STD)  # fmt: skip
+
+
+def imagefolder(data_dir: str | Path | None = None, image_size: int = 64) -> Dataset:
+    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg; sides resized and centre-cropped to `image_size`."""
+    vision, folder = import_torchvision(), data_folder(data_dir)
+    transforms = vision.transforms
+    shape = transforms.Compose([transforms.Resize(image_size), transforms.CenterCrop(image_size),
+                                transforms.PILToTensor()])  # fmt: skip
+    parts, classes = {}, {}
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            raise DcilError(f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
+                            "and val/CLASS/*.jpg. Give it with --data-dir")  # fmt: skip
+        try:
+            files = vision.datasets.ImageFolder(str(folder / part))
+        except FileNotFoundError as error:
+            raise DcilError(f"{folder / part}: {error}") from error
+        images = []
+        for path, _ in files.samples:
+            try:
+                images.append(shape(files.loader(path)))
+            except OSError as error:
+                raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it") from error
+        parts[part] = torch.stack(images), torch.tensor(files.targets)
+        classes[part] = files.classes
+    if classes["train"] != classes["val"]:
+        odd = sorted(set(classes["train"]) ^ set(classes["val"]))
+        raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
+    return Dataset("imagefolder", *parts["train"], *parts["val"], len(classes["train"]), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def load(name: str, data_dir: str | Path | None = None, download: bool = False, image_size: int = 64) -> Dataset:
+    """Load a data set by name; raises `DcilError` for an unknown name, missing, damaged or unreadable files."""
+    makers: dict[str, Callable[[], Dataset]] = {
+        "digits": digits,
+        "cifar10": lambda: cifar("cifar10", data_dir, download),
+        "cifar100": lambda: cifar("cifar100", data_dir, download),
+        "imagefolder": lambda: imagefolder(data_dir, image_size),
+    }
+    if name not in makers:
+        raise unknown("dataset", name, makers)
+    return makers[name]()
+
+
+class Normalize:
+    """uint8 [N, C, H, W] -> (x/255 − mean)/std in `dtype`, per channel."""
+
+    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype = torch.float32):
+        def column(values: tuple[float, ...]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1) * 255
+
+        self.mean, self.std, self.dtype = column(dataset.mean), column(dataset.std), dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).sub_(self.mean).div_(self.std)
+
+
+class TrainLoader:
+    """Batches of padded, randomly cropped and flipped training images, made on the device.
+
+    The order and every crop depend only on (seed, epoch), on any device: they are drawn on the
+    CPU, once an epoch. The last batch may be smaller, as in the authors' code.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ):
+        padded = torch.nn.functional.pad(dataset.train_images, (PAD,) * 4).to(device)
+        size = dataset.train_images.shape[-1]
+        # A view, not a copy: [N, C, 2·PAD+1, 2·PAD+1, H, W] holds every crop of every image.
+        self.crops = padded.unfold(2, size, 1).unfold(3, size, 1)
+        self.labels = dataset.train_labels.to(device)
+        self.normalize = Normalize(dataset, device, dtype)
+        self.batch_size, self.seed, self.flip, self.device = batch_size, seed, dataset.flip, device
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the epoch's order [N], crop corners [N, 2] in 0..8 and flips [N] (boolean), on the CPU."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        n = len(self.labels)
+        order = torch.randperm(n, generator=generator)
+        corners = torch.randint(2 * PAD + 1, (n, 2), generator=generator)
+        flips = torch.randint(2, (n,), generator=generator).bool() & self.flip
+        return order, corners, flips
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images [B, C, H, W], labels [B]) for one pass over the training set."""
+        order, corners, flips = (t.to(self.device) for t in self.draws(epoch))
+        for start in range(0, len(order), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            rows = order[part]
+            images = self.crops[rows, :, corners[part, 0], corners[part, 1]]
+            images = torch.where(flips[part].view(-1, 1, 1, 1), images.flip(-1), images)
+            yield self.normalize(images), self.labels[rows]
+
+
+class TestLoader:
+    """Batches of the test set in file order, unaugmented."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(
+        self, dataset: Dataset, device: torch.device, dtype: torch.dtype = torch.float32, batch_size: int = 1000
+    ):
+        self.images, self.labels = dataset.test_images.to(device), dataset.test_labels.to(device)
+        self.normalize, self.batch_size = Normalize(dataset, device, dtype), batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.labels), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self.normalize(self.images[part]), self.labels[part]

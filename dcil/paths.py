@@ -1,0 +1,200 @@
+"""Any `nn.Module` as several passes over one set of weights.
+
+A pass runs the user's network with its prunable weights replaced by what the pass's gradient rule
+shows (`dcil.rules`), and with its own norm layers and classifier. The network itself is never
+rewritten: each pass is one `torch.func.functional_call`, so modules used twice, tied weights and
+control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcopy see one module.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from dcil import masks as mask_rules
+from dcil.errors import DcilError, unknown
+from dcil.rules import RULES
+
+Choice = Callable[[str, nn.Module], bool] | Iterable[str]
+
+
+def is_conv_weight(name: str, owner: nn.Module) -> bool:
+    """The default for `prunable`: every convolution weight, 1×1 and first ones included (authors' code)."""
+    return name.rpartition(".")[2] == "weight" and isinstance(owner, _ConvNd)
+
+
+def norms_and_head(net: nn.Module) -> list[str]:
+    """The default for `per_pass`: every batch norm and the last linear layer (authors' code)."""
+    modules = dict(net.named_modules())
+    linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    return [name for name, module in modules.items() if isinstance(module, _BatchNorm)] + linear[-1:]
+
+
+def _choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[str]:
+    """Return the candidate names that a predicate accepts, or that a list of names or globs matches."""
+    if callable(choice):
+        return [name for name, module in candidates.items() if choice(name, module)]
+    patterns = [choice] if isinstance(choice, str) else list(choice)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in candidates):
+            raise unknown(what, pattern, candidates)
+    return [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _key(name: str) -> str:
+    """A dotted name as one attribute name (PyTorch forbids dots in them)."""
+    return name.replace(".", "/")
+
+
+class DualPath(nn.Module):
+    """Run a network in several passes over shared weights; by default DCIL's sparse and dense pass.
+
+    `rules` names a gradient rule for each pass (see `dcil.rules`); the first pass keeps the
+    network's own norms and head, every further pass gets copies. `prunable` chooses parameters and
+    `per_pass` modules: a predicate `(name, module) -> bool`, or names and glob patterns such as
+    `["layer?.*.weight"]`; for a parameter the module is its owner. Frozen weights are masked like
+    others and stay frozen. With `fresh=True` the copies are initialised anew, as the authors do
+    when training from scratch; the default copies them, which suits a trained network.
+
+    Calling it returns one output per pass, in the order of `rules`:
+
+        sparse_logits, dense_logits = DualPath(net)(images)
+
+    Raises `DcilError` when nothing is prunable, when a name matches nothing, or when a weight is
+    both prunable and per-pass.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        rules: tuple[str, ...] = ("kept", "refined"),
+        prunable: Choice = is_conv_weight,
+        per_pass: Choice | None = None,
+        fresh: bool = False,
+    ):
+        super().__init__()
+        for rule in rules:
+            if rule not in RULES:
+                raise unknown("gradient rule", rule, RULES)
+        self.rules = tuple(rules)
+        self.pass_names = tuple(RULES[rule].sees for rule in rules)
+        if not rules or len(set(self.pass_names)) < len(rules):
+            raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see another network")
+        modules = dict(net.named_modules())
+        owners = {name: modules[name.rpartition(".")[0]] for name, _ in net.named_parameters()}
+        self.prunable = tuple(_choose("parameter", prunable, owners))
+        if not self.prunable:
+            looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
+            raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
+                            "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
+        own = norms_and_head(net) if per_pass is None else _choose("module", per_pass, modules)
+        clash = [p for p in self.prunable if any(p.startswith(f"{name}.") for name in own if name)]
+        if "" in own or clash:
+            raise DcilError(f"{clash or 'the whole network'} cannot be both shared and per-pass; "
+                            "leave it out of `prunable` or out of `per_pass`")  # fmt: skip
+
+        self.net = net
+        self.own = nn.ModuleList()
+        for _ in rules[1:]:
+            copies = nn.ModuleDict({_key(name): copy.deepcopy(modules[name]) for name in own})
+            if fresh:
+                for part in (p for c in copies.values() for p in c.modules() if hasattr(p, "reset_parameters")):
+                    part.reset_parameters()
+            self.own.append(copies)
+        self._masks = nn.Module()
+        for name, weight in self.weights.items():
+            self._masks.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
+        self.target_sparsity = 0.0  # what the masks were last set to; not measured
+        self.refreshes = 0
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The shared prunable weights by parameter name."""
+        return {name: self.net.get_parameter(name) for name in self.prunable}
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The boolean masks by parameter name, True = kept."""
+        return {name: self._masks._buffers[_key(name)] for name in self.prunable}
+
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """Return what pass `index` uses in place of the network's parameters and buffers, by name."""
+        rule, masks = RULES[self.rules[index]].apply, self.masks
+        seen = {name: rule(weight, masks[name]) for name, weight in self.weights.items()}
+        if index > 0:
+            for key, module in self.own[index - 1].items():
+                prefix = key.replace("/", ".")
+                seen.update((f"{prefix}.{name}", p) for name, p in module.named_parameters())
+                seen.update((f"{prefix}.{name}", b) for name, b in module.named_buffers())
+        return seen
+
+    def forward(self, *args, **kwargs) -> tuple:
+        """Run every pass on the same input; returns one output per pass."""
+        return tuple(functional_call(self.net, self.tensors(i), args, kwargs) for i in range(len(self.rules)))
+
+    @torch.no_grad()
+    def sparsity(self) -> float:
+        """Return the measured fraction of prunable weights that the masks remove."""
+        masks = self.masks.values()
+        return 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+
+    @torch.no_grad()
+    def export(self, which: str | None = None) -> nn.Module:
+        """Return a plain copy of the network as one pass sees it, masked weights as zeros.
+
+        `which` is "sparse", "dense" or "pruned"; by default the first pass. The copy needs nothing
+        of `dcil`, and its outputs equal that pass exactly.
+        """
+        which = which or self.pass_names[0]
+        if which not in self.pass_names:
+            raise unknown("pass", which, self.pass_names)
+        plain = copy.deepcopy(self.net)
+        own = dict(plain.named_parameters()) | dict(plain.named_buffers())
+        for name, value in self.tensors(self.pass_names.index(which)).items():
+            own[name].copy_(value)
+        return plain
+
+    def get_extra_state(self) -> dict:
+        """Return the schedule position, which `state_dict()` carries beside weights and masks."""
+        return {"target_sparsity": self.target_sparsity, "refreshes": self.refreshes}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.target_sparsity, self.refreshes = state["target_sparsity"], state["refreshes"]
+
+    def extra_repr(self) -> str:
+        count = sum(w.numel() for w in self.weights.values())
+        return f"rules={self.rules}, {count} prunable weights in {len(self.prunable)} tensors"
+
+
+def unwrap(model: nn.Module) -> DualPath:
+    """Return the `DualPath` inside a DDP or `torch.compile` wrapper (or the model itself)."""
+    while not isinstance(model, DualPath):
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if inner is None:
+            raise DcilError(f"expected a DualPath, got {type(model).__name__}; wrap the network: dcil.DualPath(net)")
+        model = inner
+    return model
+
+
+@torch.no_grad()
+def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: str = "l2") -> Tensor:
+    """Choose the masks anew from the weights' scores, in place and on their device.
+
+    Returns how many weights changed sides (0-d tensor, not synchronised). See
+    `dcil.masks.compute_masks` for `scope`, `score` and the errors.
+    """
+    dual = unwrap(model)
+    before = dual.masks
+    after = mask_rules.compute_masks(dual.weights, sparsity, scope, score)
+    changed = mask_rules.flips(before, after)
+    for name, mask in after.items():
+        before[name].copy_(mask)
+    dual.target_sparsity, dual.refreshes = float(sparsity), dual.refreshes + 1
+    return changed

@@ -1,0 +1,173 @@
+"""Run records: one JSON file a run, written by `dcil`, checked on writing and on reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcil.checkpoint import write_atomically
+from dcil.config import RunConfig, config_hash
+from dcil.engine import Engine, device_name, source_state
+from dcil.errors import DcilError
+
+SCHEMA = 1
+LAST = 10  # epochs averaged beside the last one
+
+# What a record holds: a type, a tuple of types, [schema of each item] or {key: schema}. Everything
+# named here must be there; a record may hold more.
+_NUMBER = (int, float)
+_BEST = (dict, type(None))
+SHAPE = {
+    "schema": int,
+    "run_id": str,
+    "tier": str,
+    "status": str,
+    "config": dict,
+    "environment": {"python": str, "torch": str, "device": str, "threads": int, "commit": str, "dirty": bool,
+                    "lock": str, "date": str},
+    "data": {"name": str, "sha256": str, "train_size": int, "test_size": int, "num_classes": int},
+    "curve": [{"epoch": int, "lr": _NUMBER, "target_sparsity": _NUMBER, "sparsity": _NUMBER, "flips": int,
+               "refreshes": int, "loss": dict, "train": dict, "test": dict, "time_s": _NUMBER}],
+    "final": {"passes": dict},
+    "cost": {"time_s": _NUMBER, "mem_mib": _NUMBER, "dense_macs": int, "inference_macs": int, "train_macs": int,
+             "num_params": int, "nonzeros": dict},
+}  # fmt: skip
+
+
+def _problems(value: Any, shape: Any, where: str) -> list[str]:
+    """Return what of `value` does not have the shape, each with its place."""
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return [f"{where or 'the file'} must be an object, got {type(value).__name__}"]
+        missing = [f"{where}{key} is missing" for key in shape if key not in value]
+        return missing + [p for key in shape if key in value for p in _problems(value[key], shape[key], f"{where}{key}.")]
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [f"{where.rstrip('.')} must be a list, got {type(value).__name__}"]
+        return [p for i, item in enumerate(value) for p in _problems(item, shape[0], f"{where.rstrip('.')}[{i}].")]
+    wrong_bool = isinstance(value, bool) and shape is not bool
+    if not isinstance(value, shape) or wrong_bool:
+        wanted = " or ".join(t.__name__ for t in (shape if isinstance(shape, tuple) else (shape,)))
+        return [f"{where.rstrip('.')} must be {wanted}, got {value!r:.40}"]
+    return []
+
+
+def validate(record: Any, source: str = "the record") -> dict[str, Any]:
+    """Return the record if it is one; raises `DcilError` naming the source and what is wrong with it."""
+    if isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
+        raise DcilError(f"{source} has schema {record['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+    problems = _problems(record, SHAPE, "")
+    if not problems:
+        expected = RunConfig.from_dict(record["config"]).tier
+        if record["tier"] != expected:
+            problems.append(f"tier is {record['tier']!r}, but its configuration is of tier {expected!r}")
+        if record["status"] not in ("complete", "failed"):
+            problems.append(f"status must be 'complete' or 'failed', got {record['status']!r}")
+        if [row["epoch"] for row in record["curve"]] != list(range(len(record["curve"]))):
+            problems.append("the curve's epochs do not run 0, 1, 2, ...")
+        elif record["status"] == "complete" and len(record["curve"]) != record["config"]["epochs"]:
+            problems.append(f"the curve has {len(record['curve'])} of {record['config']['epochs']} epochs")
+        elif record["final"] != summarize(record["curve"], record["config"]["sparsity"]):
+            problems.append("final does not follow from the curve")
+        if not record["run_id"].endswith(config_hash(record["config"])):
+            problems.append("the run id does not follow from the configuration")
+    if problems:
+        raise DcilError(f"{source} is not a valid run record: {'; '.join(problems[:5])}. It was left as it is")
+    return record
+
+
+def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
+    """Return the end of a run by pass: last epoch (the headline), mean of the last ten, and the best, which nothing uses.
+
+    `best_at_target` looks only at epochs whose masks were set to the final sparsity, `best_any` at
+    all of them, as the authors' saved files do. Figures are test top-1 in percent.
+    """
+    passes: dict[str, Any] = {}
+    for name in curve[-1]["test"] if curve else ():
+        top1 = [(row["test"][name]["top1"], -row["epoch"]) for row in curve]
+        at_target = [t for t, row in zip(top1, curve, strict=True) if row["target_sparsity"] == sparsity]
+        best = {k: ({"top1": max(v)[0], "epoch": -max(v)[1]} if v else None)
+                for k, v in (("best_at_target", at_target), ("best_any", top1))}  # fmt: skip
+        tail = [t for t, _ in top1[-LAST:]]
+        passes[name] = {"last": {"top1": top1[-1][0], "top5": curve[-1]["test"][name]["top5"], "epoch": -top1[-1][1]},
+                        "mean_last_ten": {"top1": round(fmean(tail), 4), "epochs": len(tail)}, **best}  # fmt: skip
+    return {"passes": passes}
+
+
+def environment(engine: Engine) -> dict[str, Any]:
+    """Return what the run ran on and with which code."""
+    commit, dirty = source_state()
+    lock = Path(__file__).resolve().parents[1] / "requirements.lock"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": device_name(engine.device),
+        "threads": torch.get_num_threads(),
+        "commit": commit,
+        "dirty": dirty,
+        "lock": hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else "none",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def without_timing(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record less clocks, memory and date: what two runs of one seed must share."""
+    copy = json.loads(json.dumps(record))
+    for row in copy["curve"]:
+        del row["time_s"]
+    for name in ("time_s", "mem_mib", "sessions"):
+        copy["cost"].pop(name, None)
+    del copy["environment"]["date"]
+    return copy
+
+
+def write(record: dict[str, Any], path: str | Path) -> Path:
+    """Check a record and write it atomically; returns its path."""
+    path, text = Path(path), json.dumps(validate(record), indent=1, allow_nan=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text))
+    return path
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read and check one record; raises `DcilError` naming the file, which stays as it is."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
+    return validate(content, str(path))
+
+
+def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
+    """Return the records of a folder whose configuration has these values, in the order of their file names.
+
+    `tier` may be asked for like a configuration field. A folder that is not there holds no records.
+    """
+    found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
+    return [r for r in found if all(({"tier": r["tier"]} | r["config"]).get(k) == v for k, v in config.items())]
+
+
+def add(path: str | Path, folder: str | Path) -> Path:
+    """Take a record into a folder under its run id, checked and never overwriting; returns the new path."""
+    record = read(path)
+    target = Path(folder) / f"{record['run_id']}.json"
+    if target.exists():
+        if target.read_bytes() == Path(path).read_bytes():
+            return target
+        raise DcilError(f"{target} is there already and differs from {path}; nothing was overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    shutil.copyfile(path, part)
+    os.replace(part, target)
+    return target

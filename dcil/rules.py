@@ -1,0 +1,69 @@
+"""Gradient rules: what a pass sees of the shared weights, and which weights its gradient reaches.
+
+With weights `w`, a mask `m` (1 = kept) and `g` the gradient with respect to the value that the
+layer used, each rule is one line of stop-gradient algebra:
+
+| rule             | forward  | gradient reaching w | used by                           |
+|------------------|----------|---------------------|-----------------------------------|
+| kept             | w·m      | g·m                 | static masks, DCIL's sparse pass  |
+| straight_through | w·m      | g                   | DPF / STE                         |
+| refined          | w        | g·(1−m)             | DCIL's dense pass                 |
+| dense            | w        | g                   | dense training, ablation          |
+| pruned_only      | w·(1−m)  | g·(1−m)             | ablation                          |
+
+The forward values are exact, not merely close: for a binary mask every sum below adds a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+def kept(w: Tensor, m: Tensor) -> Tensor:
+    """Use the kept weights and train only them (`w·m`, gradient `g·m`); any shape, `m` boolean."""
+    return w * m
+
+
+def straight_through(w: Tensor, m: Tensor) -> Tensor:
+    """Use the kept weights but give every weight the gradient found there (`w·m`, gradient `g`).
+
+    Source: Bengio et al. 2013 for the estimator, Lin et al. 2020 (DPF) for its use in pruning.
+    """
+    return w + (w * m - w).detach()
+
+
+def refined(w: Tensor, m: Tensor) -> Tensor:
+    """Use all weights but train only the pruned ones (`w`, gradient `g·(1−m)`).
+
+    Source: DCIL's refined gradient (arXiv 2109.04660); the authors' "full" path.
+    """
+    return w * m.logical_not() + (w * m).detach()
+
+
+def dense(w: Tensor, m: Tensor) -> Tensor:
+    """Use and train every weight; the mask plays no part (`w`, gradient `g`)."""
+    return w
+
+
+def pruned_only(w: Tensor, m: Tensor) -> Tensor:
+    """Use and train only the weights that the mask removes (`w·(1−m)`, gradient `g·(1−m)`)."""
+    return w * m.logical_not()
+
+
+class Rule(NamedTuple):
+    """A rule with the name of the network it sees: "sparse", "dense" or "pruned"."""
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    sees: str
+
+
+RULES: dict[str, Rule] = {
+    "kept": Rule(kept, "sparse"),
+    "straight_through": Rule(straight_through, "sparse"),
+    "refined": Rule(refined, "dense"),
+    "dense": Rule(dense, "dense"),
+    "pruned_only": Rule(pruned_only, "pruned"),
+}

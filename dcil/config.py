@@ -177,7 +177,7 @@ class RunConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": dict(dataset="digits", model="resnet8", epochs=8, batch_size=64),
+    "smoke": dict(dataset="digits", model="resnet8", epochs=6, batch_size=64),
     "quick": dict(dataset="cifar10", model="resnet20", epochs=16, precision="bf16", channels_last=True),
     "paper": dict(dataset="cifar10", model="resnet32", epochs=300),
 }

@@ -1,0 +1,47 @@
+# Two front doors: `make book` and `make test`. Everything else: `make help`.
+PYTHON ?= python3
+CORES  ?= 2
+PRESET ?= smoke
+BIN     = .venv/bin
+export DCIL_DATA := $(if $(DATA),$(abspath $(DATA)),$(or $(DCIL_DATA),$(CURDIR)/data))
+
+.PHONY: help book test lint chapter serve refresh lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The environment: exact versions from the lock, then dcil itself, editable.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|quick|paper DATASET=.. DATA=folder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
+	  --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET))
+	@echo "the site is _build/html/index.html; look at it with: make serve"
+
+chapter: .venv/ready  ## execute one chapter: NAME=03-dual-path-training P="-p sparsity 0.95"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dcil chapter $(NAME) $(P)
+
+serve: book  ## build the site and show it at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --directory _build/html
+
+lint: .venv/ready  ## check the code's style
+	$(BIN)/ruff check dcil tests
+
+test: lint book  ## all tests: code, notebooks, and the site in a browser
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
+	  --nbval-lax --nbval-cell-timeout 600 tests book
+
+refresh: .venv/ready  ## execute the chapters at smoke and put their outputs into book/, to be committed
+	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
+
+lock: .venv/ready  ## write requirements.lock and environment.yml anew from what is installed
+	$(BIN)/python tests/lock.py
+
+clean:  ## remove what was built; runs, data and the environment stay
+	rm -rf _build .snakemake

@@ -1,0 +1,120 @@
+"""Chapters are parameterized notebooks: describe them, begin them, execute them with papermill."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dcil.errors import DcilError, unknown
+
+# Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
+_FRESH = 4
+# Names that IPython puts into every notebook.
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def root() -> Path:
+    """Return the checkout: DCIL_ROOT, else the folder above the working directory or `dcil` that holds the book."""
+    here = [Path(os.environ["DCIL_ROOT"])] if "DCIL_ROOT" in os.environ else []
+    for start in (*here, Path.cwd(), Path(__file__)):
+        for folder in (start, *start.resolve().parents):
+            if (folder / "_toc.yml").exists() and (folder / "book").is_dir():
+                return folder.resolve()
+    raise DcilError(f"no checkout of the book at or above {Path.cwd()}; set DCIL_ROOT to its folder")
+
+
+def find(name: str | Path) -> Path:
+    """Return the notebook of a chapter, given its path, its name or its number ("03")."""
+    if str(name).endswith(".ipynb"):
+        if not Path(name).exists():
+            raise DcilError(f"there is no notebook {name}")
+        return Path(name)
+    known = {path.stem: path for path in sorted((root() / "book").glob("*.ipynb"))}
+    matches = [stem for stem in known if stem == str(name) or stem.split("-")[0] == str(name)]
+    if len(matches) != 1:
+        raise unknown("chapter", str(name), known)
+    return known[matches[0]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a chapter's parameter cell: `name = default  # meaning`."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def parameters(notebook: str | Path) -> list[Parameter]:
+    """Return what a chapter's parameter cell declares, in its order."""
+    import papermill
+
+    inspected = papermill.inspect_notebook(str(notebook))
+    return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
+
+
+def check(notebook: str | Path, given: Any) -> None:
+    """Raise `DcilError`, with the nearest name, if one of the given parameters is not the chapter's."""
+    names = [p.name for p in parameters(notebook)]
+    for name in given:
+        if name not in names:
+            raise unknown(f"parameter of {Path(notebook).stem}", name, names)
+
+
+def begin(name: str, namespace: dict[str, Any]) -> Any:
+    """Check a running chapter's parameters and return a table of them, to be shown in the page.
+
+    Called with `globals()` right after the parameter cell. papermill only warns about a parameter
+    that the chapter does not have; here it is an error.
+    """
+    from IPython.display import Markdown
+
+    notebook = find(name)
+    given = {k: v for k, v in namespace.items()
+             if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
+    if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
+        check(notebook, given)
+    rows = [f"| `{p.name}` | `{given[p.name]!r}` | {p.meaning} |" for p in parameters(notebook) if p.name in given]
+    changes = next((p.name for p in parameters(notebook)), "")
+    command = f"papermill book/{notebook.name} out.ipynb -p {changes} {given[changes]}"
+    return Markdown("\n".join(["| parameter | in this run | meaning and range |", "|---|---|---|", *rows, "",
+                               "To run this chapter with other values:", "", "```bash", command, "```"]))  # fmt: skip
+
+
+def _tidy(notebook: Any) -> Any:
+    """Drop papermill's clocks and paths, so that the same chapter gives the same file."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    return notebook
+
+
+def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = None, progress: bool = True) -> Path:
+    """Execute a chapter with papermill and put the result at `out` only if every cell ran.
+
+    Raises `DcilError` for an unknown chapter or parameter, and with the cell's own message when a
+    cell fails; `out` then stays as it was.
+    """
+    import nbformat
+    import papermill
+
+    notebook, out, given = find(name), Path(out), given or {}
+    check(notebook, given)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
+        draft = Path(folder) / out.name
+        try:
+            papermill.execute_notebook(str(notebook), str(draft), given, cwd=str(root()), kernel_name="python3",
+                                       progress_bar=progress)  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            raise DcilError(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. "
+                            f"{out} was not written") from error  # fmt: skip
+        nbformat.write(_tidy(nbformat.read(draft, as_version=4)), draft)
+        os.replace(draft, out)
+    return out

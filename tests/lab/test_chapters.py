@@ -1,0 +1,84 @@
+"""Chapters are found, described, checked and executed; nothing broken is published."""
+
+import nbformat
+import pytest
+
+from dcil.errors import DcilError
+from dcil.lab import chapters
+
+
+def write(path, source, parameters="size = 3  # a whole number\nname = None  # None: none"):
+    """A chapter with a parameter cell and one more."""
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(source)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def test_find_by_number_name_and_path():
+    """"03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
+    path = chapters.find("03")
+    assert path == chapters.find(path.stem) == chapters.find(path)
+    with pytest.raises(DcilError, match="did you mean '03-dual-path-training'"):
+        chapters.find("03-dual-path-trainin")
+
+
+def test_root_from_elsewhere(tmp_path, monkeypatch):
+    """The checkout is found from a folder outside it, and DCIL_ROOT overrides."""
+    expected = chapters.root()
+    monkeypatch.chdir(tmp_path)
+    assert chapters.root() == expected
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").touch()
+    monkeypatch.setenv("DCIL_ROOT", str(tmp_path))
+    assert chapters.root() == tmp_path.resolve()
+
+
+def test_parameters_carry_default_and_meaning(tmp_path):
+    """The table of parameters comes from the cell itself."""
+    found = chapters.parameters(write(tmp_path / "a.ipynb", "1"))
+    assert [(p.name, p.default, p.meaning) for p in found] == [
+        ("size", "3", "a whole number"),
+        ("name", "None", "None: none"),
+    ]
+
+
+def test_unknown_parameter_is_an_error(tmp_path):
+    """papermill would only warn; here nothing is executed and the nearest name is suggested."""
+    notebook = write(tmp_path / "a.ipynb", "1")
+    with pytest.raises(DcilError, match="unknown parameter of a 'sise': did you mean 'size'"):
+        chapters.execute(notebook, tmp_path / "out.ipynb", {"sise": 4}, progress=False)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_begin_refuses_a_name_that_is_no_parameter():
+    """Under plain papermill the chapter itself finds the unknown name."""
+    names = {"preset": "smoke", "sparsty": 0.5, "In": ["", "", ""]}
+    with pytest.raises(DcilError, match="did you mean 'sparsity'"):
+        chapters.begin("03", names)
+
+
+def test_begin_shows_the_values_of_this_run():
+    """The table in the page has what was passed, not the default, and a line to copy."""
+    text = chapters.begin("03", {"preset": "smoke", "sparsity": 0.95, "In": [""]}).data
+    assert "| `sparsity` | `0.95` |" in text and "papermill book/03-dual-path-training.ipynb" in text
+
+
+def test_execute_passes_parameters_and_leaves_no_clock(tmp_path):
+    """The result holds the output for the given value, and neither times nor paths of the machine."""
+    notebook = write(tmp_path / "a.ipynb", "print(size * 2)")
+    out = chapters.execute(notebook, tmp_path / "out.ipynb", {"size": 21}, progress=False)
+    done = nbformat.read(out, as_version=4)
+    assert done.cells[-1].outputs[0].text == "42\n"
+    assert all(cell.execution_count for cell in done.cells)
+    assert "papermill" not in out.read_text().replace("injected-parameters", "") and str(tmp_path) not in out.read_text()
+
+
+def test_a_failing_cell_publishes_nothing(tmp_path):
+    """The old result stays and the message is the cell's own."""
+    out = tmp_path / "out.ipynb"
+    out.write_text("old")
+    with pytest.raises(DcilError, match="ZeroDivisionError"):
+        chapters.execute(write(tmp_path / "a.ipynb", "1 / 0"), out, progress=False)
+    assert out.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "out.ipynb"]

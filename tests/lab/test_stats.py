@@ -1,0 +1,70 @@
+"""Tables and sentences follow from records, and say so where there are none."""
+
+import copy
+
+import pytest
+
+from dcil.lab import plots, stats
+
+
+def record(method, seed, last, passes=("sparse",)):
+    """The parts of a run record that tables read."""
+    end = {"last": {"top1": last, "epoch": 1}, "mean_last_ten": {"top1": last}, "best_at_target": {"top1": last + 1, "epoch": 0}}
+    row = {"epoch": 0, "sparsity": 0.9, "flips": 10, "refreshes": 2,
+           "test": {p: {"top1": last} for p in passes}, "train": {p: {"top1": last} for p in passes}}  # fmt: skip
+    config = {"dataset": "cifar10", "model": "resnet20", "method": method, "sparsity": 0.9, "seed": seed, "epochs": 1}
+    cost = {"time_s": 60.0, "mem_mib": 1.0, "inference_macs": 10, "train_macs": 20, "nonzeros": {"conv": 3, "norm": 1}}
+    env = {"device": "a CPU", "threads": 1, "commit": "0123456789", "dirty": False, "torch": "2.13.0"}
+    return {"run_id": f"{method}-{seed}-aaaa", "tier": "quick", "status": "complete", "config": config, "curve": [row],
+            "final": {"passes": {p: copy.deepcopy(end) for p in passes}}, "cost": cost, "environment": env}  # fmt: skip
+
+
+PAIRED = [record("ste", 0, 80.0), record("ste", 1, 82.0), record("dcil", 0, 81.0), record("dcil", 1, 82.5)]
+
+
+def test_by_method_means_and_missing():
+    """Mean ± sample deviation with n; a method without a record is "not run"."""
+    table = stats.by_method(PAIRED, ["dense", "ste"]).set_index("method")
+    assert table.loc["ste", "last epoch, %"] == "81.00 ± 1.41" and table.loc["ste", "n"] == 2
+    assert table.loc["dense", "last epoch, %"] == "not run" and table.loc["dense", "n"] == 0
+
+
+def test_failed_runs_do_not_enter_means():
+    """A failed record is kept, but it is no result."""
+    failed = record("ste", 2, 10.0) | {"status": "failed"}
+    assert stats.by_method([*PAIRED, failed], ["ste"])["n"].item() == 2
+
+
+def test_verdict_pairs_seeds():
+    """The difference is taken seed by seed, and its sign decides the words."""
+    text = stats.verdict(stats.runs_table(PAIRED), "dcil", "ste")
+    assert "0.75 points ahead of" in text and "at every seed: +1.00, +0.50" in text and "too few" in text
+    assert "behind" in stats.verdict(stats.runs_table(PAIRED), "ste", "dcil")
+
+
+@pytest.mark.parametrize("records", [[], PAIRED[:2]])
+def test_verdict_without_a_pair_is_not_run(records):
+    """No number is made up where one side is missing."""
+    assert "Not run yet" in stats.verdict(stats.runs_table(records), "dcil", "ste")
+
+
+def test_findings_name_cost_and_best_epoch():
+    """The list holds the cost ratio, the second network and what picking the best epoch would add."""
+    both = [record("dense", 0, 85.0, ("dense",)), *PAIRED[:2], record("dcil", 0, 81.0, ("sparse", "dense"))]
+    text = stats.findings(stats.runs_table(both))
+    assert "100.0% of the dense network's" in text and "second network" in text and "would add 1.00 points" in text
+    assert stats.findings(stats.runs_table([])) == "Nothing yet: not run."
+
+
+def test_curves_have_a_row_a_pass_and_epoch():
+    """Epochs count from 1; flips are per refresh."""
+    curve = stats.curves(PAIRED)
+    assert len(curve) == 4 and set(curve["flips"]) == {5.0} and set(curve["epoch"]) == {1}
+    assert len(stats.curves([])) == 0
+
+
+def test_provenance_names_runs_commit_device_and_seeds():
+    """A figure's footer says where its numbers come from; without records it says "not run"."""
+    line = plots.provenance(PAIRED)
+    assert "0123456" in line and "a CPU" in line and "seeds 0, 1" in line and "aaaa" in line
+    assert "not run" in plots.provenance([])

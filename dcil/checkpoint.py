@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -50,20 +49,25 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     or of another configuration.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch stores checksums but does not compare them
+            if archive.testzip():
+                raise zipfile.BadZipFile("a checksum differs")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise DcilError(f"there is no checkpoint {path}") from error
+    except FileNotFoundError as error:
+        raise DcilError(f"there is no checkpoint {path}") from error
+    except Exception as error:  # damaged bytes can make the reader fail in any way
         raise DcilError(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
                         "move it away to start the run anew") from error  # fmt: skip
-    if not isinstance(content, dict) or "schema" not in content or "config" not in content:
-        raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'")
+    kinds = {"schema": int, "config": dict}
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in kinds.items()):
+        raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'. It was left as it is")
     if content["schema"] > SCHEMA:
         raise DcilError(f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; "
                         "update dcil")  # fmt: skip
     if config is not None and content["config"] != config.as_dict():
         mine, theirs = config.as_dict(), content["config"]
-        odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in differ]
         raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
                         "move it away or choose another --runs-dir")  # fmt: skip
     return content

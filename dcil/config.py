@@ -46,9 +46,15 @@ def _field(default: Any, why: str) -> Any:
     return field(default=default, metadata={"why": why})
 
 
-def config_hash(config: dict[str, Any]) -> str:
-    """Return the eight hex digits at the end of a run id, from a resolved configuration's fields."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def run_id_of(config: dict[str, Any]) -> str:
+    """Return a readable name and eight hex digits of a hash, from a resolved configuration's fields."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    sparse = f"-s{config['sparsity']:g}" if config["sparsity"] else ""
+    return "{dataset}-{model}-{method}".format(**config) + f"{sparse}-e{config['epochs']}-seed{config['seed']}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -88,18 +94,25 @@ class RunConfig:
         for name, allowed in (("dataset", DATASETS), ("model", MODELS), ("method", methods.METHODS),
                               ("scope", SCOPES), ("score", SCORES), ("precision", PRECISIONS),
                               ("device", DEVICES)):  # fmt: skip
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in tuple(allowed):
                 raise unknown(name, getattr(self, name), allowed)
-        whole = dict(epochs=1, batch_size=1, mask_period=1, image_size=8, seed=0, warmup_epochs=0, ramp_end=0,
-                     distill_from=0)  # fmt: skip
+        for known in dataclasses.fields(self):
+            if getattr(self, known.name) is None and known.default is not None:
+                raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
+        whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
+                 "ramp_end": 0, "distill_from": 0}  # fmt: skip
         for name, least in whole.items():
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            if value is not None and not _is_whole(value, least):
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        if self.seed >= 2**32:
+            raise DcilError(f"seed is {self.seed}; it must be below 2^32")
         for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise DcilError(f"{name} is {value!r}; it must be a number")
+            if value is not None:  # 1 and 1.0 are one value, so they must be one run id
+                object.__setattr__(self, name, float(value))
         if not 0 <= self.sparsity < 1:
             mend = f"; did you mean {self.sparsity / 100:g}?" if 1 <= self.sparsity < 100 else ""
             raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")
@@ -111,7 +124,11 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise DcilError(f"{name} is {value}; it must be in [0, 1)")
+        if not isinstance(self.channels_last, bool):
+            raise DcilError(f"channels_last is {self.channels_last!r}; it must be true or false")
         if self.milestones is not None:
+            if not isinstance(self.milestones, (tuple, list)) or not all(_is_whole(e, 0) for e in self.milestones):
+                raise DcilError(f"milestones is {self.milestones!r}; it must be a list of epochs, e.g. [150, 225]")
             object.__setattr__(self, "milestones", tuple(self.milestones))
 
     def recipe(self) -> Recipe:
@@ -129,15 +146,15 @@ class RunConfig:
         def scaled(epoch: int) -> int:
             return epoch * self.epochs // recipe.epochs
 
-        fill = dict(
-            weight_decay=recipe.weight_decay,
-            warmup_epochs=max(1, scaled(recipe.warmup_epochs)) if recipe.warmup_epochs else 0,
-            warmup_factor=recipe.warmup_factor,
-            milestones=tuple(sorted({scaled(e) for e in recipe.milestones} - {0})),
-            lr_decay=recipe.lr_decay,
-            ramp_end=scaled(recipe.ramp_end),
-            distill_from=round(recipe.distill_from * self.epochs / recipe.epochs),
-        )
+        fill = {
+            "weight_decay": recipe.weight_decay,
+            "warmup_epochs": max(1, scaled(recipe.warmup_epochs)) if recipe.warmup_epochs else 0,
+            "warmup_factor": recipe.warmup_factor,
+            "milestones": tuple(sorted({scaled(e) for e in recipe.milestones} - {0})),
+            "lr_decay": recipe.lr_decay,
+            "ramp_end": scaled(recipe.ramp_end),
+            "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
+        }
         changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
         if not methods.get(self.method).prunes:
             changes["sparsity"] = 0.0  # a dense run is the same run whatever sparsity it is compared with
@@ -163,10 +180,7 @@ class RunConfig:
     @property
     def run_id(self) -> str:
         """A readable name and a hash of all resolved fields: the same run has the same id everywhere."""
-        full = self.resolve()
-        digest = config_hash(full.as_dict())
-        sparse = f"-s{full.sparsity:g}" if full.sparsity else ""
-        return f"{full.dataset}-{full.model}-{full.method}{sparse}-e{full.epochs}-seed{full.seed}-{digest}"
+        return run_id_of(self.resolve().as_dict())
 
     @property
     def tier(self) -> str:
@@ -177,9 +191,9 @@ class RunConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": dict(dataset="digits", model="resnet8", epochs=6, batch_size=64),
-    "quick": dict(dataset="cifar10", model="resnet20", epochs=16, precision="bf16", channels_last=True),
-    "paper": dict(dataset="cifar10", model="resnet32", epochs=300),
+    "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64},
+    "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
+    "paper": {"dataset": "cifar10", "model": "resnet32", "epochs": 300},
 }
 
 

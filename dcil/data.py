@@ -112,17 +112,21 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
     folder, files = data_folder(data_dir), CIFAR_FILES[name]
     if download and not all((folder / file).exists() for file in files):
         datasets = import_torchvision().datasets
-        {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(folder), download=True)
+        try:
+            {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(folder), download=True)
+        except (OSError, RuntimeError) as error:
+            raise DcilError(f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or put the "
+                            "official python files there by hand") from error  # fmt: skip
     missing = [file for file in files if not (folder / file).exists()]
     if missing:
         raise DcilError(f"{name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
                         "--data-dir or DCIL_DATA, or fetch it with --download")  # fmt: skip
     batches = [_read_cifar(folder / file, md5) for file, md5 in files.items()]
     images = torch.from_numpy(np.concatenate([b["data"] for b in batches])).view(-1, 3, 32, 32)
-    key = "labels" if name == "cifar10" else "fine_labels"
+    key, classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
     labels = torch.tensor([label for b in batches for label in b[key]])
-    classes = 10 if name == "cifar10" else 100
-    return Dataset(name, images[:-10000], labels[:-10000], images[-10000:], labels[-10000:], classes,
+    train = len(labels) - len(batches[-1][key])  # the last file is the test set
+    return Dataset(name, images[:train], labels[:train], images[train:], labels[train:], classes,
                    CIFAR_MEAN, CIFAR_STD)  # fmt: skip
 
 
@@ -192,9 +196,9 @@ class TrainLoader:
         self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
     ):
         padded = torch.nn.functional.pad(dataset.train_images, (PAD,) * 4).to(device)
-        size = dataset.train_images.shape[-1]
+        height, width = dataset.train_images.shape[-2:]
         # A view, not a copy: [N, C, 2·PAD+1, 2·PAD+1, H, W] holds every crop of every image.
-        self.crops = padded.unfold(2, size, 1).unfold(3, size, 1)
+        self.crops = padded.unfold(2, height, 1).unfold(3, width, 1)
         self.labels = dataset.train_labels.to(device)
         self.normalize = Normalize(dataset, device, dtype)
         self.batch_size, self.seed, self.flip, self.device = batch_size, seed, dataset.flip, device

@@ -48,6 +48,20 @@ def _choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list
     return [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def _aliases(net: nn.Module) -> dict[str, list[str]]:
+    """Return, for each tied parameter or buffer, the names under which other modules hold the same tensor.
+
+    `functional_call` can do this itself (`tie_weights`), but then it leaves a module that is
+    registered under two names without its parameters.
+    """
+    places: dict[int, list[str]] = {}
+    for prefix, module in net.named_modules():  # each module once
+        for name, tensor in (module._parameters | module._buffers).items():
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append(f"{prefix}.{name}" if prefix else name)
+    return {name: [n for n in names if n != name] for names in places.values() if len(names) > 1 for name in names}
+
+
 def _key(name: str) -> str:
     """A dotted name as one attribute name (PyTorch forbids dots in them)."""
     return name.replace(".", "/")
@@ -95,15 +109,19 @@ class DualPath(nn.Module):
             raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
                             "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
         own = norms_and_head(net) if per_pass is None else _choose("module", per_pass, modules)
-        clash = [p for p in self.prunable if any(p.startswith(f"{name}.") for name in own if name)]
+        own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
+        private = {id(p) for name in own for p in modules[name].parameters()}
+        clash = [name for name in self.prunable if id(net.get_parameter(name)) in private]  # tied weights too
         if "" in own or clash:
             raise DcilError(f"{clash or 'the whole network'} cannot be both shared and per-pass; "
                             "leave it out of `prunable` or out of `per_pass`")  # fmt: skip
 
         self.net = net
+        self.aliases = _aliases(net)
         self.own = nn.ModuleList()
         for _ in rules[1:]:
-            copies = nn.ModuleDict({_key(name): copy.deepcopy(modules[name]) for name in own})
+            memo: dict = {}  # one for all, so that ties between them hold in the copies
+            copies = nn.ModuleDict({_key(name): copy.deepcopy(modules[name], memo) for name in own})
             if fresh:
                 for part in (p for c in copies.values() for p in c.modules() if hasattr(p, "reset_parameters")):
                     part.reset_parameters()
@@ -133,11 +151,13 @@ class DualPath(nn.Module):
                 prefix = key.replace("/", ".")
                 seen.update((f"{prefix}.{name}", p) for name, p in module.named_parameters())
                 seen.update((f"{prefix}.{name}", b) for name, b in module.named_buffers())
-        return seen
+        tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
+        return tied | seen
 
     def forward(self, *args, **kwargs) -> tuple:
         """Run every pass on the same input; returns one output per pass."""
-        return tuple(functional_call(self.net, self.tensors(i), args, kwargs) for i in range(len(self.rules)))
+        seen = (self.tensors(i) for i in range(len(self.rules)))
+        return tuple(functional_call(self.net, tensors, args, kwargs, tie_weights=False) for tensors in seen)
 
     @torch.no_grad()
     def sparsity(self) -> float:
@@ -156,7 +176,7 @@ class DualPath(nn.Module):
         if which not in self.pass_names:
             raise unknown("pass", which, self.pass_names)
         plain = copy.deepcopy(self.net)
-        own = dict(plain.named_parameters()) | dict(plain.named_buffers())
+        own = dict(plain.named_parameters(remove_duplicate=False)) | dict(plain.named_buffers(remove_duplicate=False))
         for name, value in self.tensors(self.pass_names.index(which)).items():
             own[name].copy_(value)
         return plain

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dcil.checkpoint import write_atomically
-from dcil.config import RunConfig, config_hash
+from dcil.config import RunConfig, run_id_of
 from dcil.engine import Engine, device_name, source_state
 from dcil.errors import DcilError
 
@@ -32,7 +32,7 @@ SHAPE = {
     "run_id": str,
     "tier": str,
     "status": str,
-    "config": dict,
+    "config": {"dataset": str, "model": str, "method": str, "sparsity": _NUMBER, "epochs": int, "seed": int},
     "environment": {"python": str, "torch": str, "device": str, "threads": int, "commit": str, "dirty": bool,
                     "lock": str, "date": str},
     "data": {"name": str, "sha256": str, "train_size": int, "test_size": int, "num_classes": int},
@@ -49,8 +49,10 @@ def _problems(value: Any, shape: Any, where: str) -> list[str]:
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return [f"{where or 'the file'} must be an object, got {type(value).__name__}"]
-        missing = [f"{where}{key} is missing" for key in shape if key not in value]
-        return missing + [p for key in shape if key in value for p in _problems(value[key], shape[key], f"{where}{key}.")]
+        problems = [f"{where}{key} is missing" for key in shape if key not in value]
+        for key in (k for k in shape if k in value):
+            problems += _problems(value[key], shape[key], f"{where}{key}.")
+        return problems
     if isinstance(shape, list):
         if not isinstance(value, list):
             return [f"{where.rstrip('.')} must be a list, got {type(value).__name__}"]
@@ -68,7 +70,10 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
         raise DcilError(f"{source} has schema {record['schema']}, this dcil reads up to {SCHEMA}; update dcil")
     problems = _problems(record, SHAPE, "")
     if not problems:
-        expected = RunConfig.from_dict(record["config"]).tier
+        try:
+            expected = RunConfig.from_dict(record["config"]).tier
+        except DcilError as error:
+            raise DcilError(f"{source} is not a valid run record: {error} It was left as it is") from error
         if record["tier"] != expected:
             problems.append(f"tier is {record['tier']!r}, but its configuration is of tier {expected!r}")
         if record["status"] not in ("complete", "failed"):
@@ -77,20 +82,27 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
             problems.append("the curve's epochs do not run 0, 1, 2, ...")
         elif record["status"] == "complete" and len(record["curve"]) != record["config"]["epochs"]:
             problems.append(f"the curve has {len(record['curve'])} of {record['config']['epochs']} epochs")
-        elif record["final"] != summarize(record["curve"], record["config"]["sparsity"]):
+        elif record["final"] != _summary_or_none(record):
             problems.append("final does not follow from the curve")
-        if not record["run_id"].endswith(config_hash(record["config"])):
+        if record["run_id"] != run_id_of(record["config"]):
             problems.append("the run id does not follow from the configuration")
     if problems:
         raise DcilError(f"{source} is not a valid run record: {'; '.join(problems[:5])}. It was left as it is")
     return record
 
 
-def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
-    """Return the end of a run by pass: last epoch (the headline), mean of the last ten, and the best, which nothing uses.
+def _summary_or_none(record: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return summarize(record["curve"], record["config"]["sparsity"])
+    except (KeyError, TypeError):  # a row lacks a pass or a figure
+        return None
 
-    `best_at_target` looks only at epochs whose masks were set to the final sparsity, `best_any` at
-    all of them, as the authors' saved files do. Figures are test top-1 in percent.
+
+def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
+    """Return the end of a run by pass: last epoch (the headline), mean of the last ten, and the best.
+
+    Nothing uses the best. `best_at_target` looks only at epochs whose masks were set to the final
+    sparsity, `best_any` at all of them, as the authors' saved files do. Figures are test top-1 in percent.
     """
     passes: dict[str, Any] = {}
     for name in curve[-1]["test"] if curve else ():

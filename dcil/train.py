@@ -104,7 +104,7 @@ class Trainer:
         tally.add(logits, labels, losses)
 
     def train_epoch(self, progress: bool) -> None:
-        """Train one epoch, measure it, and append a row to the curve; raises `DcilError` on a loss that is not finite."""
+        """Train one epoch, measure it and append a row to the curve; raises `DcilError` when a number is not finite."""
         epoch, config, began = len(self.curve), self.config, time.perf_counter()
         tally = Tally(self.dual.pass_names, self.engine.device)
         flips, refreshes_before, rate = torch.zeros((), dtype=torch.int64), self.dual.refreshes, config.lr
@@ -123,9 +123,12 @@ class Trainer:
                 shown = {name: f"{value['top1']:.1f}%" for name, value in tally.top().items()}
                 bar.set_postfix(loss=f"{tally.loss()['total']:.3f}", **shown)
         loss = tally.loss()
-        if not math.isfinite(loss["total"]):
-            raise DcilError(f"the loss became {loss['total']} in epoch {epoch + 1} (lr {rate:g}); lower --lr or use "
-                            "--precision float32. The last good checkpoint was kept")  # fmt: skip
+        # The last step's loss can be finite and the weights it leaves behind not.
+        finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
+        if not (math.isfinite(loss["total"]) and finite):
+            what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
+            raise DcilError(f"{what} in epoch {epoch + 1} (lr {rate:g}); lower --lr or use --precision float32. "
+                            "The last good checkpoint was kept")  # fmt: skip
         row = {
             "epoch": epoch,
             "lr": rate,

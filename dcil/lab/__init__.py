@@ -1,1 +1,1 @@
-"""What reads run records and chapters; used by chapters, tests and the command line, never by training."""
+"""The lab reads records and others' files; chapters, tests and the command line import it, training never does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import tempfile
 from dataclasses import dataclass
@@ -55,6 +56,14 @@ def parameters(notebook: str | Path) -> list[Parameter]:
 
     inspected = papermill.inspect_notebook(str(notebook))
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
+
+
+def parse(text: str) -> Any:
+    """Return a parameter's value from the command line: a Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def check(notebook: str | Path, given: Any) -> None:

@@ -18,8 +18,8 @@ LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL
 
 def style() -> None:
     """Set the book's style: a white card that reads in both themes, 110 dots an inch."""
-    sns.set_theme("notebook", "whitegrid", rc={"figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
-                                               "axes.titlesize": "medium", "legend.frameon": False})  # fmt: skip
+    card = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
+    sns.set_theme("notebook", "whitegrid", rc=card | {"axes.titlesize": "medium", "legend.frameon": False})
 
 
 def provenance(records: Iterable[dict[str, Any]]) -> str:
@@ -45,8 +45,9 @@ def live(config: Any, seeds: Iterable[int] | None = None) -> str:
     full = config.resolve()
     commit, dirty = source_state()
     shown = ", ".join(str(s) for s in (seeds if seeds is not None else [full.seed]))
-    return (f"computed in this page: {full.run_id}\ncommit {commit[:7]}{'+' if dirty else ''} · "
-            f"{device_name(torch.device(full.device))}, {torch.get_num_threads()} thread(s), torch {torch.__version__} · "
+    device, threads = device_name(torch.device(full.device)), torch.get_num_threads()
+    machine = f"{device}, {threads} thread(s), torch {torch.__version__}"
+    return (f"computed in this page: {full.run_id}\ncommit {commit[:7]}{'+' if dirty else ''} · {machine} · "
             f"seeds {shown} · tier {full.tier}")  # fmt: skip
 
 

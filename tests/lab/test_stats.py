@@ -9,7 +9,8 @@ from dcil.lab import plots, stats
 
 def record(method, seed, last, passes=("sparse",)):
     """The parts of a run record that tables read."""
-    end = {"last": {"top1": last, "epoch": 1}, "mean_last_ten": {"top1": last}, "best_at_target": {"top1": last + 1, "epoch": 0}}
+    end = {"last": {"top1": last, "epoch": 1}, "mean_last_ten": {"top1": last},
+           "best_at_target": {"top1": last + 1, "epoch": 0}}  # fmt: skip
     row = {"epoch": 0, "sparsity": 0.9, "flips": 10, "refreshes": 2,
            "test": {p: {"top1": last} for p in passes}, "train": {p: {"top1": last} for p in passes}}  # fmt: skip
     config = {"dataset": "cifar10", "model": "resnet20", "method": method, "sparsity": 0.9, "seed": seed, "epochs": 1}

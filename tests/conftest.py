@@ -1,0 +1,65 @@
+"""Shared fixtures, and what happens to a test whose data, browser or GPU is absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcil.data import CIFAR_FILES, Dataset, data_folder
+
+torch.set_num_threads(1)  # sums in another order give other last digits
+
+SITE = Path(__file__).parents[1] / "_build" / "html" / "index.html"
+
+
+def missing(mark: str) -> str:
+    """Return why a marked test cannot run here, or nothing."""
+    if mark == "gpu" and not torch.cuda.is_available():
+        return "no CUDA device"
+    if mark == "cifar":
+        absent = [f for files in CIFAR_FILES.values() for f in files if not (data_folder() / f).exists()]
+        return f"CIFAR is not in {data_folder()} ({absent[0]}); set DCIL_DATA" if absent else ""
+    if mark == "browser":
+        chromium = Path(os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium"))
+        absent = [str(path) for path in (chromium, SITE) if not path.exists()]
+        return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make book`" if absent else ""
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip where something is absent; in CI only a missing GPU may skip, all else fails."""
+    for mark in ("cifar", "browser", "gpu"):
+        if item.get_closest_marker(mark) and (reason := missing(mark)):
+            if os.environ.get("CI") == "true" and mark != "gpu":
+                pytest.fail(f"CI must have what the mark {mark!r} needs: {reason}", pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test draws the same numbers whichever tests run before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset() -> Dataset:
+    """40 training and 16 test images, 3×8×8, of ten classes that differ in brightness."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.arange(n) % 10
+        noise = torch.randint(20, (n, 3, 8, 8), generator=generator)
+        return (noise + 20 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels
+
+    return Dataset("tiny", *part(40), *part(16), 10, (0.4,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture
+def tiny_config():
+    """Return a maker of configurations that train in a fraction of a second on `tiny_dataset`."""
+    from dcil import RunConfig
+
+    base = {"model": "resnet8", "epochs": 2, "batch_size": 10, "mask_period": 2, "ramp_end": 1, "distill_from": 1,
+            "device": "cpu", "sparsity": 0.8}  # fmt: skip
+    return lambda **changes: RunConfig(**base | changes).resolve()

@@ -1,0 +1,152 @@
+"""What a configuration accepts, how the authors' schedule scales, and what a run is called."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from dcil.config import DATASETS, PRESETS, RESNET, RunConfig, preset
+from dcil.errors import DcilError
+
+BAD = [
+    ({"sparsity": 90}, r"sparsity is 90.*\[0, 1\); did you mean 0.9\?"),
+    ({"sparsity": 1.0}, r"\[0, 1\)"),
+    ({"sparsity": -0.1}, r"sparsity is -0.1.*\[0, 1\)$"),
+    ({"sparsity": float("nan")}, r"\[0, 1\)"),
+    ({"sparsity": "0.9"}, "sparsity is '0.9'; it must be a number"),
+    ({"sparsity": True}, "sparsity is True; it must be a number"),
+    ({"sparsity": None}, "sparsity is None"),
+    ({"method": "dcl"}, "unknown method 'dcl'.*did you mean 'dcil'"),
+    ({"model": "resnet23"}, "unknown model 'resnet23'.*did you mean 'resnet32'"),
+    ({"model": ["resnet20"]}, "unknown model"),
+    ({"dataset": "cifar-10"}, "unknown dataset 'cifar-10'.*did you mean 'cifar10'"),
+    ({"scope": "globl"}, "did you mean 'global'"),
+    ({"score": "w2"}, "unknown score 'w2'"),
+    ({"precision": "bfloat16"}, "unknown precision 'bfloat16'"),
+    ({"device": "gpu"}, "unknown device 'gpu'"),
+    ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
+    ({"epochs": 2.0}, "epochs is 2.0; it must be a whole number"),
+    ({"epochs": "16"}, "epochs is '16'"),
+    ({"epochs": None}, "epochs is None"),
+    ({"batch_size": 0}, "batch_size is 0"),
+    ({"mask_period": 0}, "mask_period is 0"),
+    ({"image_size": 4}, "image_size is 4.*at least 8"),
+    ({"seed": -1}, "seed is -1"),
+    ({"seed": 2**40}, "seed is 1099511627776"),
+    ({"seed": True}, "seed is True"),
+    ({"ramp_end": -1}, "ramp_end is -1"),
+    ({"lr": 0}, "lr is 0.*positive"),
+    ({"lr": float("inf")}, "lr is inf.*positive"),
+    ({"lr": "fast"}, "lr is 'fast'; it must be a number"),
+    ({"temperature": -2}, "temperature is -2"),
+    ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)"),
+    ({"weight_decay": -1e-4}, "weight_decay is -0.0001"),
+    ({"milestones": "150"}, "milestones is '150'; it must be a list"),
+    ({"milestones": (1.5,)}, "milestones is"),
+    ({"milestones": 5}, "milestones is 5"),
+    ({"channels_last": "no"}, "channels_last is 'no'; it must be true or false"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), BAD, ids=lambda v: str(v)[:40])
+def test_bad_values_are_refused(values, message):
+    """The error says what came, what was expected and, where it can, what was meant."""
+    with pytest.raises(DcilError, match=message):
+        RunConfig.from_dict(values)
+
+
+def test_unknown_parameter_suggests_the_nearest():
+    """A misspelt parameter is answered with the nearest one, a misspelt preset too."""
+    with pytest.raises(DcilError, match="unknown parameter 'sparsty'.*did you mean 'sparsity'"):
+        RunConfig.from_dict({"sparsty": 0.9})
+    with pytest.raises(DcilError, match="did you mean 'quick'"):
+        preset("quik")
+
+
+def test_cuda_asked_for_and_absent(monkeypatch):
+    """A missing GPU is said aloud; "auto" takes the CPU then, and the GPU where there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DcilError, match="'cuda' but this PyTorch sees no GPU"):
+        RunConfig(device="cuda").resolve()
+    assert RunConfig().resolve().device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert RunConfig().resolve().device == "cuda"
+
+
+def test_quick_preset_scales_the_schedule():
+    """16 epochs: everything in proportion to 300, with four epochs left at the final sparsity."""
+    config = preset("quick").resolve()
+    assert (config.warmup_epochs, config.milestones, config.ramp_end, config.distill_from) == (1, (8, 12), 12, 4)
+    assert (config.epochs, config.lr_decay, config.weight_decay) == (16, 0.1, 1e-4)
+
+
+def test_full_length_gives_the_authors_numbers():
+    """300 epochs of a ResNet, 195 of a Wide ResNet: the authors' schedule, unscaled."""
+    resnet = RunConfig(model="resnet32", epochs=300).resolve()
+    assert (resnet.warmup_epochs, resnet.warmup_factor, resnet.milestones) == (5, 2.0, (150, 225))
+    assert (resnet.ramp_end, resnet.distill_from, resnet.lr_decay, resnet.weight_decay) == (225, 70, 0.1, 1e-4)
+    assert (resnet.lr, resnet.momentum, resnet.batch_size, resnet.mask_period) == (0.1, 0.9, 128, 16)
+    wide = RunConfig(model="wrn28_2", epochs=195).resolve()
+    assert (wide.warmup_epochs, wide.warmup_factor, wide.milestones) == (0, 1.0, (60, 120, 160))
+    assert (wide.ramp_end, wide.distill_from, wide.lr_decay, wide.weight_decay) == (120, 70, 0.2, 5e-4)
+
+
+@pytest.mark.parametrize("epochs", range(1, 40))
+def test_every_length_has_an_epoch_at_the_final_sparsity(epochs):
+    """However short the run, the ramp ends before its last epoch does."""
+    config = RunConfig(epochs=epochs).resolve()
+    assert config.ramp_end < epochs
+    assert all(0 < m < epochs for m in config.milestones)
+
+
+def test_what_is_given_is_not_scaled():
+    """Only what was left open is filled in."""
+    config = RunConfig(epochs=30, ramp_end=3, milestones=[9, 12], weight_decay=0, warmup_epochs=0).resolve()
+    assert (config.ramp_end, config.milestones, config.weight_decay, config.warmup_epochs) == (3, (9, 12), 0.0, 0)
+
+
+def test_run_id_is_golden():
+    """The id of the quick preset on a CPU; a change of it orphans every record made so far."""
+    assert preset("quick", device="cpu").run_id == "cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef"
+
+
+def test_run_id_names_the_run_and_nothing_else():
+    """Resolved or not, from JSON or not, 1 or 1.0: one run, one id; another seed, another id."""
+    config = RunConfig(lr=1, device="cpu")
+    same = [config.resolve(), RunConfig.from_dict(config.resolve().as_dict()), RunConfig(lr=1.0, device="cpu")]
+    assert {c.run_id for c in same} == {config.run_id}
+    assert config.resolve().resolve() == config.resolve()
+    for change in ({"seed": 1}, {"epochs": 299}, {"mask_period": 8}, {"milestones": (1,)}):
+        assert dataclasses.replace(config, **change).run_id != config.run_id
+
+
+def test_a_dense_run_has_one_id_whatever_its_sparsity():
+    """The dense baseline of 90 % and of 95 % is one run."""
+    ids = {RunConfig(method="dense", sparsity=s, device="cpu").run_id for s in (0.0, 0.9, 0.95)}
+    assert len(ids) == 1 and "-s0" not in ids.pop()
+
+
+@pytest.mark.parametrize(("values", "tier"), [
+    ({"dataset": "digits", "epochs": 300}, "smoke"), ({"dataset": "cifar10", "epochs": 16}, "quick"),
+    ({"dataset": "cifar10", "epochs": 300}, "paper"),
+    ({"dataset": "cifar10", "epochs": 194, "model": "wrn28_2"}, "quick"),
+    ({"dataset": "cifar100", "epochs": 195, "model": "wrn28_2"}, "paper"),
+])  # fmt: skip
+def test_tier(values, tier):
+    """Digits prove little, short runs something, the authors' length most."""
+    assert RunConfig(**values).tier == tier
+
+
+def test_every_field_says_why():
+    """Each default carries its reason, for the tables in the chapters."""
+    for field in dataclasses.fields(RunConfig):
+        assert len(field.metadata.get("why", "")) > 10, field.name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name):
+    """Each preset resolves; an override of None means as in the preset."""
+    config = preset(name, seed=None, method="ste")
+    assert (config.seed, config.method) == (0, "ste")
+    assert config.resolve().dataset in DATASETS
+    assert config.resolve().epochs <= RESNET.epochs

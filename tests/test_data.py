@@ -1,0 +1,306 @@
+"""Data sets and loaders: what they hold, how they augment, and what they say when files are wrong."""
+
+import hashlib
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from dcil import data
+from dcil.data import CIFAR_FILES, Dataset, TestLoader, TrainLoader
+from dcil.errors import DcilError
+from dcil.vision import import_torchvision
+
+CPU = torch.device("cpu")
+
+
+def test_digits():
+    """1,797 images, every fifth for testing, greys in all three channels, the stated mean and spread, no flip."""
+    digits = data.digits()
+    assert digits.train_images.shape == (1437, 3, 32, 32) and digits.test_images.shape == (360, 3, 32, 32)
+    assert digits.train_images.dtype == torch.uint8 and digits.train_labels.dtype == torch.int64
+    assert torch.equal(digits.train_images[:, 0], digits.train_images[:, 2])
+    assert digits.train_labels.bincount().min() > 100
+    values = digits.train_images[:, 0].float() / 255
+    assert values.mean().item() == pytest.approx(digits.mean[0], abs=1e-3)
+    assert values.std().item() == pytest.approx(digits.std[0], abs=1e-3)
+    assert not digits.flip
+    assert digits.checksum() == data.load("digits").checksum()
+
+
+def test_checksum_sees_every_part(tiny_dataset):
+    """One changed pixel or label, in either part, is another checksum."""
+    seen = {tiny_dataset.checksum()}
+    for part in ("train_images", "train_labels", "test_images", "test_labels"):
+        fields = {f: getattr(tiny_dataset, f) for f in tiny_dataset.__dataclass_fields__}
+        fields[part] = fields[part].clone()
+        fields[part].view(-1)[-1] = 3
+        seen.add(Dataset(**fields).checksum())
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    ([0, 1, 2, 10], "labels run from 0 to 10, but the model has 10 classes, 0 to 9"),
+    ([0, -1, 2, 3], "labels run from -1 to 3"), ([0, 1, 2], "4 images and 3 labels"),
+])  # fmt: skip
+def test_labels_are_checked(labels, message):
+    """A label outside the classes, or a missing one, is found before it reaches the loss."""
+    images, fine = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4)
+    for part in ("train", "test"):
+        parts = {"train": fine, "test": fine} | {part: torch.tensor(labels)}
+        with pytest.raises(DcilError, match=f"mine, {part}: {message}"):
+            Dataset("mine", images, parts["train"], images, parts["test"], 10, (0.5,) * 3, (0.5,) * 3)
+
+
+def test_empty_part_is_refused():
+    """A part without images is refused."""
+    images, labels = torch.zeros(0, 3, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(DcilError, match="at least one"):
+        Dataset("mine", images, labels, images, labels, 10, (0.5,) * 3, (0.5,) * 3)
+
+
+# --- the loader
+
+
+def by_hand(dataset, row, corner, flip):
+    """One training image through PIL and numpy: pad, crop, mirror, normalise."""
+    image = Image.fromarray(dataset.train_images[row].permute(1, 2, 0).numpy())
+    width, height = image.size
+    top, left = corner
+    image = ImageOps.expand(image, border=4, fill=0).crop((left, top, left + width, top + height))
+    array = np.asarray(ImageOps.mirror(image) if flip else image, dtype=np.float64) / 255
+    return ((array - np.array(dataset.mean)) / np.array(dataset.std)).transpose(2, 0, 1)
+
+
+def varied(shape, flip=True):
+    """Images of noise with a mean and spread that differ by channel."""
+    images = torch.randint(256, (10, 3, *shape)).to(torch.uint8)
+    labels = torch.arange(10)
+    return Dataset("noise", images, labels, images, labels, 10, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), flip)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 8)], ids=["square", "tall"])
+@pytest.mark.parametrize("flip", [True, False])
+def test_train_batches_equal_images_made_one_by_one(shape, flip):
+    """The batched augmentation is the per-image one, and labels stay with their images."""
+    dataset = varied(shape, flip)
+    loader = TrainLoader(dataset, 4, seed=3, device=CPU, dtype=torch.float64)
+    order, corners, flips = loader.draws(5)
+    images, labels = (torch.cat(parts) for parts in zip(*loader.epoch(5), strict=True))
+    for i, row in enumerate(order.tolist()):
+        expected = by_hand(dataset, row, corners[i].tolist(), bool(flips[i]))
+        np.testing.assert_allclose(images[i].numpy(), expected, atol=1e-12)
+    assert torch.equal(labels, dataset.train_labels[order])
+    assert flips.any() == flip
+
+
+def test_draws_follow_from_seed_and_epoch_alone(tiny_dataset):
+    """The same seed and epoch repeat, whatever was drawn before; others differ; each image comes once."""
+    loader, again, other = (TrainLoader(tiny_dataset, 10, seed, CPU) for seed in (0, 0, 1))
+    for _ in loader.epoch(0):
+        torch.rand(7)
+    for a, b in zip(loader.draws(1), again.draws(1), strict=True):
+        assert torch.equal(a, b)
+    for different in (loader.draws(2), other.draws(1)):
+        assert not any(torch.equal(a, b) for a, b in zip(loader.draws(1), different, strict=True))
+    assert sorted(loader.draws(1)[0].tolist()) == list(range(40))
+
+
+def test_corners_and_flips_are_fair():
+    """All nine offsets occur in each direction about equally often, and about half the images are mirrored."""
+    images, labels = torch.zeros(9000, 1, 2, 2, dtype=torch.uint8), torch.zeros(9000, dtype=torch.int64)
+    dataset = Dataset("many", images, labels, images[:1], labels[:1], 1, (0.5,), (0.5,))
+    _, corners, flips = TrainLoader(dataset, 100, 0, CPU).draws(0)
+    for side in corners.T:
+        counts = side.bincount()
+        assert len(counts) == 9 and counts.min() > 850 and counts.max() < 1150
+    assert 4300 < int(flips.sum()) < 4700
+
+
+def test_lengths_and_last_batch(tiny_dataset):
+    """The last batch may be smaller; nothing is dropped."""
+    loader = TrainLoader(tiny_dataset, 12, 0, CPU)
+    assert [len(labels) for _, labels in loader.epoch(0)] == [12, 12, 12, 4]
+    assert len(loader) == 4
+
+
+def test_test_batches_are_in_order_and_unaugmented():
+    """Test images are normalised and nothing else."""
+    dataset = varied((8, 8))
+    images, labels = (torch.cat(p) for p in zip(*TestLoader(dataset, CPU, torch.float64, batch_size=4), strict=True))
+    column = [torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (dataset.mean, dataset.std)]
+    torch.testing.assert_close(images, (dataset.test_images.double() / 255 - column[0]) / column[1])
+    assert torch.equal(labels, dataset.test_labels)
+
+
+# --- CIFAR
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def fake_cifar(request, tmp_path, monkeypatch):
+    """A folder of four-image files in CIFAR's format, with their checksums in place of the official ones."""
+    name, sums = request.param, {}
+    key, classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
+    for i, file in enumerate(CIFAR_FILES[name]):
+        images = np.random.RandomState(i).randint(256, size=(4, 3072)).astype(np.uint8)
+        raw = pickle.dumps({"data": images, key: [(7 * i + j) % classes for j in range(4)]})
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(raw)
+        sums[file] = hashlib.md5(raw).hexdigest()
+    monkeypatch.setitem(CIFAR_FILES, name, sums)
+    return name, tmp_path
+
+
+def test_cifar_is_read_file_by_file(fake_cifar):
+    """Images, in channel order, and labels of all files; the last file is the test set."""
+    name, folder = fake_cifar
+    dataset, files = data.load(name, folder), list(CIFAR_FILES[name])
+    assert len(dataset.train_images) == 4 * (len(files) - 1) and len(dataset.test_images) == 4
+    raw = pickle.loads((folder / files[-1]).read_bytes())["data"]
+    assert np.array_equal(dataset.test_images[2, 1].numpy().ravel(), raw[2, 1024:2048])
+    assert dataset.test_labels.tolist() == [7 * (len(files) - 1) % dataset.num_classes + j for j in range(4)]
+    assert dataset.num_classes == (10 if name == "cifar10" else 100)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-10], lambda raw: raw[:50] + bytes([raw[50] ^ 1]) + raw[51:]],
+                         ids=["truncated", "flipped bit"])  # fmt: skip
+def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
+    """A damaged file fails its checksum before it is unpickled, and stays as it was."""
+    name, folder = fake_cifar
+    path = folder / list(CIFAR_FILES[name])[1]
+    raw = damage(path.read_bytes())
+    path.write_bytes(raw)
+    with pytest.raises(DcilError, match=f"{re.escape(str(path))} is damaged: md5 .*left as it is.*--download"):
+        data.load(name, folder)
+    assert path.read_bytes() == raw
+
+
+def test_missing_cifar_says_how_to_get_it(tmp_path, monkeypatch):
+    """The folder looked in, the first missing file and three ways out."""
+    with pytest.raises(DcilError, match=r"data_batch_1 is missing.*--data-dir or DCIL_DATA.*--download") as caught:
+        data.load("cifar10", tmp_path / "none")
+    assert str(tmp_path / "none") in str(caught.value)
+    monkeypatch.setenv("DCIL_DATA", str(tmp_path / "env"))
+    with pytest.raises(DcilError, match="env: cifar-100-python/train is missing"):
+        data.load("cifar100")
+
+
+def test_unknown_dataset_suggests_the_nearest():
+    """A misspelt data set is answered with the nearest one."""
+    with pytest.raises(DcilError, match="unknown dataset 'cifar'.*did you mean 'cifar10"):
+        data.load("cifar")
+
+
+@pytest.fixture
+def downloads(fake_cifar, monkeypatch):
+    """The fake files set aside, and a stand-in for torchvision that puts them back; returns its calls."""
+    name, folder = fake_cifar
+    files = {file: (folder / file).read_bytes() for file in CIFAR_FILES[name]}
+    calls = []
+
+    def stand_in(root, download=False):
+        calls.append((root, download))
+        for file, raw in files.items():
+            (folder / file).write_bytes(raw)
+
+    monkeypatch.setattr(import_torchvision().datasets, name.upper(), stand_in)
+    return calls
+
+
+def test_download_fetches_only_what_is_missing(fake_cifar, downloads):
+    """With all files there nothing is fetched; with one missing torchvision is asked once."""
+    name, folder = fake_cifar
+    data.load(name, folder, download=True)
+    assert downloads == []
+    (folder / list(CIFAR_FILES[name])[0]).unlink()
+    with pytest.raises(DcilError, match="is missing"):
+        data.load(name, folder)
+    assert downloads == []
+    assert len(data.load(name, folder, download=True).test_labels) == 4
+    assert downloads == [(str(folder), True)]
+
+
+def test_failed_download_is_an_error_for_people(tmp_path, monkeypatch):
+    """No network: the reason is passed on, with what to do."""
+
+    def offline(root, download):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(import_torchvision().datasets, "CIFAR10", offline)
+    with pytest.raises(DcilError, match="cifar10 could not be fetched.*no route to host.*by hand"):
+        data.load("cifar10", tmp_path, download=True)
+
+
+@pytest.mark.cifar
+def test_real_cifar10():
+    """The official files pass their checksums and hold 50,000 and 10,000 images, evenly spread over ten classes."""
+    dataset = data.load("cifar10")
+    assert dataset.train_images.shape == (50_000, 3, 32, 32) and dataset.test_images.shape == (10_000, 3, 32, 32)
+    assert dataset.train_labels.bincount().tolist() == [5000] * 10
+    assert dataset.test_labels.bincount().tolist() == [1000] * 10
+    mean = dataset.train_images.float().mean((0, 2, 3)) / 255
+    assert mean.tolist() == pytest.approx(dataset.mean, abs=1e-3)
+
+
+# --- folders of images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train/ and val/ with two classes: red images and one grey, and a wide blue one."""
+    for part in ("train", "val"):
+        for kind in ("blue", "red"):
+            (tmp_path / part / kind).mkdir(parents=True)
+        Image.new("RGB", (24, 16), (0, 0, 255)).save(tmp_path / part / "blue" / "0.png")
+        Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / part / "red" / "0.png")
+    Image.new("L", (20, 20), 100).save(tmp_path / "train" / "red" / "1.png")
+    return tmp_path
+
+
+def test_imagefolder(folder):
+    """Images of any size and of greys become squares in three channels; classes are sorted by name."""
+    dataset = data.load("imagefolder", folder, image_size=8)
+    assert dataset.train_images.shape == (3, 3, 8, 8) and dataset.test_images.shape == (2, 3, 8, 8)
+    assert dataset.train_labels.tolist() == [0, 1, 1] and dataset.num_classes == 2
+    assert dataset.train_images[:, :, 4, 4].tolist() == [[0, 0, 255], [255, 0, 0], [100, 100, 100]]
+
+
+def test_imagefolder_without_a_part(tmp_path):
+    """A missing val is named, with the layout that is expected."""
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "train" / "a" / "0.png")
+    with pytest.raises(DcilError, match="has no folder 'val'; an image folder holds train/CLASS"):
+        data.load("imagefolder", tmp_path)
+    with pytest.raises(DcilError, match="has no folder 'train'"):
+        data.load("imagefolder", tmp_path / "none")
+
+
+def test_imagefolder_with_other_classes_in_val(folder):
+    """Classes that only one part has are named."""
+    (folder / "val" / "red").rename(folder / "val" / "green")
+    with pytest.raises(DcilError, match=r"only one of them has \['green', 'red'\]"):
+        data.load("imagefolder", folder)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:400], lambda raw: b"no image", lambda raw: b"",
+                                    lambda raw: raw[:45] + b"XX" + raw[47:]],
+                         ids=["truncated", "text", "empty", "damaged"])  # fmt: skip
+def test_imagefolder_with_an_unreadable_image(folder, damage):
+    """The file is named and left as it is."""
+    path = folder / "val" / "red" / "0.png"
+    Image.fromarray(np.random.RandomState(0).randint(256, size=(16, 16, 3)).astype(np.uint8)).save(path)
+    raw = damage(path.read_bytes())
+    path.write_bytes(raw)
+    with pytest.raises(DcilError, match=f"{re.escape(str(path))} cannot be read as an image.*mend or remove it"):
+        data.load("imagefolder", folder)
+    assert path.read_bytes() == raw
+
+
+def test_imagefolder_with_an_empty_class(folder):
+    """A class without images is named."""
+    (folder / "train" / "empty").mkdir()
+    with pytest.raises(DcilError, match="no valid file for the classes empty"):
+        data.load("imagefolder", folder)

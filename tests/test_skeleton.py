@@ -1,0 +1,215 @@
+"""The files around the code agree with each other and with the code."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import lock
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import dcil
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MODULES = sorted(p for p in (ROOT / "dcil").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M))
+GUIDES = ("README.md", "CONTRIBUTING.md")
+PINS = lock.pins((ROOT / "requirements.lock").read_text())
+# What training and records must do without.
+OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
+
+
+def named(path):
+    """The path as a reader would write it, for test names."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def made(text):
+    """The targets that a text gives to `make`."""
+    return set(re.findall(r"(?:^|[`\s])make ([a-z][a-z-]*)", text, re.M))
+
+
+def imported(path):
+    """The modules that a file of dcil imports, wherever in the file; `from a import b` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+# --- the environment
+
+
+def test_lock_is_in_order():
+    """Every line pins one version, no package twice, header in place: what `make lock` would write of these pins."""
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
+    assert [n for n, k in Counter(canonicalize_name(pin.split("==")[0]) for pin in PINS).items() if k > 1] == []
+    assert (ROOT / "requirements.lock").read_text() == lock.lock(sorted(PINS, key=str.upper))
+
+
+def test_conda_environment_is_the_lock():
+    """environment.yml is python, pip and the lock, line by line."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert (environment["name"], environment["channels"]) == ("dcil", ["conda-forge"])
+    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": PINS}]
+
+
+def test_frozen_drops_what_belongs_to_the_machine(monkeypatch):
+    """Local suffixes, CUDA's own packages and folders do not enter a lock."""
+    printed = "torch==2.13.0+cu130\nnvidia-cudnn-cu13==9.1\ntriton==3.5\nmine @ file:///somewhere\nnumpy==2.4.6\n"
+    done = subprocess.CompletedProcess([], 0, stdout=printed)
+    monkeypatch.setattr(lock.subprocess, "run", lambda *args, **options: done)
+    assert lock.frozen() == ["numpy==2.4.6", "torch==2.13.0"]
+
+
+@pytest.mark.parametrize("group", ["dependencies", *PYPROJECT["project"]["optional-dependencies"]])
+def test_lock_satisfies_pyproject(group):
+    """Every dependency that pyproject.toml names is in the lock, at a version inside its range."""
+    project = PYPROJECT["project"]
+    locked = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in PINS)}
+    for text in project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]:
+        wanted = Requirement(text)
+        if wanted.name == "dcil":
+            assert wanted.extras <= set(project["optional-dependencies"]), text
+            continue
+        version = locked.get(canonicalize_name(wanted.name))
+        assert version and wanted.specifier.contains(version, prereleases=True), f"{text}: the lock has {version}"
+
+
+def test_one_version():
+    """pyproject.toml, dcil, CITATION.cff and the changelog's first heading name the same version."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## \[?(\d[\w.]*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert PYPROJECT["project"]["version"] == dcil.__version__ == citation["version"] == newest.group(1)
+
+
+# --- the code
+
+
+def test_floor_plan():
+    """Every room that README.md describes is there."""
+    plan = re.search(r"## Layout\n.*?```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    parents, rooms = [], []
+    for line in plan.splitlines():
+        names = re.match(r" *((?:[\w./]+(?: |$))*)", line).group(1).split()
+        depth = (len(line) - len(line.lstrip())) // 2
+        rooms += ["".join(parents[:depth]) + name for name in names]
+        parents = parents[:depth] + names[-1:]
+    assert len(rooms) > 30
+    assert [room for room in rooms if not (ROOT / room).exists()] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_no_file_is_long(path):
+    """One idea a file: none over 260 lines."""
+    assert len(path.read_text().splitlines()) <= 260
+
+
+@pytest.mark.parametrize("name", ["rules", "masks", "losses"])
+def test_pure_modules_import_nothing_of_ours(name):
+    """The mathematics stands alone; only the error is shared."""
+    ours = {module for module in imported(ROOT / "dcil" / f"{name}.py") if module.split(".")[0] == "dcil"}
+    assert {module for module in ours if not module.startswith("dcil.errors")} == set()
+
+
+def test_the_lab_is_imported_by_nobody():
+    """Only the command line and the lab itself reach into dcil.lab; no file of dcil knows a chapter."""
+    for path in MODULES:
+        inside = path.parent.name == "lab" or path.name == "__main__.py"
+        assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
+
+
+def test_training_needs_only_four_packages():
+    """`import dcil, dcil.__main__` works where nothing but torch, numpy, PyYAML and tqdm can be imported."""
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {OPTIONAL}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import dcil, dcil.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- the book
+
+
+def test_contents_list_every_notebook_once():
+    """_toc.yml and book/ hold the same chapters."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]
+    assert sorted(listed) == [f"book/{path.stem}" for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_notebook_is_committed_executed(path):
+    """One parameter cell, unique ids, every code cell executed in order without an error."""
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    ids = [cell["id"] for cell in cells]
+    assert len(set(ids)) == len(ids)
+    # nbval does not compare cells without a count, so an unexecuted notebook would pass there.
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run `make refresh`"
+    assert [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"] == []
+
+
+# --- what people and CI type
+
+
+def test_ci_runs_the_tests_of_the_readme():
+    """The README's test command is what .ci/run and the workflow run."""
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert re.search(r"^ *- run: make test$", (ROOT / ".github" / "workflows" / "test.yml").read_text(), re.M)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides_name_what_exists(guide):
+    """Targets of make, commands of dcil and files that a guide names are there."""
+    text = (ROOT / guide).read_text()
+    assert made(text) and made(text) <= TARGETS
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_guides_name_commands_that_exist():
+    """Every `python -m dcil COMMAND` of the guides is a command."""
+    named_there = {c for g in GUIDES for c in re.findall(r"python -m dcil ([a-z]+)", (ROOT / g).read_text())}
+    done = subprocess.run([sys.executable, "-m", "dcil", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train" in named_there
+    assert [c for c in sorted(named_there) if not re.search(rf"\b{c}\b", done.stdout)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=named)
+def test_workflow(path):
+    """Valid YAML with jobs whose steps run or use something, and only targets that the Makefile has."""
+    workflow = yaml.safe_load(path.read_text())
+    assert True in workflow, "YAML 1.1 reads the key `on` as true"
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert steps and all("run" in step or re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in steps)
+    scripts = "\n".join(step.get("run", "") for step in steps)
+    assert made(scripts) and made(scripts) <= TARGETS
+
+
+def test_both_workflows_are_there():
+    """One tests, one publishes."""
+    assert [path.name for path in WORKFLOWS] == ["site.yml", "test.yml"]

@@ -40,7 +40,7 @@ refresh: .venv/ready  ## execute the chapters at smoke and put their outputs int
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
 
-lock: .venv/ready  ## write requirements.lock and environment.yml anew from what is installed
+lock:  ## write requirements.lock and environment.yml anew from what is installed
 	$(BIN)/python tests/lock.py
 
 clean:  ## remove what was built; runs, data and the environment stay

@@ -41,7 +41,7 @@ rule site:
     shell:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage/book && "
         "cp _config.yml _toc.yml _build/stage/ && cp -r book/_static book/references.bib {input.chapters} _build/stage/book/ && "
-        "{PYTHON} -m jupyter_book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
+        "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"
 

@@ -7,62 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from dcil import data, methods, models, records
+from dcil.arguments import Parser, add_config_options, command, group, refuse_unknown, table, values_of_config
 from dcil.config import DATASETS, PRESETS, RunConfig, preset
 from dcil.engine import device_name
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError
 from dcil.lab import authors, chapters
 from dcil.train import fit
-
-# How an option of each type of field is read, and what stands for its value in the help.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "str": {"metavar": "NAME"},
-    "int": {"type": int, "metavar": "N"},
-    "float": {"type": float, "metavar": "X"},
-    "bool": {"action": argparse.BooleanOptionalAction},
-    "tuple[int, ...]": {"type": int, "metavar": "N", "nargs": "*"},
-}
-
-
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are `DcilError`s that name the nearest choice."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise DcilError(f"{message}. See: {self.prog} --help")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar).lower(), value, action.choices)
-
-
-def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Parser:
-    """Add a command that calls `run`; returns its parser."""
-    parser = commands.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(run=run, parser=parser)
-    return parser
-
-
-def group(commands: Any, name: str, summary: str) -> Any:
-    """Add a command that has actions; returns where to add them."""
-    return commands.add_parser(name, help=summary, description=summary).add_subparsers(metavar="ACTION", required=True)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return aligned plain text."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
 
 # --- train
 
@@ -79,16 +36,12 @@ def train_parser(commands: Any) -> None:
     where.add_argument("--quiet", action="store_true", help="no progress, only what was run and where it ended")
     what = parser.add_argument_group("the run", "options not given come from the preset, else have the default shown")
     what.add_argument("--preset", metavar="NAME", help=" | ".join(PRESETS))
-    for field in fields(RunConfig):
-        default = "by model" if field.default is None else field.default
-        explained = f"{field.metadata['why']} [{default}]".replace("%", "%%")
-        kind = OPTIONS[str(field.type).removesuffix(" | None")]
-        what.add_argument("--" + field.name.replace("_", "-"), default=None, help=explained, **kind)
+    add_config_options(what)
 
 
 def train(args: argparse.Namespace) -> int:
     """Say what runs on what, train it, say where it ended."""
-    given = {f.name: getattr(args, f.name) for f in fields(RunConfig) if getattr(args, f.name) is not None}
+    given = values_of_config(args)
     config = (preset(args.preset, **given) if args.preset else RunConfig.from_dict(given)).resolve()
     record_path = Path(args.runs_dir) / config.run_id / "record.json"
     print(f"device {device_name(torch.device(config.device))} ({config.device}), precision {config.precision}, "
@@ -187,7 +140,7 @@ def authors_parser(commands: Any) -> None:
     fetching = command(actions, "fetch", fetch_authors, "download one checkpoint or all, checksum verified")
     fetching.add_argument("name", metavar="CHECKPOINT", choices=names, help=" | ".join(names))
     fetching.add_argument("--to", metavar="D", type=Path, help="folder to put them in [authors, in the data folder]")
-    checking = command(actions, "check", check_authors, "accuracy of both passes on CIFAR; exit code 1 if not as expected")
+    checking = command(actions, "check", check_authors, "measure both passes on CIFAR; exit code 1 if not as expected")
     checking.add_argument("files", metavar="FILE", nargs="+", type=Path, help="an authors' .pth, or its arrays as .npz")
     checking.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
 
@@ -276,9 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for what a person can mend, 130 when interrupted."""
     try:
         args, extra = build_parser().parse_known_args(argv)
-        if extra:
-            names = [name for action in args.parser._actions for name in action.option_strings]
-            raise unknown("option", extra[0].partition("=")[0], names)
+        refuse_unknown(args.parser, extra)
         return args.run(args)
     except (DcilError, OSError) as error:
         print(f"dcil: error: {error}", file=sys.stderr)

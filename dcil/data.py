@@ -75,8 +75,12 @@ class Dataset:
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """Return where data sets lie: the argument, else the variable DCIL_DATA, else ./data."""
-    return Path(data_dir or os.environ.get("DCIL_DATA") or "data").expanduser()
+    """Return where data sets lie: the argument, else the variable DCIL_DATA, else ./data, else the checkout's data."""
+    given = data_dir or os.environ.get("DCIL_DATA")
+    checkout = Path(__file__).resolve().parents[1] / "data"
+    if given or not checkout.is_dir() or Path("data").is_dir():
+        return Path(given or "data").expanduser()
+    return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
 
 
 def digits() -> Dataset:
@@ -149,7 +153,7 @@ def imagefolder(data_dir: str | Path | None = None, image_size: int = 64) -> Dat
         for path, _ in files.samples:
             try:
                 images.append(shape(files.loader(path)))
-            except OSError as error:
+            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged bytes
                 raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it") from error
         parts[part] = torch.stack(images), torch.tensor(files.targets)
         classes[part] = files.classes

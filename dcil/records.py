@@ -48,7 +48,7 @@ def _problems(value: Any, shape: Any, where: str) -> list[str]:
     """Return what of `value` does not have the shape, each with its place."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
-            return [f"{where or 'the file'} must be an object, got {type(value).__name__}"]
+            return [f"{where.rstrip('.') or 'the file'} must be an object, got {type(value).__name__}"]
         problems = [f"{where}{key} is missing" for key in shape if key not in value]
         for key in (k for k in shape if k in value):
             problems += _problems(value[key], shape[key], f"{where}{key}.")

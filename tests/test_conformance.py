@@ -5,6 +5,7 @@ the official test sets.
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from dcil import losses, masks, models
+from dcil import cost, data, losses, masks, models
 from dcil.config import RunConfig
+from dcil.lab import authors
 from dcil.methods import METHODS
 from dcil.paths import DualPath, set_masks
 
 TRAJECTORIES = json.loads((Path(__file__).parent / "data" / "trajectories.json").read_text())
+ROOT = Path(__file__).resolve().parents[1]
+CONFORMANCE = Path(os.environ.get("DCIL_CONFORMANCE") or ROOT.parent / "shared" / "conformance")
 STEPS, PERIOD, RAMP_END, DISTILL_FROM, SPARSITY = 24, 3, 8, 6, 0.9
 
 
@@ -80,3 +84,40 @@ def test_collective_loss_is_the_sum_of_its_parts():
     labels = torch.randint(0, 10, (8,))
     parts = losses.collective_parts(sparse, dense, labels)
     assert losses.collective_loss(sparse, dense, labels) == sum(parts.values())
+
+
+def checkpoint(name: str) -> DualPath:
+    """Load an authors' checkpoint; where its file is absent, skip, or fail in CI."""
+    # The arrays as .npz, or the original that `python -m dcil authors fetch` brings.
+    candidates = (CONFORMANCE / f"authors_resnet32_{name}.npz", CONFORMANCE / f"{name}.pth")
+    path = next((p for p in candidates if p.exists()), None)
+    if path is None:
+        reason = f"{name} is not in {CONFORMANCE}; set DCIL_CONFORMANCE"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have the authors' checkpoints: {reason}", pytrace=False)
+        pytest.skip(reason)
+    return authors.load(path)
+
+
+@pytest.mark.cifar
+@pytest.mark.parametrize("name", authors.KNOWN)
+def test_checkpoint(name):
+    """Both passes reach on the official test set exactly what the authors' own code measured, in float32."""
+    dual = checkpoint(name)
+    assert authors.evaluate(dual, data.load(name.partition("_")[0])) == authors.expected(name)
+
+
+# Measured from the authors' files: nonzeros of the deployed network, kept share of the convolutions' MACs.
+@pytest.mark.parametrize("name, nonzeros, least, most", [
+    ("cifar10_90_run8", 46_378 + 2_464 + 650, 0.1485, 0.1495),
+    ("cifar100_90_run6", 46_379 + 2_464 + 6_500, 0.114, 0.1195),
+    ("cifar10_95_run7", 23_189 + 2_464 + 650, 0.0815, 0.0825),
+])  # fmt: skip
+def test_checkpoint_cost(name, nonzeros, least, most):
+    """The cost counters give the figures measured from the authors' files."""
+    plain = checkpoint(name).export()
+    macs = cost.layer_macs(plain, torch.zeros(1, 3, 32, 32))
+    dense, kept = (sum(m[i] for layer, m in macs.items() if layer != "fc") for i in (0, 1))
+    assert dense == 69_124_096  # 69.12 M
+    assert least <= kept / dense <= most
+    assert sum(cost.nonzeros(plain).values()) == nonzeros

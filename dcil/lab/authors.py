@@ -46,8 +46,11 @@ ENDINGS = (
 
 
 def known_name(path: str | Path) -> str | None:
-    """Return the name in `KNOWN` that a file's name ends in, e.g. "cifar10_90_run8", or None."""
-    return next((name for name in KNOWN if Path(path).stem.endswith(name)), None)
+    """Return which checkpoint of `KNOWN` a file is, by its checksum or the end of its name, or None."""
+    path = Path(path)
+    digest = sha256(path)
+    known = (name for name, k in KNOWN.items() if path.stem.endswith(name) or digest == k["sha256_of_source"])
+    return next(known, None)
 
 
 def expected(name: str) -> dict[str, Any]:

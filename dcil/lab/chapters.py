@@ -87,11 +87,14 @@ def begin(name: str, namespace: dict[str, Any]) -> Any:
              if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
         check(notebook, given)
-    rows = [f"| `{p.name}` | `{given[p.name]!r}` | {p.meaning} |" for p in parameters(notebook) if p.name in given]
-    changes = next((p.name for p in parameters(notebook)), "")
+    declared = [p for p in parameters(notebook) if p.name in given]
+    rows = [f"| `{p.name}` | `{given[p.name]!r}` | `{p.default}` | {p.meaning.replace(' | ', ', ')} |"
+            for p in declared]  # fmt: skip
+    changes = declared[0].name
     command = f"papermill book/{notebook.name} out.ipynb -p {changes} {given[changes]}"
-    return Markdown("\n".join(["| parameter | in this run | meaning and range |", "|---|---|---|", *rows, "",
-                               "To run this chapter with other values:", "", "```bash", command, "```"]))  # fmt: skip
+    head = ["| parameter | in this run | default | meaning and range |", "|---|---|---|---|"]
+    return Markdown("\n".join([*head, *rows, "", "To run this chapter with other values:", "",
+                               "```bash", command, "```"]))  # fmt: skip
 
 
 def _tidy(notebook: Any) -> Any:

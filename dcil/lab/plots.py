@@ -33,7 +33,7 @@ def provenance(records: Iterable[dict[str, Any]]) -> str:
     machines = ", ".join(sorted({f"{e['device']}, {e['threads']} thread(s), torch {e['torch']}" for e in env}))
     seeds = ", ".join(str(s) for s in sorted({r["config"]["seed"] for r in records}))
     tiers = ", ".join(sorted({r["tier"] for r in records}))
-    return f"runs {ids}\ncommit {commits} · {machines} · seeds {seeds} · tier {tiers}"
+    return f"runs {ids}\ncommit {commits} · tier {tiers} · seeds {seeds}\n{machines}"
 
 
 def live(config: Any, seeds: Iterable[int] | None = None) -> str:
@@ -47,8 +47,8 @@ def live(config: Any, seeds: Iterable[int] | None = None) -> str:
     shown = ", ".join(str(s) for s in (seeds if seeds is not None else [full.seed]))
     device, threads = device_name(torch.device(full.device)), torch.get_num_threads()
     machine = f"{device}, {threads} thread(s), torch {torch.__version__}"
-    return (f"computed in this page: {full.run_id}\ncommit {commit[:7]}{'+' if dirty else ''} · {machine} · "
-            f"seeds {shown} · tier {full.tier}")  # fmt: skip
+    return (f"computed in this page: {full.run_id}\ncommit {commit[:7]}{'+' if dirty else ''} · tier {full.tier} · "
+            f"seeds {shown}\n{machine}")  # fmt: skip
 
 
 def footer(figure: Figure, source: str, chapter: str) -> Figure:

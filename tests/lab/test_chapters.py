@@ -62,7 +62,7 @@ def test_begin_refuses_a_name_that_is_no_parameter():
 def test_begin_shows_the_values_of_this_run():
     """The table in the page has what was passed, not the default, and a line to copy."""
     text = chapters.begin("03", {"preset": "smoke", "sparsity": 0.95, "In": [""]}).data
-    assert "| `sparsity` | `0.95` |" in text and "papermill book/03-dual-path-training.ipynb" in text
+    assert "| `sparsity` | `0.95` | `0.9` |" in text and "papermill book/03-dual-path-training.ipynb" in text
 
 
 def test_execute_passes_parameters_and_leaves_no_clock(tmp_path):

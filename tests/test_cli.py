@@ -1,0 +1,321 @@
+"""The command line: what it prints, what it refuses, and that a refusal overwrites nothing."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dcil import RunConfig, data
+from dcil import __main__ as cli
+from dcil.arguments import values_of_config
+from dcil.config import PRESETS
+from dcil.lab import authors
+
+TRAIN = ["train", "--model", "resnet8", "--epochs", "2", "--batch-size", "10", "--mask-period", "2", "--ramp-end", "1",
+         "--device", "cpu", "--quiet"]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_dataset):
+    """An empty working directory, and a tiny data set in place of every other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "load", lambda *args, **kwargs: tiny_dataset)
+    return tmp_path
+
+
+def run(capsys, *argv):
+    """Run one command in this process; returns (exit code, stdout, stderr)."""
+    code = cli.main([str(a) for a in argv])
+    return code, *capsys.readouterr()
+
+
+def refused(capsys, *argv):
+    """Run a command that must be refused in one line; returns the line."""
+    code, _, err = run(capsys, *argv)
+    line = err.strip()
+    assert code == 2 and line.startswith("dcil: error: ") and "\n" not in line and "Traceback" not in line
+    return line
+
+
+def only_run(folder):
+    """Return the folder of the only run."""
+    (found,) = (folder / "runs").iterdir()
+    return found
+
+
+def contents(folder):
+    """Return every file under a folder with its bytes."""
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- train
+
+
+def test_train_says_what_runs_and_where_it_ended(here, capsys):
+    code, out, err = run(capsys, *TRAIN, "--records-dir", "records")
+    assert code == 0 and err == ""
+    record = json.loads((only_run(here) / "record.json").read_text())
+    lines = out.splitlines()
+    threads = torch.get_num_threads()
+    assert lines[0].startswith("device ") and lines[0].endswith(f"(cpu), precision float32, {threads} thread(s)")
+    assert lines[1] == f"run {record['run_id']}"
+    for line, name in zip(lines[2:4], ("sparse", "dense"), strict=True):
+        end = record["final"]["passes"][name]
+        assert line == (f"{name} pass: top-1 {end['last']['top1']:.2f} % at the last epoch (best at target "
+                        f"{end['best_at_target']['top1']:.2f} %, epoch 2, chosen on the test set)")  # fmt: skip
+    assert lines[4].startswith(f"sparsity {record['curve'][-1]['sparsity']:.4f}, ")
+    assert lines[5] == f"record runs/{record['run_id']}/record.json"
+    taken = here / "records" / f"{record['run_id']}.json"
+    assert taken.read_bytes() == (only_run(here) / "record.json").read_bytes()
+    before = contents(here)
+    code, out, _ = run(capsys, *TRAIN)
+    assert code == 0 and "complete already" in out and contents(here) == before
+
+
+def test_train_shows_its_progress_unless_quiet(here, capsys):
+    _, _, err = run(capsys, *(word for word in TRAIN if word != "--quiet"))
+    assert "epoch   2/2" in err
+
+
+def test_an_interrupted_run_resumes_with_the_same_command(here, capsys, monkeypatch):
+    from dcil.train import Trainer
+
+    whole = Trainer.train_epoch
+
+    def interrupted(self, progress):
+        if self.curve:
+            raise KeyboardInterrupt
+        whole(self, progress)
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    code, _, err = run(capsys, *TRAIN)
+    assert code == 130 and "interrupted; the same command resumes after the last whole epoch" in err
+    monkeypatch.setattr(Trainer, "train_epoch", whole)
+    assert run(capsys, *TRAIN)[0] == 0
+    sessions = json.loads((only_run(here) / "record.json").read_text())["cost"]["sessions"]
+    assert [s["first_epoch"] for s in sessions] == [0, 1]
+
+
+def parsed(*argv):
+    """Return the configuration fields that a command gives."""
+    return values_of_config(cli.build_parser().parse_args(["train", *argv]))
+
+
+def test_options_follow_the_configuration(capsys, monkeypatch):
+    assert parsed() == {}
+    assert parsed("--milestones", "8", "12", "--lr", "0.5") == {"milestones": [8, 12], "lr": 0.5}
+    assert parsed("--milestones") == {"milestones": []}
+    assert parsed("--channels-last") == {"channels_last": True}
+    assert parsed("--no-channels-last") == {"channels_last": False}
+    monkeypatch.setenv("COLUMNS", "500")  # so that no reason is broken at a hyphen
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(RunConfig):
+        assert f"--{field.name.replace('_', '-')}" in shown
+        assert field.metadata["why"] in shown
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_what_is_not_given_comes_from_the_preset(here, capsys, monkeypatch, preset):
+    seen = []
+
+    def fit(config, **kwargs):
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit", fit)
+    words = ["--preset", preset] if preset else []
+    assert run(capsys, "train", *words, "--seed", 3, "--no-channels-last")[0] == 130
+    assert seen == [RunConfig(**PRESETS.get(preset, {}) | {"seed": 3, "channels_last": False}).resolve()]
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--sparsity", "90"], "sparsity is 90.0; it is the fraction removed and must be in [0, 1); did you mean 0.9?"),
+    (["--sparsity", "-0.1"], "must be in [0, 1)"),
+    (["--sparsity", "much"], "argument --sparsity: invalid float value: 'much'"),
+    (["--epochs", "0"], "epochs is 0; it must be a whole number of at least 1"),
+    (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
+    (["--method", "dcli"], "unknown method 'dcli': did you mean 'dcil'?"),
+    (["--model", "resent20"], "unknown model 'resent20': did you mean 'resnet20'?"),
+    (["--dataset", "cifar-10"], "unknown dataset 'cifar-10': did you mean 'cifar10'?"),
+    (["--preset", "quik"], "unknown preset 'quik': did you mean 'quick'?"),
+    (["--sparsty", "0.9"], "unknown option '--sparsty': did you mean '--sparsity'?"),
+    (["--batchsize=5"], "unknown option '--batchsize': did you mean '--batch-size'?"),
+    (["--spars", "0.9"], "unknown option '--spars'"),
+    (["0.9"], "'0.9' is one argument too many"),
+    (["--device", "cuda"], "this PyTorch sees no GPU"),
+])  # fmt: skip
+def test_bad_options_are_refused(here, capsys, monkeypatch, words, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert said in refused(capsys, "train", *words)
+    assert contents(here) == {}
+
+
+def test_missing_data_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(capsys, "train", "--dataset", "cifar10", "--device", "cpu", "--data-dir", "nowhere")
+    assert "cifar10 is not in" in line and "nowhere" in line and "--download" in line
+    line = refused(capsys, "train", "--dataset", "imagefolder", "--device", "cpu", "--data-dir", "nowhere")
+    assert "nowhere has no folder 'train'" in line
+
+
+def test_a_runs_folder_that_cannot_be_written(here, capsys):
+    (here / "runs").write_text("mine")
+    assert "choose another --runs-dir" in refused(capsys, *TRAIN)
+    assert (here / "runs").read_text() == "mine"
+
+
+@pytest.mark.parametrize("file", ["record.json", "checkpoint.pt"])
+def test_a_damaged_file_of_the_run_is_left(here, capsys, file):
+    assert run(capsys, *TRAIN)[0] == 0
+    folder = only_run(here)
+    if file == "checkpoint.pt":
+        (folder / "record.json").unlink()  # so that the checkpoint is asked
+    damaged = folder / file
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    before = contents(here)
+    line = refused(capsys, *TRAIN)
+    assert file in line and "left as it is" in line
+    assert contents(here) == before
+    assert run(capsys, *TRAIN, "--no-resume")[0] == 0
+
+
+def test_a_record_that_differs_is_not_overwritten(here, capsys):
+    assert run(capsys, *TRAIN, "--records-dir", "records")[0] == 0
+    (taken,) = (here / "records").iterdir()
+    other = json.loads(taken.read_text())
+    other["environment"]["device"] = "another machine"
+    taken.write_text(json.dumps(other))
+    assert "nothing was overwritten" in refused(capsys, *TRAIN, "--records-dir", "records")
+    assert json.loads(taken.read_text()) == other
+
+
+# --- records
+
+
+@pytest.fixture
+def records_folder(here, capsys):
+    """A folder with the records of two short runs."""
+    for method in ("dcil", "ste"):
+        assert run(capsys, *TRAIN, "--method", method, "--records-dir", "records")[0] == 0
+    return here / "records"
+
+
+def test_records_list_filters_and_aligns(records_folder, capsys):
+    code, out, _ = run(capsys, "records", "list")
+    header, *rows, count = out.splitlines()
+    assert code == 0 and count == "2 record(s) in records" and len(rows) == 2
+    record = json.loads(next(records_folder.glob("*-dcil-*")).read_text())
+    ends = record["final"]["passes"]
+    assert rows[0].startswith(record["run_id"]) and record["environment"]["device"] in rows[0]
+    assert f"sparse {ends['sparse']['last']['top1']:.2f}, dense {ends['dense']['last']['top1']:.2f}" in rows[0]
+    assert header.index("tier") == rows[0].index("smoke") == rows[1].index("smoke")
+    assert run(capsys, "records", "list", "--method", "ste")[1].splitlines()[-1] == "1 record(s) in records, method ste"
+    assert run(capsys, "records", "list", "--tier", "paper")[1] == "0 record(s) in records, tier paper\n"
+    assert "unknown method 'dcli': did you mean 'dcil'?" in refused(capsys, "records", "list", "--method", "dcli")
+    assert "there is no folder nowhere" in refused(capsys, "records", "list", "--records-dir", "nowhere")
+
+
+def test_records_add_checks_every_file_first(records_folder, capsys):
+    good, bad = sorted(records_folder.iterdir())
+    bad.write_text(bad.read_text()[:-100])
+    assert bad.name in refused(capsys, "records", "add", good, bad, "--records-dir", "new")
+    assert not (records_folder.parent / "new").exists()
+    code, out, _ = run(capsys, "records", "add", good, "--records-dir", "new")
+    assert code == 0 and out.strip() == f"new/{good.name}"
+    assert "cannot be read" in refused(capsys, "records", "add", "nowhere.json")
+
+
+def test_records_check_names_the_bad_ones(records_folder, capsys):
+    assert run(capsys, "records", "check")[:2] == (0, "2 record(s) in records, 0 bad\n")
+    one, two = sorted(records_folder.iterdir())
+    one.write_text("{}")
+    two.rename(records_folder / "misnamed.json")
+    before = contents(records_folder)
+    code, out, err = run(capsys, "records", "check", records_folder)
+    assert code == 2 and out.endswith("2 bad\n") and contents(records_folder) == before
+    assert len(err.splitlines()) == 2 and one.name in err and f"misnamed.json holds the run {two.stem}" in err
+
+
+# --- authors
+
+
+def test_authors_fetch(here, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(authors, "fetch", lambda name, folder: seen.append((name, str(folder))) or f"{folder}/{name}")
+    monkeypatch.setenv("DCIL_DATA", "elsewhere")
+    assert run(capsys, "authors", "fetch", "cifar10_90_run8")[:2] == (0, "elsewhere/authors/cifar10_90_run8\n")
+    assert run(capsys, "authors", "fetch", "all", "--to", "here")[0] == 0
+    assert seen[1:] == [(name, "here") for name in authors.KNOWN]
+    assert "did you mean 'cifar10_90_run8'?" in refused(capsys, "authors", "fetch", "cifar10_90_run9")
+
+
+def test_authors_check(here, capsys, monkeypatch):
+    class Loaded:
+        class net:
+            fc = torch.nn.Linear(2, 10)
+
+    (here / "mine.pth").write_bytes(b"")
+    (here / "cifar10_90_run8.npz").write_bytes(b"")
+    found = {"sparse": 93.2, "dense": 93.79, "kept": 46378, "prunable": 463792}
+    monkeypatch.setattr(authors, "load", lambda path: Loaded)
+    monkeypatch.setattr(authors, "evaluate", lambda dual, dataset: found)
+    code, out, _ = run(capsys, "authors", "check", "mine.pth", "cifar10_90_run8.npz")
+    rows = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert rows[1] == ["mine.pth", "sparse", "93.2", "unknown"]
+    assert rows[6] == ["cifar10_90_run8.npz", "dense", "93.79", "93.79"]
+    found["dense"] = 93.78
+    assert run(capsys, "authors", "check", "cifar10_90_run8.npz")[0] == 1
+    monkeypatch.undo()
+    assert "cannot be read" in refused(capsys, "authors", "check", here / "mine.pth")
+
+
+# --- the rest
+
+
+def test_lists(capsys):
+    for what, first, name in (("methods", "method", "dcil"), ("models", "model", "resnet32")):
+        code, out, _ = run(capsys, what)
+        names = [line.split()[0] for line in out.splitlines()]
+        assert code == 0 and names[0] == first and name in names
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["records"], ["records", "list"], ["records", "add"],
+                                   ["records", "check"], ["authors"], ["authors", "fetch"], ["authors", "check"],
+                                   ["chapter"], ["methods"], ["models"]], ids=" ".join)  # fmt: skip
+def test_every_command_has_help(capsys, words):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*words, "--help"])
+    assert capsys.readouterr().out.startswith(" ".join(["usage: python -m dcil", *words]))
+
+
+@pytest.mark.parametrize("words, said", [
+    (["trian"], "unknown command 'trian': did you mean 'train'?"),
+    (["records", "lst"], "unknown action 'lst': did you mean 'list'?"),
+    (["records", "check", "--records-dri", "x"], "unknown option '--records-dri'"),
+    (["records"], "the following arguments are required: ACTION. See: python -m dcil records --help"),
+    ([], "the following arguments are required: COMMAND"),
+])  # fmt: skip
+def test_unknown_commands_are_refused(capsys, words, said):
+    assert said in refused(capsys, *words)
+
+
+def test_a_path_that_cannot_be_used(here, capsys):
+    (here / "file").write_text("mine")
+    assert run(capsys, *TRAIN)[0] == 0
+    assert "file" in refused(capsys, *TRAIN, "--records-dir", "file")
+    assert (here / "file").read_text() == "mine"
+
+
+def test_the_real_thing(tmp_path):
+    words = [sys.executable, "-m", "dcil", "train", "--sparsity", "1.5"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == ("dcil: error: sparsity is 1.5; it is the fraction removed and must be in [0, 1); "
+                           "did you mean 0.015?\n")  # fmt: skip
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,282 @@
+"""The loop: schedules, every method to its sparsity, repeatable, resumable, and clear when it fails."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from dcil import checkpoint, data, records, train
+from dcil.config import RunConfig
+from dcil.errors import DcilError
+from dcil.methods import METHODS
+from dcil.train import Trainer, fit, learning_rate
+
+
+def run(config, dataset, folder, **options):
+    return fit(config, dataset=dataset, runs_dir=folder, progress=False, **options)
+
+
+def files(folder, config):
+    return folder / config.run_id / "record.json", folder / config.run_id / "checkpoint.pt"
+
+
+def test_learning_rate_by_hand():
+    """0.1 to 0.2 over five epochs of 391 steps, a tenth of it from 150 and again from 225 on."""
+    config = RunConfig(model="resnet32", epochs=300).resolve()
+    steps = 391
+    assert learning_rate(config, 0, steps) == pytest.approx(0.1)
+    assert learning_rate(config, 5 * steps // 2, steps) == pytest.approx(0.15, rel=1e-3)
+    assert learning_rate(config, 5 * steps, steps) == pytest.approx(0.2)
+    assert learning_rate(config, 150 * steps - 1, steps) == pytest.approx(0.2)
+    assert learning_rate(config, 150 * steps, steps) == pytest.approx(0.02)
+    assert learning_rate(config, 225 * steps, steps) == pytest.approx(0.002)
+    wide = RunConfig(model="wrn28_2", epochs=195).resolve()
+    rates = [learning_rate(wide, epoch * steps, steps) for epoch in (0, 59, 60, 120, 160)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_at_its_sparsity(method, tiny_dataset, tiny_config, tmp_path):
+    """The saved masks keep N − int(N·s) − 1 weights, as the record says; a dense run keeps all."""
+    config = tiny_config(method=method)
+    record = run(config, tiny_dataset, tmp_path)
+    record_path, checkpoint_path = files(tmp_path, config)
+    assert records.read(record_path) == record
+    state = checkpoint.load(checkpoint_path, config)["model"]
+    masks = [m for name, m in state.items() if name.startswith("_masks.")]
+    n, kept = sum(m.numel() for m in masks), sum(int(m.sum()) for m in masks)
+    expected = n - int(n * 0.8) - 1 if METHODS[method].prunes else n
+    assert kept == expected == record["cost"]["nonzeros"]["conv"]
+    assert record["curve"][-1]["sparsity"] == pytest.approx(1 - kept / n, abs=1e-8)
+    assert record["status"] == "complete" and len(record["curve"]) == 2
+    assert set(record["final"]["passes"]) == ({"sparse", "dense"} if method == "dcil" else
+                                              {"dense"} if method == "dense" else {"sparse"})  # fmt: skip
+    assert all(math.isfinite(row["loss"]["total"]) for row in record["curve"])
+
+
+def test_masks_and_losses_follow_the_schedule(tiny_dataset, tiny_config, tmp_path):
+    """Four steps an epoch, masks every second one: none removed in epoch 0 but the one the rule costs, then all."""
+    first, second = run(tiny_config(), tiny_dataset, tmp_path)["curve"]
+    assert (first["refreshes"], second["refreshes"]) == (2, 2)
+    assert (first["target_sparsity"], second["target_sparsity"]) == (0.0, 0.8)
+    assert first["flips"] <= 3 and second["flips"] > 1000
+    assert set(first["loss"]) == {"ce_sparse", "ce_dense", "total"}
+    assert set(second["loss"]) == {"ce_sparse", "ce_dense", "kl_sparse", "kl_dense", "total"}
+    assert second["loss"]["total"] == pytest.approx(sum(v for k, v in second["loss"].items() if k != "total"))
+
+
+def test_a_static_mask_never_moves(tiny_dataset, tiny_config, tmp_path):
+    """One choice before the first step, and none after."""
+    first, second = run(tiny_config(method="static"), tiny_dataset, tmp_path)["curve"]
+    assert (first["refreshes"], second["refreshes"], second["flips"]) == (1, 0, 0)
+    assert first["sparsity"] == second["sparsity"] > 0.79
+
+
+def test_training_learns(tiny_dataset, tiny_config, tmp_path):
+    """Ten brightnesses are told apart far better than chance by both passes."""
+    config = tiny_config(epochs=8, ramp_end=4, lr=0.05, sparsity=0.5, precision="float64")
+    passes = run(config, tiny_dataset, tmp_path)["curve"][-1]["train"]
+    assert min(passes[name]["top1"] for name in ("sparse", "dense")) > 40
+
+
+def test_one_seed_one_record(tiny_dataset, tiny_config, tmp_path):
+    """The same seed gives the same record but for its clocks, whatever was drawn before; another does not."""
+    first = run(tiny_config(), tiny_dataset, tmp_path / "a")
+    torch.manual_seed(99)
+    again = run(tiny_config(), tiny_dataset, tmp_path / "b")
+    other = run(tiny_config(seed=1), tiny_dataset, tmp_path / "b")
+    assert records.without_timing(first) == records.without_timing(again)
+    assert other["curve"][0]["loss"] != first["curve"][0]["loss"]
+
+
+def interrupt(monkeypatch, at_epoch):
+    """Raise KeyboardInterrupt at the first step of an epoch."""
+    step = Trainer.step
+
+    def stop(self, images, labels, epoch, tally):
+        if epoch == at_epoch:
+            raise KeyboardInterrupt
+        step(self, images, labels, epoch, tally)
+
+    monkeypatch.setattr(Trainer, "step", stop)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """Killed in its second epoch and started again: the same record, the same weights, two sessions."""
+    config = tiny_config(epochs=3)
+    whole = run(config, tiny_dataset, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, at_epoch=1)
+        run(config, tiny_dataset, tmp_path / "parts")
+    assert not files(tmp_path / "parts", config)[0].exists()
+    torch.manual_seed(5)
+    resumed = run(config, tiny_dataset, tmp_path / "parts")
+    assert records.without_timing(resumed) == records.without_timing(whole)
+    one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
+    assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))
+    assert [(s["first_epoch"], s["epochs"]) for s in resumed["cost"]["sessions"]] == [(0, 1), (1, 2)]
+
+
+def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """Its record is returned as it is; `resume=False` trains it anew."""
+    config = tiny_config()
+    record = run(config, tiny_dataset, tmp_path)
+    before = [p.read_bytes() for p in files(tmp_path, config)]
+    with monkeypatch.context() as patch:
+        interrupt(patch, at_epoch=0)
+        assert run(config, None, tmp_path) == record
+        assert [p.read_bytes() for p in files(tmp_path, config)] == before
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tiny_dataset, tmp_path, resume=False)
+    again = run(config, tiny_dataset, tmp_path, resume=False)
+    assert records.without_timing(again) == records.without_timing(record)
+
+
+def test_a_damaged_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """It is neither loaded nor overwritten."""
+    config = tiny_config()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, at_epoch=1)
+        run(config, tiny_dataset, tmp_path)
+    path = files(tmp_path, config)[1]
+    path.write_bytes(path.read_bytes()[:-100])
+    before = path.read_bytes()
+    with pytest.raises(DcilError, match="cannot be read.*left as it is"):
+        run(config, tiny_dataset, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """The run stops, a valid record says why, and the last good checkpoint stays as it was."""
+    config = tiny_config(epochs=3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, at_epoch=1)
+        run(config, tiny_dataset, tmp_path)
+    record_path, checkpoint_path = files(tmp_path, config)
+    before = checkpoint_path.read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(DcilError, match="the loss became nan in epoch 2.*lower --lr"):
+        patch.setattr(train, "learning_rate", lambda *_: 1e30)
+        run(config, tiny_dataset, tmp_path)
+    failed = records.read(record_path)
+    assert failed["status"] == "failed" and len(failed["curve"]) == 1
+    assert "the loss became nan in epoch 2" in failed["reason"]
+    assert checkpoint_path.read_bytes() == before
+    assert run(config, tiny_dataset, tmp_path)["status"] == "complete"  # it goes on from there
+
+
+def test_a_failure_in_the_first_epoch(tiny_dataset, tiny_config, tmp_path):
+    """A huge learning rate fails at once: a record with an empty curve and no checkpoint."""
+    config = tiny_config(lr=1e30)
+    with pytest.raises(DcilError, match="the loss became nan in epoch 1"):
+        run(config, tiny_dataset, tmp_path)
+    record_path, checkpoint_path = files(tmp_path, config)
+    assert records.read(record_path)["curve"] == []
+    assert not checkpoint_path.exists()
+
+
+def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path):
+    """The loss of a run's only step is finite, the weights it leaves are not: the run does not pass as complete."""
+    config = tiny_config(batch_size=40, lr=3e38, epochs=1)
+    with pytest.raises(DcilError, match="a weight is not finite in epoch 1"):
+        run(config, tiny_dataset, tmp_path)
+    record_path, checkpoint_path = files(tmp_path, config)
+    assert records.read(record_path)["status"] == "failed"
+    assert not checkpoint_path.exists()
+
+
+def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):
+    """The folder that cannot be made is named, and the file stays."""
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(DcilError, match="cannot write the run to .*; choose another --runs-dir"):
+        run(tiny_config(), tiny_dataset, tmp_path / "runs")
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16", "channels_last": True}, {"precision": "float64"},
+                                     {"channels_last": True}, {"scope": "layer"}],
+                         ids=str)  # fmt: skip
+def test_other_ways_to_run(changes, tiny_dataset, tiny_config, tmp_path):
+    """Precisions, layouts and the layer scope train, prune and save the right kind of weights."""
+    config = tiny_config(**changes)
+    record = run(config, tiny_dataset, tmp_path)
+    assert record["curve"][-1]["sparsity"] == pytest.approx(0.8, abs=0.05)
+    weight = checkpoint.load(files(tmp_path, config)[1])["model"]["net.conv1.weight"]
+    assert weight.dtype == (torch.float64 if changes.get("precision") == "float64" else torch.float32)
+
+
+def test_filters_are_counted_as_filters(tiny_dataset, tiny_config, tmp_path):
+    """The filter scope keeps F − int(F·s) − 1 whole filters; the share of weights is what it is."""
+    config = tiny_config(scope="filter", score="l1")
+    record = run(config, tiny_dataset, tmp_path)
+    state = checkpoint.load(files(tmp_path, config)[1])["model"]
+    rows = torch.cat([m.flatten(1).float().mean(1) for name, m in state.items() if name.startswith("_masks.")])
+    assert set(rows.tolist()) == {0.0, 1.0}
+    assert int(rows.sum()) == len(rows) - int(len(rows) * 0.8) - 1
+    assert record["curve"][-1]["target_sparsity"] == 0.8
+
+
+def test_memory_layout_changes_no_number(tiny_dataset, tiny_config, tmp_path):
+    """channels_last in float64 gives the curve of the plain layout."""
+    configs = (tiny_config(precision="float64", channels_last=last) for last in (False, True))
+    plain, last = (run(config, tiny_dataset, tmp_path) for config in configs)
+    for one, two in zip(plain["curve"], last["curve"], strict=True):
+        assert one["loss"]["total"] == pytest.approx(two["loss"]["total"], rel=1e-6)
+        assert one["sparsity"] == two["sparsity"]
+
+
+def test_bf16_runs_in_bf16(tiny_dataset, tiny_config):
+    """Inside the forward activations are bf16; weights and loss are not."""
+    trainer = Trainer(tiny_config(precision="bf16", channels_last=True), tiny_dataset)
+    seen = []
+    trainer.dual.net.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    images, labels = next(iter(trainer.loader.epoch(0)))
+    trainer.step(images, labels, 0, tally := train.Tally(trainer.dual.pass_names, torch.device("cpu")))
+    assert set(seen) == {torch.bfloat16}
+    assert {v.dtype for v in tally.losses.values()} == {torch.float32}
+    assert trainer.dual.net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_tally_by_hand():
+    """Top-1 and top-5 in percent over two batches of unequal size, loss as the mean over steps."""
+    tally = train.Tally(("sparse",), torch.device("cpu"))
+    ranked = torch.arange(10.0, 0, -1).repeat(4, 1)  # class 0 first, class 9 last
+    tally.add({"sparse": ranked}, torch.tensor([0, 1, 4, 5]), {"ce": torch.tensor(1.0)})
+    tally.add({"sparse": ranked[:1]}, torch.tensor([0]), {"ce": torch.tensor(4.0)})
+    assert tally.top() == {"sparse": {"top1": 40.0, "top5": 80.0}}
+    assert tally.loss() == {"ce": 2.5, "total": 2.5}
+
+
+def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_config):
+    """Measuring leaves every buffer alone and the network in training mode."""
+    trainer = Trainer(tiny_config(), tiny_dataset)
+    before = {n: b.clone() for n, b in trainer.dual.named_buffers()}
+    train.evaluate(trainer.dual, trainer.dual.pass_names, trainer.test, trainer.engine)
+    assert all(torch.equal(before[n], b) for n, b in trainer.dual.named_buffers())
+    assert trainer.dual.training
+
+
+def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, tiny_dataset):
+    """Top-5 of two classes is top-2, and without `dataset` the named one is loaded."""
+    two = data.Dataset("two", tiny_dataset.train_images, tiny_dataset.train_labels % 2, tiny_dataset.test_images,
+                       tiny_dataset.test_labels % 2, 2, (0.4,) * 3, (0.25,) * 3)  # fmt: skip
+    asked = []
+    monkeypatch.setattr(data, "load", lambda *words: asked.append(words) or two)
+    record = fit(tiny_config(), data_dir="here", runs_dir=tmp_path, progress=False)
+    assert asked == [("digits", "here", False, 64)]
+    assert record["curve"][0]["test"]["sparse"]["top5"] == 100.0
+    assert record["data"]["sha256"] == two.checksum() and record["data"]["num_classes"] == 2
+
+
+def test_progress_is_shown_on_stderr_only(tiny_dataset, tiny_config, tmp_path, capsys):
+    """One line an epoch for people; nothing of it on stdout."""
+    fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch   2/2" in err and "sparsity 0.8" in err
+
+
+def test_the_record_is_plain_json(tiny_dataset, tiny_config, tmp_path):
+    """What fit returns is what a reader of the file gets."""
+    record = run(tiny_config(), tiny_dataset, tmp_path)
+    assert json.loads(files(tmp_path, tiny_config())[0].read_text()) == record

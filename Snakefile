@@ -9,7 +9,7 @@ PRESET = config.get("preset", "smoke")
 # have such a parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
-CODE = sorted(map(str, Path("dcil").rglob("*.py")))
+CODE = sorted(str(p) for p in Path("dcil").rglob("*") if p.suffix in (".py", ".json"))
 RECORDS = sorted(map(str, Path("records").glob("*.json")))
 PYTHON = sys.executable
 

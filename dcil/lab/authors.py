@@ -149,7 +149,10 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     if heads != dataset.num_classes:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32").resolve()), dual.training
-    top = evaluate_passes(engine.place(dual), dual.pass_names, TestLoader(dataset, engine.device, engine.dtype), engine)
+    test = TestLoader(dataset, engine.device, engine.dtype)
+    # By default cuDNN rounds the inputs of float32 convolutions to TF32, which may move an image.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        top = evaluate_passes(engine.place(dual), dual.pass_names, test, engine)
     dual.train(training)
     masks = dual.masks.values()
     counts = {"kept": sum(int(m.sum()) for m in masks), "prunable": sum(m.numel() for m in masks)}

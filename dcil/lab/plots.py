@@ -13,6 +13,10 @@ from matplotlib.figure import Figure
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2"}
 PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
+# What a choice of masks did to a weight, and where in training a gradient was measured.
+SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "newly pruned": "#D55E00"}
+STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
+STATE_LINES = {"at initialisation": "--", "after training": "-"}
 LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL"}
 
 
@@ -36,19 +40,23 @@ def provenance(records: Iterable[dict[str, Any]]) -> str:
     return f"runs {ids}\ncommit {commits} · tier {tiers} · seeds {seeds}\n{machines}"
 
 
-def live(config: Any, seeds: Iterable[int] | None = None) -> str:
-    """Return the provenance of numbers computed in the page itself, from the configuration used."""
+def computed(what: str, tier: str, seeds: Iterable[int], device: Any = "cpu") -> str:
+    """Return the provenance of numbers computed in the page itself; `what` names the experiment."""
     import torch
 
     from dcil.engine import device_name, source_state
 
-    full = config.resolve()
     commit, dirty = source_state()
-    shown = ", ".join(str(s) for s in (seeds if seeds is not None else [full.seed]))
-    device, threads = device_name(torch.device(full.device)), torch.get_num_threads()
-    machine = f"{device}, {threads} thread(s), torch {torch.__version__}"
-    return (f"computed in this page: {full.run_id}\ncommit {commit[:7]}{'+' if dirty else ''} · tier {full.tier} · "
+    shown = ", ".join(str(s) for s in seeds)
+    machine = f"{device_name(torch.device(device))}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    return (f"computed in this page: {what}\ncommit {commit[:7]}{'+' if dirty else ''} · tier {tier} · "
             f"seeds {shown}\n{machine}")  # fmt: skip
+
+
+def live(config: Any, seeds: Iterable[int] | None = None) -> str:
+    """Return the provenance of a run made in the page itself, from the configuration used."""
+    full = config.resolve()
+    return computed(full.run_id, full.tier, seeds if seeds is not None else [full.seed], full.device)
 
 
 def footer(figure: Figure, source: str, chapter: str) -> Figure:

@@ -1,0 +1,132 @@
+"""Gradients and curvature of a batch's loss as a function of the prunable weights, all of them as one vector [P]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dcil.errors import DcilError
+from dcil.models import conv
+from dcil.paths import DualPath
+
+Loss = Callable[[Tensor], Tensor]
+
+
+def small_net(
+    width: int = 8, num_classes: int = 10, activation: type[nn.Module] = nn.ReLU, norm: bool = False
+) -> nn.Sequential:
+    """Build four 3×3 convolutions and a linear head; [N, 3, 32, 32] -> logits [N, num_classes].
+
+    `norm` adds a batch norm after each convolution. Without it, and with a smooth activation, a
+    batch's loss is a twice differentiable function of the weights.
+    """
+    layers = [conv(3, width, 3, 2), conv(width, width, 3), conv(width, 2 * width, 3, 2),
+              conv(2 * width, 2 * width, 3, 2)]  # fmt: skip
+    body: list[nn.Module] = []
+    for layer in layers:
+        body += [layer, *([nn.BatchNorm2d(layer.out_channels)] if norm else []), activation()]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(2 * width * 16, num_classes))
+
+
+def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return all entries of the tensors as one vector [P], in the mapping's order."""
+    return torch.cat([t.detach().flatten() for t in tensors.values()])
+
+
+class BatchLoss:
+    """Mean cross-entropy of one batch as a function of the prunable weights, given as a vector [P].
+
+    All other parameters stay as they are. Raises `DcilError` for a network with batch norm in
+    training mode, whose running statistics every evaluation would change.
+    """
+
+    def __init__(self, dual: DualPath, images: Tensor, labels: Tensor):
+        moving = [name for name, m in dual.net.named_modules() if isinstance(m, _BatchNorm) and m.training]
+        if moving:
+            raise DcilError(f"batch norms {moving} are in training mode; call eval() on the network first")
+        self.net, self.images, self.labels = dual.net, images, labels
+        self.shapes = {name: w.shape for name, w in dual.weights.items()}
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        pieces = weights.split([shape.numel() for shape in self.shapes.values()])
+        seen = {name: p.view(shape) for (name, shape), p in zip(self.shapes.items(), pieces, strict=True)}
+        return F.cross_entropy(functional_call(self.net, seen, (self.images,)), self.labels)
+
+
+def gradient(loss: Loss, at: Tensor) -> Tensor:
+    """Return the gradient [P] of a loss at a point [P]."""
+    at = at.detach().requires_grad_()
+    return torch.autograd.grad(loss(at), at)[0]
+
+
+@torch.no_grad()
+def central_difference(loss: Loss, at: Tensor, index: int, step: float = 1e-5) -> float:
+    """Return (L(w + h·e_i) − L(w − h·e_i)) / 2h, the slope along one coordinate without any derivative."""
+    shift = torch.zeros_like(at)
+    shift[index] = step
+    return float(loss(at + shift) - loss(at - shift)) / (2 * step)
+
+
+def largest_curvature(
+    loss: Loss, at: Tensor, start: Tensor | None = None, iterations: int = 50, tolerance: float = 1e-3
+) -> tuple[float, Tensor]:
+    """Return the largest absolute eigenvalue of the Hessian at a point, and its direction [P], by power iteration.
+
+    The value is ‖H·v‖ for a unit vector v, so it never exceeds the true one. It stops when two
+    steps agree to `tolerance`, relatively. `start` is a first direction; by default a random one.
+    """
+    at = at.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(at), at, create_graph=True)
+    if start is None:
+        start = torch.randn(at.shape, generator=torch.Generator().manual_seed(0), dtype=at.dtype).to(at.device)
+    direction, value = start / start.norm(), 0.0
+    for _ in range(iterations):
+        (product,) = torch.autograd.grad(slope, at, direction, retain_graph=True)
+        before, value = value, float(product.norm())
+        if value == 0.0:
+            break
+        direction = product / value
+        if abs(value - before) <= tolerance * value:
+            break
+    return value, direction
+
+
+def segment_curvature(
+    loss: Loss, a: Tensor, b: Tensor, points: int = 5, iterations: int = 50, tolerance: float = 1e-3
+) -> float:
+    """Return the largest `largest_curvature` over equally spaced points of the segment from a to b, ends included.
+
+    It estimates the Lipschitz constant of the gradient on that segment, from below.
+    """
+    found, direction = [], None
+    for t in torch.linspace(0, 1, points).tolist():
+        value, direction = largest_curvature(loss, a + t * (b - a), direction, iterations, tolerance)
+        found.append(value)
+    return max(found)
+
+
+def mean_product(loss: Loss, a: Tensor, b: Tensor, nodes: int = 8) -> Tensor:
+    """Return ∫₀¹ H(a + t(b − a))·(b − a) dt [P] by Gauss-Legendre quadrature; it equals ∇L(b) − ∇L(a)."""
+    places, weights = np.polynomial.legendre.leggauss(nodes)
+    total = torch.zeros_like(a)
+    for t, weight in zip((places + 1) / 2, weights / 2, strict=True):
+        at = (a + t * (b - a)).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(at), at, create_graph=True)
+        total += weight * torch.autograd.grad(slope, at, b - a)[0]
+    return total
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Return the cosine of the angle between two vectors."""
+    return float(F.cosine_similarity(a, b, dim=0))
+
+
+def relative_difference(a: Tensor, reference: Tensor) -> float:
+    """Return ‖a − reference‖ / ‖reference‖."""
+    return float((a - reference).norm() / reference.norm())

@@ -42,6 +42,15 @@ def save(path: Path, config: RunConfig, state: dict[str, Any]) -> None:
     write_atomically(path, lambda part: torch.save(content, part))
 
 
+def read_torch(path: Path) -> Any:
+    """Return what a file of `torch.save` holds, on the CPU: checksums compared, no code run."""
+    if zipfile.is_zipfile(path):  # PyTorch stores checksums but does not compare them
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile("a checksum differs")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; with `config`, it must be of that very run.
 
@@ -49,10 +58,7 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     or of another configuration.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch stores checksums but does not compare them
-            if archive.testzip():
-                raise zipfile.BadZipFile("a checksum differs")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch(path)
     except FileNotFoundError as error:
         raise DcilError(f"there is no checkpoint {path}") from error
     except Exception as error:  # damaged bytes can make the reader fail in any way

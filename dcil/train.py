@@ -211,6 +211,9 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DcilError(f"cannot write the run to {folder}: {error.strerror}; choose another --runs-dir") from error
+    if not resume:  # else a run killed now would later be taken for the old, complete one
+        record_path.unlink(missing_ok=True)
+        checkpoint_path.unlink(missing_ok=True)
     dataset = dataset or data.load(config.dataset, data_dir, download, config.image_size)
     trainer = Trainer(config, dataset)
     if resume and checkpoint_path.exists():

@@ -11,7 +11,6 @@ import http.client
 import json
 import sys
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcil import models
-from dcil.checkpoint import write_atomically
+from dcil.checkpoint import read_torch, write_atomically
 from dcil.config import RunConfig
 from dcil.data import Dataset, TestLoader
 from dcil.engine import Engine
@@ -91,11 +90,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
             with np.load(path, allow_pickle=False) as arrays:
                 content: Any = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
         else:
-            if zipfile.is_zipfile(path):  # PyTorch stores checksums but does not compare them
-                with zipfile.ZipFile(path) as archive:
-                    if archive.testzip():
-                        raise zipfile.BadZipFile("a checksum differs")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_torch(path)
     except FileNotFoundError as error:
         raise DcilError(f"there is no checkpoint {path}") from error
     except Exception as error:  # damaged bytes can make the readers fail in any way

@@ -104,9 +104,9 @@ def verdict(table: pd.DataFrame, a: str, b: str) -> str:
     signs = "at every seed" if (gaps > 0).all() or (gaps < 0).all() else "with changing sign over seeds"
     lead = "ahead of" if gaps.mean() > 0 else "behind"
     few = " That is too few seeds for a verdict: at *n* = 3 and below, differences under about 0.3 points prove little."
+    seeds = f"mean over {n} paired seeds, {signs}" if n > 1 else "one seed"
     return (f"At tier **{tiers}**, equal epochs, {a} ends **{abs(gaps.mean()):.2f} points {lead}** {b} "
-            f"(sparse pass, last epoch, mean over {n} paired seeds, {signs}: "
-            f"{', '.join(f'{g:+.2f}' for g in gaps)}).{few if n <= 3 else ''}")  # fmt: skip
+            f"(sparse pass, last epoch, {seeds}: {', '.join(f'{g:+.2f}' for g in gaps)}).{few if n <= 3 else ''}")
 
 
 def findings(table: pd.DataFrame) -> str:
@@ -114,16 +114,16 @@ def findings(table: pd.DataFrame) -> str:
     if not len(table):
         return "Nothing yet: not run."
     lines = [verdict(table, "dcil", "ste")]
-    mean = table.groupby(["method", "pass"])[["last", "best_at_target", "time_s", "inference_macs"]].mean()
+    mean = table.groupby(["method", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
     if ("dense", "dense") in mean.index:
         whole = mean.loc[("dense", "dense")]
         for method in ("ste", "dcil"):
             if (method, "sparse") in mean.index:
                 row = mean.loc[(method, "sparse")]
-                macs, time = row["inference_macs"] / whole["inference_macs"], row["time_s"] / whole["time_s"]
+                macs, paid = row["inference_macs"] / whole["inference_macs"], row["train_macs"] / whole["train_macs"]
                 lines.append(f"{method} keeps {macs:.1%} of the dense network's multiply-accumulates and ends "
-                             f"{row['last'] - whole['last']:+.2f} points from it; its run took {time:.2f} × the dense "
-                             "run's time.")  # fmt: skip
+                             f"{row['last'] - whole['last']:+.2f} points from it; training it took {paid:.2f} × the "
+                             "dense run's multiply-accumulates.")  # fmt: skip
     if ("dcil", "dense") in mean.index:
         gap = mean.loc[("dcil", "dense"), "last"] - mean.loc[("dcil", "sparse"), "last"]
         lines.append(f"The dense pass of the same DCIL runs, a second network, ends {gap:+.2f} points from the sparse.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError, unknown
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
@@ -118,8 +119,7 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
 
     notebook, out, given = find(name), Path(out), given or {}
     check(notebook, given)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / out.name
         try:
             papermill.execute_notebook(str(notebook), str(draft), given, cwd=str(root()), kernel_name="python3",
@@ -127,6 +127,6 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
         except papermill.PapermillExecutionError as error:
             raise DcilError(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. "
                             f"{out} was not written") from error  # fmt: skip
-        nbformat.write(_tidy(nbformat.read(draft, as_version=4)), draft)
-        os.replace(draft, out)
+        done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
+        write_atomically(out, lambda part: part.write_text(done + "\n"))
     return out

@@ -33,14 +33,14 @@ def given(wildcards):
 rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
-        text=["_config.yml", "_toc.yml", "book/references.bib", *sorted(map(str, Path("book/_static").glob("*")))],
+        text=["_config.yml", "_toc.yml", *sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css"))],
     output:
         "_build/html/index.html",
     log:
         "_build/log/site.log",
     shell:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage/book && "
-        "cp _config.yml _toc.yml _build/stage/ && cp -r book/_static book/references.bib {input.chapters} _build/stage/book/ && "
+        "cp _config.yml _toc.yml _build/stage/ && cp -r book/_static book/*.bib book/*.md {input.chapters} _build/stage/book/ && "
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"

@@ -10,6 +10,7 @@ PRESET = config.get("preset", "smoke")
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
 CODE = sorted(str(p) for p in Path("dcil").rglob("*") if p.suffix in (".py", ".json"))
+TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg"))
 RECORDS = sorted(map(str, Path("records").glob("*.json")))
 PYTHON = sys.executable
 
@@ -33,14 +34,15 @@ def given(wildcards):
 rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
-        text=["_config.yml", "_toc.yml", *sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css"))],
+        text=["_config.yml", "_toc.yml", *TEXT],
     output:
         "_build/html/index.html",
     log:
         "_build/log/site.log",
     shell:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage/book && "
-        "cp _config.yml _toc.yml _build/stage/ && cp -r book/_static book/*.bib book/*.md {input.chapters} _build/stage/book/ && "
+        "cp _config.yml _toc.yml _build/stage/ && "
+        "cp -r book/_static book/*.bib book/*.md {input.chapters} _build/stage/book/ && "
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"

@@ -205,7 +205,7 @@ def test_nothing_prunable_lists_what_was_looked_at():
     ({"rules": ()}, "each pass must see another network"),
     ({"prunable": ["head.weight"]}, "'head.weight'.*cannot be both shared and per-pass"),
     ({"per_pass": lambda name, module: True}, "the whole network|cannot be both"),
-], ids=lambda v: str(v)[:40])  # fmt: skip
+])  # fmt: skip
 def test_wrong_choices(wrong, message):
     """A misspelt name, a repeated pass or a weight that is both shared and private is refused."""
     with pytest.raises(DcilError, match=message):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 from datetime import UTC, datetime
@@ -178,8 +177,5 @@ def add(path: str | Path, folder: str | Path) -> Path:
         if target.read_bytes() == Path(path).read_bytes():
             return target
         raise DcilError(f"{target} is there already and differs from {path}; nothing was overwritten")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    shutil.copyfile(path, part)
-    os.replace(part, target)
+    write_atomically(target, lambda part: shutil.copyfile(path, part))
     return target

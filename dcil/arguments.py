@@ -67,6 +67,20 @@ def values_of_config(args: argparse.Namespace) -> dict[str, Any]:
     return {f.name: value for f in fields(RunConfig) if (value := getattr(args, f.name)) is not None}
 
 
+def argv_of_config(config: RunConfig) -> list[str]:
+    """Return the options that make `train` run this configuration."""
+    words: list[str] = []
+    for field in fields(RunConfig):
+        value, name = getattr(config, field.name), field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, tuple):
+            words += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
 def refuse_unknown(parser: Parser, extra: list[str]) -> None:
     """Raise `DcilError`, with the nearest option, for the first of the arguments that nothing took."""
     if extra and not extra[0].startswith("-"):

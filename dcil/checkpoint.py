@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import tempfile
 import zipfile
@@ -11,14 +13,16 @@ from typing import Any
 
 import torch
 
-from dcil.config import RunConfig
+from dcil.config import LATER, RunConfig
 from dcil.errors import DcilError
 
 SCHEMA = 1
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, flush it to disk and rename it into place.
+def write_atomically(
+    path: Path, write: Callable[[Path], object], replace: Callable[[str, Path], None] = os.replace
+) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk and let `replace` rename it into place.
 
     Whatever goes wrong, `path` holds either what it held or the whole new content.
     """
@@ -30,16 +34,31 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.chmod(part, 0o644)  # mkstemp's files are private
         with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        replace(part, path)
     except BaseException:
-        os.unlink(part)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
         raise
 
 
-def save(path: Path, config: RunConfig, state: dict[str, Any]) -> None:
-    """Write a checkpoint of a resolved configuration's run."""
-    content = {"schema": SCHEMA, "config": config.as_dict(), **state}
-    write_atomically(path, lambda part: torch.save(content, part))
+class Damaged(DcilError):
+    """A checkpoint whose bytes are not what was written."""
+
+
+def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path | None = None) -> None:
+    """Write a checkpoint of a resolved configuration's run; `keep` is where the one it replaces is moved."""
+    buffer = io.BytesIO()  # PyTorch hides what went wrong when it writes to a full disk itself
+    torch.save({"schema": SCHEMA, "config": config.as_dict(), **state}, buffer)
+
+    def write(part: Path) -> None:
+        part.write_bytes(buffer.getbuffer())
+
+    def replace(part: str, path: Path) -> None:
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(part, path)
+
+    write_atomically(path, write, replace)
 
 
 def read_torch(path: Path) -> Any:
@@ -62,8 +81,8 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DcilError(f"there is no checkpoint {path}") from error
     except Exception as error:  # damaged bytes can make the reader fail in any way
-        raise DcilError(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
-                        "move it away to start the run anew") from error  # fmt: skip
+        raise Damaged(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
+                      "move it away to start the run anew") from error  # fmt: skip
     kinds = {"schema": int, "config": dict}
     if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in kinds.items()):
         raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'. It was left as it is")
@@ -71,8 +90,10 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
         raise DcilError(f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; "
                         "update dcil")  # fmt: skip
     if config is not None and content["config"] != config.as_dict():
-        mine, theirs = config.as_dict(), content["config"]
+        mine, theirs = config.as_dict(), LATER | content["config"]
         differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        if not differ:
+            return content
         odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in differ]
         raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
                         "move it away or choose another --runs-dir")  # fmt: skip

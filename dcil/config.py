@@ -19,7 +19,7 @@ from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
-PRECISIONS = ("float32", "float64", "bf16")
+PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -46,13 +46,20 @@ def _field(default: Any, why: str) -> Any:
     return field(default=default, metadata={"why": why})
 
 
+LATER: dict[str, Any] = {"sync_batchnorm": False}  # fields added since the first records, with their defaults
+
+
 def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def run_id_of(config: dict[str, Any]) -> str:
-    """Return a readable name and eight hex digits of a hash, from a resolved configuration's fields."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    """Return a readable name and eight hex digits of a hash, from a resolved configuration's fields.
+
+    A field younger than the first records counts only where it is not at its default, so that they keep their ids.
+    """
+    hashed = {k: v for k, v in config.items() if not (k in LATER and v == LATER[k])}
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     sparse = f"-s{config['sparsity']:g}" if config["sparsity"] else ""
     return "{dataset}-{model}-{method}".format(**config) + f"{sparse}-e{config['epochs']}-seed{config['seed']}-{digest}"
 
@@ -85,8 +92,9 @@ class RunConfig:
     distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
     temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)")
     image_size: int = _field(64, "side in pixels, imagefolder only; our choice, small enough for a CPU")
-    precision: str = _field("float32", "float32 (authors) | bf16 (autocast) | float64")
+    precision: str = _field("float32", "float32 (authors) | tf32 (GPU) | bf16 (autocast) | float64")
     channels_last: bool = _field(False, "memory layout; faster with bf16, the same mathematics")
+    sync_batchnorm: bool = _field(False, "batch norm over all ranks' images; GPUs only, for small shares of a batch")
     device: str = _field("auto", "auto = the GPU where there is one | cpu | cuda")
     seed: int = _field(0, "of initial weights, order and augmentation; the authors set none")
 
@@ -124,8 +132,9 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise DcilError(f"{name} is {value}; it must be in [0, 1)")
-        if not isinstance(self.channels_last, bool):
-            raise DcilError(f"channels_last is {self.channels_last!r}; it must be true or false")
+        for name in ("channels_last", "sync_batchnorm"):
+            if not isinstance(getattr(self, name), bool):
+                raise DcilError(f"{name} is {getattr(self, name)!r}; it must be true or false")
         if self.milestones is not None:
             if not isinstance(self.milestones, (tuple, list)) or not all(_is_whole(e, 0) for e in self.milestones):
                 raise DcilError(f"milestones is {self.milestones!r}; it must be a list of epochs, e.g. [150, 225]")
@@ -162,6 +171,10 @@ class RunConfig:
             raise DcilError("device is 'cuda' but this PyTorch sees no GPU; use --device cpu, or 'auto'")
         if self.device == "auto":
             changes["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        device = changes.get("device", self.device)
+        if device == "cpu" and (self.precision == "tf32" or self.sync_batchnorm):
+            what = "precision 'tf32'" if self.precision == "tf32" else "sync_batchnorm"
+            raise DcilError(f"{what} needs a GPU, but this run is on the CPU; leave it out, or use --device cuda")
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:

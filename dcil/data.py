@@ -1,11 +1,11 @@
-"""Data sets as uint8 tensors, and a loader that keeps them on the device and augments by batch."""
+"""Data sets as uint8 tensors, every file checked."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,6 @@ CIFAR_FILES = {
 # The authors use CIFAR-10's figures for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PAD = 4  # pixels of black around an image before the random crop (authors)
 
 
 @dataclass(frozen=True)
@@ -174,74 +173,3 @@ def load(name: str, data_dir: str | Path | None = None, download: bool = False, 
     if name not in makers:
         raise unknown("dataset", name, makers)
     return makers[name]()
-
-
-class Normalize:
-    """uint8 [N, C, H, W] -> (x/255 − mean)/std in `dtype`, per channel."""
-
-    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype = torch.float32):
-        def column(values: tuple[float, ...]) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1) * 255
-
-        self.mean, self.std, self.dtype = column(dataset.mean), column(dataset.std), dtype
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype).sub_(self.mean).div_(self.std)
-
-
-class TrainLoader:
-    """Batches of padded, randomly cropped and flipped training images, made on the device.
-
-    The order and every crop depend only on (seed, epoch), on any device: they are drawn on the
-    CPU, once an epoch. The last batch may be smaller, as in the authors' code.
-    """
-
-    def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
-    ):
-        padded = torch.nn.functional.pad(dataset.train_images, (PAD,) * 4).to(device)
-        height, width = dataset.train_images.shape[-2:]
-        # A view, not a copy: [N, C, 2·PAD+1, 2·PAD+1, H, W] holds every crop of every image.
-        self.crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        self.labels = dataset.train_labels.to(device)
-        self.normalize = Normalize(dataset, device, dtype)
-        self.batch_size, self.seed, self.flip, self.device = batch_size, seed, dataset.flip, device
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
-
-    def draws(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the epoch's order [N], crop corners [N, 2] in 0..8 and flips [N] (boolean), on the CPU."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        n = len(self.labels)
-        order = torch.randperm(n, generator=generator)
-        corners = torch.randint(2 * PAD + 1, (n, 2), generator=generator)
-        flips = torch.randint(2, (n,), generator=generator).bool() & self.flip
-        return order, corners, flips
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images [B, C, H, W], labels [B]) for one pass over the training set."""
-        order, corners, flips = (t.to(self.device) for t in self.draws(epoch))
-        for start in range(0, len(order), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            rows = order[part]
-            images = self.crops[rows, :, corners[part, 0], corners[part, 1]]
-            images = torch.where(flips[part].view(-1, 1, 1, 1), images.flip(-1), images)
-            yield self.normalize(images), self.labels[rows]
-
-
-class TestLoader:
-    """Batches of the test set in file order, unaugmented."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    def __init__(
-        self, dataset: Dataset, device: torch.device, dtype: torch.dtype = torch.float32, batch_size: int = 1000
-    ):
-        self.images, self.labels = dataset.test_images.to(device), dataset.test_labels.to(device)
-        self.normalize, self.batch_size = Normalize(dataset, device, dtype), batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.labels), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield self.normalize(self.images[part]), self.labels[part]

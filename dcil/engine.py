@@ -1,66 +1,147 @@
-"""How a step runs: device, precision and memory layout, and what the record says of them."""
+"""How a step runs fast and where: device, precision, layout, streams and CUDA graphs.
+
+The recipe is the same on every path. What is chosen here is said in the record
+(`environment.step`, `environment.streams`), and where the fast path cannot be had, once in words.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import platform
-import subprocess
-from pathlib import Path
+import sys
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 import torch
+from torch import Tensor, nn
 
 from dcil.config import RunConfig
+from dcil.paths import DualPath
+from dcil.ranks import ALONE, Ranks
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
+
+# (images [N, C, H, W], labels [N], phase): one optimizer step.
+Step = Callable[[Tensor, Tensor, Hashable], None]
 
 
 class Engine:
-    """The device, the parameters' dtype and the autocast context of a resolved configuration."""
+    """The device, precision, layout and step of a resolved configuration; `fast=False` asks for plain eager steps."""
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, ranks: Ranks = ALONE, fast: bool = True):
         self.device = torch.device(config.device)
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", torch.cuda.current_device())
+            _set_precision(config.precision)
         self.dtype = DTYPES[config.precision]
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.bf16 = config.precision == "bf16"
+        # A graph holds a whole step of one process; between ranks gradients must still be joined.
+        self.captures = fast and self.device.type == "cuda" and ranks.size == 1
+        self.stream = torch.cuda.Stream(self.device) if self.captures else None
+        self.side = torch.cuda.Stream(self.device) if self.captures else None
+        self.rate: Tensor | None = None  # the learning rate on the device, where a captured step reads it
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context for a forward pass: bf16 autocast where the configuration asks for it."""
         if not self.bf16:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        # Its cache of cast weights is not safe between streams, and no pass would use another's.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=self.side is None)
 
-    def place(self, module: torch.nn.Module) -> torch.nn.Module:
+    def on_stream(self) -> contextlib.AbstractContextManager:
+        """Return the context in which a run works: its own stream on a GPU, so that several runs overlap."""
+        return torch.cuda.stream(self.stream) if self.stream else contextlib.nullcontext()
+
+    def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device, dtype and layout, in place."""
         return module.to(self.device, self.dtype).to(memory_format=self.layout)
 
-    def peak_memory_mib(self) -> float:
-        """Return the peak memory so far: allocated on the GPU, or the process's resident set on a CPU."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        import resource  # absent on Windows, where no record has been made
+    def optimizer(self, module: nn.Module, config: RunConfig) -> torch.optim.SGD:
+        """Return the authors' optimizer, SGD with Nesterov momentum, over what is trained in the module."""
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return torch.optim.SGD(trained, config.lr, config.momentum, nesterov=config.momentum > 0,
+                               weight_decay=config.weight_decay, fused=True if self.captures else None)  # fmt: skip
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    def set_rate(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+        """Set the learning rate; for a captured step on the device, where the graph reads it."""
+        if self.captures:
+            self.rate = torch.tensor(rate, device=self.device) if self.rate is None else self.rate.fill_(rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate if self.rate is None else self.rate
+
+    def passes(self, model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        """Run every pass of a model on images [N, C, H, W]; on a GPU all but the first on a second stream."""
+        images = images.contiguous(memory_format=self.layout)
+        with self.autocast():
+            if self.side is None or not isinstance(model, DualPath) or len(model.rules) == 1:
+                outputs = model(images)
+            else:
+                here = torch.cuda.current_stream(self.device)
+                self.side.wait_stream(here)
+                with torch.cuda.stream(self.side):
+                    others = [model.run_pass(i, images) for i in range(1, len(model.rules))]
+                outputs = (model.run_pass(0, images), *others)
+                here.wait_stream(self.side)
+        return tuple(output.to(self.dtype) for output in outputs)
+
+    def fast(self, step: Step) -> Step:
+        """Return the step as this engine runs it: captured and replayed on a GPU, as it is elsewhere."""
+        return CapturedStep(step) if self.captures else step
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what a record says of how the steps ran."""
+        return {"step": "cuda graph" if self.captures else "eager", "streams": 2 if self.side else 1}
 
 
-def device_name(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _set_precision(precision: str) -> None:
+    """Make float32 mean float32 on a GPU, convolutions included, unless TF32 is asked for; pick repeatable kernels."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True
 
 
-def source_state() -> tuple[str, bool]:
-    """Return the commit of this checkout and whether tracked files differ from it ("unknown" outside git)."""
-    here = Path(__file__).resolve().parent
+class CapturedStep:
+    """A step whose kernels are captured once in a CUDA graph and then launched as one.
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    Small CIFAR networks at batch 128 are bound by launches: thousands of kernels of some
+    microseconds a step. One graph is kept for each batch shape and phase of the loss; the first few
+    steps of each run eagerly, which also lets the optimizer make its buffers outside the graph.
+    `step` must read nothing from Python that changes without its phase, and must not synchronise.
+    """
 
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", False
+    WARMUP = 3
+
+    def __init__(self, step: Step):
+        self.step, self.seen = step, Counter()
+        self.graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        self.pool: tuple[int, int] | None = None  # one memory for all graphs: they never run at once
+        self.gave_up = False
+
+    def __call__(self, images: Tensor, labels: Tensor, phase: Hashable) -> None:
+        key = (tuple(images.shape), phase)
+        if key not in self.graphs:
+            self.seen[key] += 1
+            if self.gave_up or self.seen[key] <= self.WARMUP or not self._capture(key, images, labels, phase):
+                self.step(images, labels, phase)
+                return
+        graph, static_images, static_labels = self.graphs[key]
+        static_images.copy_(images)
+        static_labels.copy_(labels)
+        graph.replay()
+
+    def _capture(self, key: Hashable, images: Tensor, labels: Tensor, phase: Hashable) -> bool:
+        """Capture this step without running it; says so once and returns False where that cannot be done."""
+        static = images.clone(), labels.clone()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # "thread_local": other runs of this process go on meanwhile.
+            with torch.cuda.graph(graph, pool=self.pool, stream=torch.cuda.current_stream(),
+                                  capture_error_mode="thread_local"):  # fmt: skip
+                self.step(*static, phase)
+        except RuntimeError as error:
+            self.gave_up = True
+            print(f"dcil: the step could not be captured ({str(error).splitlines()[0]}); it runs eagerly, slower",
+                  file=sys.stderr)  # fmt: skip
+            return False
+        self.pool = graph.pool()
+        self.graphs[key] = (graph, *static)
+        return True

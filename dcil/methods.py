@@ -6,9 +6,9 @@ neighbour; the training loop does not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,30 +41,44 @@ def scheduled(config: RunConfig, epoch: int, step: int) -> float | None:
     return cubic_sparsity(epoch, config.sparsity, config.ramp_end)
 
 
+# --- phases: all that a step's computation depends on besides its batch and the weights. Steps of one
+# phase are one computation, so that it can be captured once and replayed (`dcil.engine`)
+
+
+def always(config: RunConfig, epoch: int, step: int) -> Hashable:
+    """The same computation at every step."""
+    return None
+
+
+def distilling(config: RunConfig, epoch: int, step: int) -> bool:
+    """Whether the passes teach each other yet: from epoch `distill_from` on (the authors' code)."""
+    return epoch >= config.distill_from
+
+
 # --- losses: named terms whose sum is minimised, from the logits [N, C] of each pass
 
 
-def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, epoch: int) -> dict[str, Tensor]:
+def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Hashable) -> dict[str, Tensor]:
     """Cross-entropy of each pass."""
     return {f"ce_{name}": F.cross_entropy(output, labels) for name, output in logits.items()}
 
 
-def collective(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, epoch: int) -> dict[str, Tensor]:
-    """Cross-entropy of both passes and, from `distill_from` on, what they teach each other."""
-    distill = epoch >= config.distill_from
-    return collective_parts(logits["sparse"], logits["dense"], labels, config.temperature, distill)
+def collective(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: bool) -> dict[str, Tensor]:
+    """Cross-entropy of both passes and, in the phase `distilling`, what they teach each other."""
+    return collective_parts(logits["sparse"], logits["dense"], labels, config.temperature, distill=phase)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training: `rules` (a gradient rule per pass), `loss`, `masks`, and where it comes from."""
+    """One way of training: `rules` (a gradient rule per pass), `masks`, `loss` and its `phase`, and its source."""
 
     name: str
     rules: tuple[str, ...]
     masks: Callable[[RunConfig, int, int], float | None]
-    loss: Callable[[dict[str, Tensor], Tensor, RunConfig, int], dict[str, Tensor]]
+    loss: Callable[[dict[str, Tensor], Tensor, RunConfig, Any], dict[str, Tensor]]
     summary: str
     source: str
+    phase: Callable[[RunConfig, int, int], Hashable] = always
 
     @property
     def prunes(self) -> bool:
@@ -80,7 +94,7 @@ METHODS: dict[str, Method] = {
         Method("ste", ("straight_through",), scheduled, supervised, "dynamic masks, straight-through gradient",
                "DPF, Lin et al. 2020; the authors' path type 2"),
         Method("dcil", ("kept", "refined"), scheduled, collective, "dynamic masks, refined gradient, mutual loss",
-               "arXiv 2109.04660 and the authors' code"),
+               "arXiv 2109.04660 and the authors' code", distilling),
     )
 }  # fmt: skip
 

@@ -156,8 +156,11 @@ class DualPath(nn.Module):
 
     def forward(self, *args, **kwargs) -> tuple:
         """Run every pass on the same input; returns one output per pass."""
-        seen = (self.tensors(i) for i in range(len(self.rules)))
-        return tuple(functional_call(self.net, tensors, args, kwargs, tie_weights=False) for tensors in seen)
+        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules)))
+
+    def run_pass(self, index: int, *args, **kwargs) -> Tensor:
+        """Run one pass; the passes need nothing of each other, so they may run side by side."""
+        return functional_call(self.net, self.tensors(index), args, kwargs, tie_weights=False)
 
     @torch.no_grad()
     def sparsity(self) -> float:

@@ -16,8 +16,8 @@ import torch
 
 from dcil.checkpoint import write_atomically
 from dcil.config import RunConfig, run_id_of
-from dcil.engine import Engine, device_name, source_state
 from dcil.errors import DcilError
+from dcil.machine import device_name, source_state
 
 SCHEMA = 1
 LAST = 10  # epochs averaged beside the last one
@@ -115,8 +115,8 @@ def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
     return {"passes": passes}
 
 
-def environment(engine: Engine) -> dict[str, Any]:
-    """Return what the run ran on and with which code."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what the run runs on and with which code."""
     commit, dirty = source_state()
     lock = Path(__file__).resolve().parents[1] / "requirements.lock"
     return {
@@ -124,7 +124,7 @@ def environment(engine: Engine) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "device": device_name(engine.device),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "commit": commit,
         "dirty": dirty,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 
@@ -81,22 +82,30 @@ def test_train_shows_its_progress_unless_quiet(here, capsys):
 
 
 def test_an_interrupted_run_resumes_with_the_same_command(here, capsys, monkeypatch):
-    from dcil.train import Trainer
+    """Ctrl-C at the first step of the second epoch: a checkpoint after that step, exit code 130, and on from there."""
+    from dcil.trainer import Trainer
 
-    whole = Trainer.train_epoch
+    step = Trainer.step
 
-    def interrupted(self, progress):
-        if self.curve:
-            raise KeyboardInterrupt
-        whole(self, progress)
+    def press_ctrl_c(self, *words):
+        step(self, *words)
+        if len(self.curve) == 1 and not self.steps_done:
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
-    code, _, err = run(capsys, *TRAIN)
-    assert code == 130 and "interrupted; the same command resumes after the last whole epoch" in err
-    monkeypatch.setattr(Trainer, "train_epoch", whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", press_ctrl_c)
+        code, _, err = run(capsys, *TRAIN)
+    assert code == 130 and "stopped by Ctrl-C after 1." in err and "The same command goes on from here" in err
     assert run(capsys, *TRAIN)[0] == 0
-    sessions = json.loads((only_run(here) / "record.json").read_text())["cost"]["sessions"]
-    assert [s["first_epoch"] for s in sessions] == [0, 1]
+    first, second = json.loads((only_run(here) / "record.json").read_text())["cost"]["sessions"]
+    assert first["first_epoch"] == 0 and 1 < first["epochs"] == second["first_epoch"] < 2
+
+
+def test_a_time_limit_ends_with_try_again(here, capsys):
+    """The least time is one step a call: exit code 75 until the run is complete."""
+    code, _, err = run(capsys, *TRAIN, "--max-minutes", "0.00001")
+    assert code == 75 and "stopped by the limit of 1e-05 min after 0." in err and "epochs are left, about" in err
+    assert "must be a positive number of minutes" in refused(capsys, *TRAIN, "--max-minutes", "0")
 
 
 def parsed(*argv):
@@ -174,7 +183,8 @@ def test_a_damaged_file_of_the_run_is_left(here, capsys, file):
     assert run(capsys, *TRAIN)[0] == 0
     folder = only_run(here)
     if file == "checkpoint.pt":
-        (folder / "record.json").unlink()  # so that the checkpoint is asked
+        for name in ("record.json", "previous.pt"):  # so that this checkpoint is the only one to ask
+            (folder / name).unlink()
     damaged = folder / file
     damaged.write_bytes(damaged.read_bytes()[:-200])
     before = contents(here)

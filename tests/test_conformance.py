@@ -75,7 +75,7 @@ def test_trajectory(name, two_threads):
         if target is not None:
             set_masks(dual, target)
         logits = dict(zip(dual.pass_names, dual(images), strict=True))
-        parts = method.loss(logits, labels, config, epoch)
+        parts = method.loss(logits, labels, config, method.phase(config, epoch, step))
         optimizer.zero_grad()
         sum(parts.values()).backward()
         seen = {

@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageOps
 
 from dcil import data
-from dcil.data import CIFAR_FILES, Dataset, TestLoader, TrainLoader
+from dcil.data import CIFAR_FILES, Dataset
 from dcil.errors import DcilError
+from dcil.loaders import TestLoader, TrainLoader
 from dcil.vision import import_torchvision
 
 CPU = torch.device("cpu")

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
-from dcil import checkpoint, data, records, train
+from dcil import checkpoint, data, records, trainer
 from dcil.config import RunConfig
 from dcil.errors import DcilError
 from dcil.methods import METHODS
-from dcil.train import Trainer, fit, learning_rate
+from dcil.train import fit
+from dcil.trainer import Trainer, learning_rate
 
 
 def run(config, dataset, folder, **options):
@@ -94,10 +95,10 @@ def interrupt(monkeypatch, at_epoch):
     """Raise KeyboardInterrupt at the first step of an epoch."""
     step = Trainer.step
 
-    def stop(self, images, labels, epoch, tally):
-        if epoch == at_epoch:
+    def stop(self, images, labels, phase):
+        if len(self.curve) == at_epoch:
             raise KeyboardInterrupt
-        step(self, images, labels, epoch, tally)
+        step(self, images, labels, phase)
 
     monkeypatch.setattr(Trainer, "step", stop)
 
@@ -133,8 +134,8 @@ def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path
     assert records.without_timing(again) == records.without_timing(record)
 
 
-def test_a_damaged_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """It is neither loaded nor overwritten."""
+def test_a_damaged_only_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """Where none came before it, it is neither loaded nor overwritten."""
     config = tiny_config()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, at_epoch=1)
@@ -156,7 +157,7 @@ def test_a_loss_that_is_not_finite(tiny_dataset, tiny_config, tmp_path, monkeypa
     record_path, checkpoint_path = files(tmp_path, config)
     before = checkpoint_path.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(DcilError, match="the loss became nan in epoch 2.*lower --lr"):
-        patch.setattr(train, "learning_rate", lambda *_: 1e30)
+        patch.setattr(trainer, "learning_rate", lambda *_: 1e30)
         run(config, tiny_dataset, tmp_path)
     failed = records.read(record_path)
     assert failed["status"] == "failed" and len(failed["curve"]) == 1
@@ -179,9 +180,9 @@ def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, mo
     """The last step's loss is finite, the weights it leaves are not: the run does not pass as complete."""
     config, step = tiny_config(batch_size=40, mask_period=1), Trainer.step  # one step an epoch
 
-    def spoil(self, images, labels, epoch, tally):
-        step(self, images, labels, epoch, tally)
-        if epoch == 1:
+    def spoil(self, images, labels, phase):
+        step(self, images, labels, phase)
+        if len(self.curve) == 1:
             self.dual.net.fc.weight.data[0, 0] = math.inf
 
     monkeypatch.setattr(Trainer, "step", spoil)
@@ -234,33 +235,13 @@ def test_memory_layout_changes_no_number(tiny_dataset, tiny_config, tmp_path):
 
 def test_bf16_runs_in_bf16(tiny_dataset, tiny_config):
     """Inside the forward activations are bf16; weights and loss are not."""
-    trainer = Trainer(tiny_config(precision="bf16", channels_last=True), tiny_dataset)
-    seen = []
-    trainer.dual.net.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    images, labels = next(iter(trainer.loader.epoch(0)))
-    trainer.step(images, labels, 0, tally := train.Tally(trainer.dual.pass_names, torch.device("cpu")))
+    run, seen = Trainer(tiny_config(precision="bf16", channels_last=True), tiny_dataset), []
+    run.dual.net.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    images, _ = next(iter(run.loader.epoch(0)))
+    outputs = run.engine.passes(run.dual, images)
     assert set(seen) == {torch.bfloat16}
-    assert {v.dtype for v in tally.losses.values()} == {torch.float32}
-    assert trainer.dual.net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_tally_by_hand():
-    """Top-1 and top-5 in percent over two batches of unequal size, loss as the mean over steps."""
-    tally = train.Tally(("sparse",), torch.device("cpu"))
-    ranked = torch.arange(10.0, 0, -1).repeat(4, 1)  # class 0 first, class 9 last
-    tally.add({"sparse": ranked}, torch.tensor([0, 1, 4, 5]), {"ce": torch.tensor(1.0)})
-    tally.add({"sparse": ranked[:1]}, torch.tensor([0]), {"ce": torch.tensor(4.0)})
-    assert tally.top() == {"sparse": {"top1": 40.0, "top5": 80.0}}
-    assert tally.loss() == {"ce": 2.5, "total": 2.5}
-
-
-def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_config):
-    """Measuring leaves every buffer alone and the network in training mode."""
-    trainer = Trainer(tiny_config(), tiny_dataset)
-    before = {n: b.clone() for n, b in trainer.dual.named_buffers()}
-    train.evaluate(trainer.dual, trainer.dual.pass_names, trainer.test, trainer.engine)
-    assert all(torch.equal(before[n], b) for n, b in trainer.dual.named_buffers())
-    assert trainer.dual.training
+    assert {o.dtype for o in outputs} == {p.dtype for p in run.dual.parameters()} == {torch.float32}
+    assert run.dual.net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, tiny_dataset):

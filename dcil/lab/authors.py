@@ -24,11 +24,12 @@ from tqdm import tqdm
 from dcil import models
 from dcil.checkpoint import read_torch, write_atomically
 from dcil.config import RunConfig
-from dcil.data import Dataset, TestLoader
+from dcil.data import Dataset
 from dcil.engine import Engine
 from dcil.errors import DcilError, unknown
+from dcil.loaders import TestLoader
+from dcil.measures import evaluate as evaluate_passes
 from dcil.paths import DualPath
-from dcil.train import evaluate as evaluate_passes
 
 BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb06700df0bf1fcd6a51ca81ed99bb82"
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
@@ -145,9 +146,7 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32").resolve()), dual.training
     test = TestLoader(dataset, engine.device, engine.dtype)
-    # By default cuDNN rounds the inputs of float32 convolutions to TF32, which may move an image.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        top = evaluate_passes(engine.place(dual), dual.pass_names, test, engine)
+    top = evaluate_passes(engine.place(dual), dual.pass_names, test, engine)
     dual.train(training)
     masks = dual.masks.values()
     counts = {"kept": sum(int(m.sum()) for m in masks), "prunable": sum(m.numel() for m in masks)}

@@ -44,7 +44,7 @@ def computed(what: str, tier: str, seeds: Iterable[int], device: Any = "cpu") ->
     """Return the provenance of numbers computed in the page itself; `what` names the experiment."""
     import torch
 
-    from dcil.engine import device_name, source_state
+    from dcil.machine import device_name, source_state
 
     commit, dirty = source_state()
     shown = ", ".join(str(s) for s in seeds)

@@ -1,0 +1,151 @@
+"""Grids of runs: what experiments/*.yaml asks for, how much of it is done, and what the rest will cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+
+from dcil import records
+from dcil.config import RunConfig, preset
+from dcil.errors import DcilError, unknown
+from dcil.machine import device_name
+from dcil.runs import RunFolder
+
+TOP = ("title", "tier", "base", "runs")
+STATES = ("done", "running", "partial", "failed", "missing")
+ENTRY = ("serves", "priority", "set", "axes", "seeds")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run that a grid asks for: its resolved configuration, how urgent it is (1 first), what it serves."""
+
+    config: RunConfig
+    priority: int
+    serves: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.config.run_id
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a planned run is: "done", "partial", "running", "failed" or "missing", epochs done, seconds left."""
+
+    planned: Planned
+    state: str
+    epochs: float
+    left_s: float  # NaN where no record tells
+
+
+def read(path: str | Path) -> list[Planned]:
+    """Return the runs that a grid file asks for, the most urgent first, each once.
+
+    The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of
+    entries with `serves` (the table or figure), `priority`, `set` (fields), `axes` (field: list of
+    values; all combinations) and `seeds`. Raises `DcilError` naming the file and the entry for anything
+    else, and for a run that is not of the file's tier.
+    """
+    path = Path(path)
+    try:
+        grid = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DcilError(f"the grid {path} cannot be read: {error}") from error
+    if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
+        raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
+    _refuse(path, "the grid", grid, TOP)
+    planned: dict[str, Planned] = {}
+    for number, entry in enumerate(grid["runs"], start=1):
+        where = f"{path}, entry {number}"
+        if not isinstance(entry, dict) or not entry.get("serves"):
+            raise DcilError(f"{where} must be a mapping and name the table or figure it serves")
+        _refuse(path, f"entry {number}", entry, ENTRY)
+        try:
+            configs = [_config(values).resolve() for values in _combinations(grid.get("base") or {}, entry)]
+        except (DcilError, TypeError) as error:
+            raise DcilError(f"{where}: {error}") from error
+        for config in configs:
+            if grid.get("tier") and config.tier != grid["tier"]:
+                raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
+            run = Planned(config, int(entry.get("priority", number)), (str(entry["serves"]),))
+            known = planned.get(run.run_id)
+            planned[run.run_id] = run if known is None else replace(
+                known, priority=min(known.priority, run.priority), serves=known.serves + run.serves)  # fmt: skip
+    return sorted(planned.values(), key=lambda run: run.priority)  # stable: then as written
+
+
+def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise DcilError(f"{path}, {what}: {unknown('key', name, allowed)}")
+
+
+def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of every run of an entry, the seeds outermost: one of each comes before a second of any."""
+    axes = {"seed": entry.get("seeds", [0])} | (entry.get("axes") or {})
+    for name, values in axes.items():
+        if not isinstance(values, list):
+            raise DcilError(f"{name} must be a list of values, e.g. [{values}]")
+    fixed = base | (entry.get("set") or {})
+    return [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _config(values: dict[str, Any]) -> RunConfig:
+    values = dict(values)
+    name = values.pop("preset", None)
+    return preset(name, **values) if name else RunConfig.from_dict(values)
+
+
+def status(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
+    """Return how far each run is, from the records and the runs' folders."""
+    known = {r["run_id"]: r for r in records.load_all(records_dir)}
+    pace = Pace(list(known.values()))
+    return [_status(run, known.get(run.run_id), RunFolder(runs_dir, run.config), pace) for run in runs]
+
+
+def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace: Pace) -> Status:
+    epochs, left_s = run.config.epochs, pace.epoch_s(run.config)
+    record = record or (records.read(folder.record) if folder.record.exists() else None)
+    if record and record["status"] == "complete":
+        return Status(run, "done", epochs, 0.0)
+    done = folder.epochs_done() if folder.path.exists() else 0.0
+    state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
+    return Status(run, state, done, left_s * (epochs - done))
+
+
+class Pace:
+    """Seconds an epoch takes, estimated from records of the same device."""
+
+    def __init__(self, known: list[dict[str, Any]]):
+        self.known = known
+
+    def epoch_s(self, config: RunConfig) -> float:
+        """Return the median over like runs, at this precision or else at any; NaN where there is none."""
+        device = device_name(torch.device(config.device))
+        here = [r for r in self.known if r["environment"]["device"] == device and r["curve"]]
+        for same in (("dataset", "model", "method", "precision"), ("dataset", "model", "method")):
+            like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
+            if like:
+                return median(row["time_s"] for r in like for row in r["curve"])
+        return math.nan
+
+
+def summary(statuses: list[Status]) -> str:
+    """Return in one line how many runs are in each state, and what is left in hours."""
+    states = Counter(s.state for s in statuses)
+    known = [s.left_s for s in statuses if not math.isnan(s.left_s)]
+    line = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    line += f"; about {sum(known) / 3600:.1f} h left, one run at a time"
+    if without := len(statuses) - len(known):
+        line += f", and {without} run(s) whose cost no record of this device tells"
+    return line

@@ -1,0 +1,129 @@
+"""Working through a grid: what is still missing, most urgent first, several runs at a time, within a time limit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dcil import data, records
+from dcil.arguments import argv_of_config
+from dcil.errors import DcilError
+from dcil.lab.grid import Planned, status
+from dcil.runs import Held, RunFolder
+from dcil.stopping import TRY_AGAIN, Stop, Stopped
+from dcil.train import fit
+
+LEAST_S = 5  # with less time left than this no further run is begun
+# A run's outcome: "done", "stopped", "held", or "failed: why".
+Runner = Callable[[Planned], str]
+
+
+def work(
+    runs: list[Planned],
+    *,
+    records_dir: str | Path,
+    runs_dir: str | Path,
+    data_dir: str | Path | None = None,
+    minutes: float | None = None,
+    pack: int = 1,
+    separate: bool | None = None,
+) -> dict[str, str]:
+    """Run what is missing, `pack` at a time, and take in the records; returns the outcome of each run by id.
+
+    On a GPU the packed runs share one process, each in its own thread and stream, because kernels
+    of separate processes take turns there; on a CPU each is a process with its share of the
+    threads. `separate` overrides that. Safe to call again and again: what is done is skipped, what
+    is half done resumes, and what another process holds is left to it.
+    """
+    with Stop(minutes) as stop:
+        todo = [s.planned for s in status(runs, records_dir, runs_dir) if s.state != "done"]
+        on_gpu = any(run.config.device == "cuda" for run in todo)
+        if separate if separate is not None else not on_gpu:
+            runner = separate_process(stop, runs_dir, data_dir, pack)
+        else:
+            runner = same_process(stop, runs_dir, data_dir)
+        outcomes = {s.planned.run_id: "done" for s in status(runs, records_dir, runs_dir) if s.state == "done"}
+        with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
+            for run, outcome in _in_parallel(todo, runner, pack, stop):
+                if outcome == "done":
+                    records.add(RunFolder(runs_dir, run.config).record, records_dir)
+                    bar.update()
+                outcomes[run.run_id] = outcome
+                tqdm.write(f"{run.run_id}: {outcome}", file=sys.stderr)
+    return outcomes
+
+
+def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
+    """Yield (run, outcome) as runs end, `pack` under way at a time, beginning none after `stop`."""
+    waiting, under_way = list(todo), {}
+    with ThreadPoolExecutor(pack) as pool:
+        while waiting or under_way:
+            while waiting and len(under_way) < pack and not stop.reason() and stop.left_s() > LEAST_S:
+                run = waiting.pop(0)
+                under_way[pool.submit(runner, run)] = run
+            if not under_way:  # no time left
+                return
+            # Short waits: a signal is only handled between them.
+            ended: set[Future] = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done
+            for future in ended:
+                yield under_way.pop(future), future.result()
+
+
+def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) -> Runner:
+    """Return a runner that trains in this process, one thread and one CUDA stream a run."""
+    sets: dict[tuple, data.Dataset] = {}
+
+    def run(planned: Planned) -> str:
+        config = planned.config
+        key = (config.dataset, config.image_size)
+        try:
+            if key not in sets:
+                sets[key] = data.load(config.dataset, data_dir, image_size=config.image_size)
+            fit(config, dataset=sets[key], runs_dir=runs_dir, progress=False, stop=stop)
+        except Stopped:
+            return "stopped"
+        except Held as error:
+            return f"held: {error}"
+        except (DcilError, RuntimeError, OSError) as error:
+            return f"failed: {error}"
+        return "done"
+
+    return run
+
+
+def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None, pack: int) -> Runner:
+    """Return a runner that trains in a process of its own, with 1/`pack` of the threads; it writes `log.txt`."""
+    threads = max(1, torch.get_num_threads() // pack)
+
+    def run(planned: Planned) -> str:
+        folder = RunFolder(runs_dir, planned.config)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "dcil", "train", *argv_of_config(planned.config), "--runs-dir", str(runs_dir)]
+        words += ["--data-dir", str(data_dir)] if data_dir else []
+        words += ["--max-minutes", f"{stop.left_s() / 60:.3f}"] if stop.minutes else []
+        with open(folder.path / "log.txt", "a") as log:
+            # A group of its own: Ctrl-C reaches this process, which passes it on once.
+            child = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True,
+                                     env=os.environ | {"OMP_NUM_THREADS": str(threads)})  # fmt: skip
+            told = False
+            while child.poll() is None:
+                if stop.received is not None and not told:
+                    child.terminate()
+                    told = True
+                time.sleep(0.1)
+        if child.returncode == 0:
+            return "done"
+        if child.returncode in (TRY_AGAIN, 130, 143):
+            return "stopped"
+        said = (folder.path / "log.txt").read_text().strip().splitlines() or ["it said nothing"]
+        return f"failed: {said[-1].removeprefix('dcil: error: ')} ({folder.path / 'log.txt'})"
+
+    return run

@@ -1,0 +1,83 @@
+"""What is measured while a run trains: sums that stay on the device until someone reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcil.engine import Engine
+from dcil.loaders import TestLoader
+from dcil.ranks import ALONE, Ranks
+
+
+class Tally:
+    """Sums of losses and hits over an epoch, on the device; added to in place, so that a captured step can."""
+
+    def __init__(self, passes: tuple[str, ...], device: torch.device):
+        self.passes = passes
+        self.hits = {name: torch.zeros(3, dtype=torch.int64, device=device) for name in passes}  # top-1, top-5, images
+        self.losses: dict[str, Tensor] = {}
+
+    def add(self, logits: dict[str, Tensor], labels: Tensor, losses: dict[str, Tensor] | None = None) -> None:
+        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once a step."""
+        for name, output in logits.items():
+            right = output.detach().topk(min(5, output.shape[1]), dim=1).indices == labels[:, None]
+            seen = torch.full((), len(labels), device=labels.device)
+            self.hits[name] += torch.stack((right[:, 0].sum(), right.sum(), seen))
+        for name, value in (losses or {}).items():
+            if name not in self.losses:  # the sum, and over how many steps
+                self.losses[name] = torch.zeros(2, dtype=torch.float64, device=value.device)
+            self.losses[name] += torch.stack((value.detach().double(), torch.ones_like(value, dtype=torch.float64)))
+
+    def reset(self) -> None:
+        """Set every sum back to nought, in place."""
+        for tensor in (*self.hits.values(), *self.losses.values()):
+            tensor.zero_()
+
+    def over(self, ranks: Ranks) -> Tally:
+        """Return the tally of all ranks together (this one in a team of one)."""
+        if ranks.size == 1:
+            return self
+        total = Tally(self.passes, next(iter(self.hits.values())).device)
+        total.load_state(self.state())
+        ranks.sum_((*total.hits.values(), *total.losses.values()))
+        return total
+
+    def top(self) -> dict[str, dict[str, float]]:
+        """Return top-1 and top-5 accuracy of each pass, in percent."""
+        sums = {name: hits.tolist() for name, hits in self.hits.items()}
+        return {name: {"top1": round(100 * one / n, 4), "top5": round(100 * five / n, 4)}
+                for name, (one, five, n) in sums.items()}  # fmt: skip
+
+    def loss(self) -> dict[str, float]:
+        """Return the mean over steps of each term that occurred, and of their sum."""
+        sums = {name: value.tolist() for name, value in self.losses.items()}
+        parts = {name: total / steps for name, (total, steps) in sums.items() if steps}
+        return parts | {"total": sum(parts.values())}
+
+    def state(self) -> dict[str, Any]:
+        """Return copies of the sums, for a checkpoint."""
+        return {"hits": {k: v.clone() for k, v in self.hits.items()},
+                "losses": {k: v.clone() for k, v in self.losses.items()}}  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up sums from a checkpoint."""
+        for name, value in state["hits"].items():
+            self.hits[name].copy_(value)
+        device = next(iter(self.hits.values())).device
+        self.losses = {name: value.to(device) for name, value in state["losses"].items()}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+) -> dict[str, dict[str, float]]:
+    """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
+    model.eval()
+    tally = Tally(passes, engine.device)
+    for images, labels in test:
+        tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
+    model.train()
+    return tally.over(ranks).top()

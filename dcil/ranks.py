@@ -1,0 +1,122 @@
+"""Several processes that train one run together: who they are, what they share and what they must agree on.
+
+A run started plainly is a team of one, and everything here is then free. Under `torchrun` every
+process is a rank: it has its share of each batch, and gradients, metrics and decisions are joined.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dcil.errors import DcilError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process's place in its team: `rank` of `size`, and `local`, its place on its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and talks to people."""
+        return self.rank == 0
+
+    def first(self, act: Callable[[], T]) -> T:
+        """Let the first rank act; return what it returned, or raise the `DcilError` it raised, on every rank."""
+        if self.size == 1:
+            return act()
+        box: list = [None, None]
+        if self.is_first:
+            try:
+                box[0] = act()
+            except (DcilError, OSError) as error:
+                box[1] = error
+        dist.broadcast_object_list(box)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+    def in_turn(self, act: Callable[[], T]) -> T:
+        """Let every rank act, the first before all others (which find what it fetched)."""
+        mine: list[T] = []
+        self.first(lambda: mine.append(act()))
+        return mine[0] if mine else act()
+
+    def sum_(self, tensors: Iterable[Tensor]) -> None:
+        """Add each tensor up over all ranks, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def mean_(self, tensors: Iterable[Tensor]) -> None:
+        """Average each floating tensor over all ranks, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+                tensor.div_(self.size)
+
+    def check_same(self, digest: str, what: str) -> None:
+        """Raise `DcilError` on every rank if `digest` differs between any two."""
+        if self.size > 1:
+            digests: list[str] = [""] * self.size
+            dist.all_gather_object(digests, digest)
+            if len(set(digests)) > 1:
+                raise DcilError(f"{what} differ between ranks: {', '.join(d[:8] for d in digests)}. The ranks must run "
+                                "the same code on machines of one kind")  # fmt: skip
+
+
+ALONE = Ranks()
+
+
+def join(device_type: str) -> Ranks:
+    """Return this process's place, joining the team first if `torchrun` started it (NCCL on GPUs, gloo on CPUs)."""
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        return ALONE
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if device_type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise DcilError(f"rank {local} of this machine has no GPU of its own: {torch.cuda.device_count()} seen; "
+                            "lower --nproc-per-node, or use --device cpu")  # fmt: skip
+        torch.cuda.set_device(local)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    return Ranks(dist.get_rank(), dist.get_world_size(), local)
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the team, if there is one."""
+    if ranks.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def share(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+    """Return the model as one that averages its gradients over the ranks (the model itself in a team of one).
+
+    Buffers are not sent at every step, as PyTorch would: masks follow from equal weights, and norm
+    statistics are averaged where they are used (`Ranks.mean_`).
+    """
+    if ranks.size == 1:
+        return model
+    where = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Return a SHA-256 over the tensors' bytes, to compare them between ranks."""
+    hashed = hashlib.sha256()
+    for tensor in tensors:
+        hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,69 @@
+"""When a run must stop before its end: a time limit, Ctrl-C, or a machine that is taken away."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from types import FrameType
+
+from dcil.errors import DcilError
+
+# Exit codes: what `timeout` and shells use for a signal, and sysexits' "try again" for a time limit.
+TRY_AGAIN = 75
+
+
+class Stopped(DcilError):
+    """A run that stopped between two steps, its checkpoint written; `code` is the exit code of the command line."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
+class Stop:
+    """Asked between two steps whether, and why, to stop; as a context it also listens to SIGINT and SIGTERM.
+
+    A second Ctrl-C does not wait for the step. Signals reach only the main thread of a program; a
+    run in another thread is given the `Stop` of the main one.
+    """
+
+    SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+    def __init__(self, max_minutes: float | None = None):
+        if max_minutes is not None and not max_minutes > 0:
+            raise DcilError(f"max_minutes is {max_minutes}; it must be a positive number of minutes")
+        self.minutes, self.began = max_minutes, time.monotonic()
+        self.received: int | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def reason(self) -> str | None:
+        """Return why to stop, or None to go on."""
+        if self.received is not None:
+            return self.SIGNALS[signal.Signals(self.received)]
+        return f"the limit of {self.minutes:g} min" if self.left_s() < 0 else None
+
+    def left_s(self) -> float:
+        """Return the seconds left of the time limit, infinite where there is none."""
+        return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self.began)
+
+    @property
+    def code(self) -> int:
+        """The exit code that says why: 130 or 143 for a signal, 75 ("try again") for the time limit."""
+        return TRY_AGAIN if self.received is None else 128 + self.received
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._receive) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

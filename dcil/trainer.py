@@ -1,0 +1,199 @@
+"""A run in memory: the network, its optimizer, and the loop over epochs and steps."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dcil import cost, data, machine, methods, models, ranks, records
+from dcil.config import RunConfig
+from dcil.engine import Engine
+from dcil.errors import DcilError
+from dcil.loaders import TestLoader, TrainLoader
+from dcil.measures import Tally, evaluate
+from dcil.paths import DualPath, set_masks
+from dcil.ranks import ALONE, Ranks
+
+_SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
+
+
+def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the rate for a step: a linear rise during warm-up, then a factor at each milestone."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    rise = min(step / warmup, 1.0) if warmup else 1.0
+    passed = sum(step >= milestone * steps_per_epoch for milestone in config.milestones)
+    return config.lr * (1 + (config.warmup_factor - 1) * rise) * config.lr_decay**passed
+
+
+def build(config: RunConfig, num_classes: int) -> DualPath:
+    """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
+    with _SEEDING:
+        torch.manual_seed(config.seed)
+        dual = DualPath(models.build(config.model, num_classes), rules=methods.get(config.method).rules, fresh=True)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
+
+
+class NotFinite(DcilError):
+    """A loss or a weight became infinite or not a number."""
+
+
+class Trainer:
+    """A run in memory: network, optimizer, loaders, the curve so far and the epoch under way."""
+
+    def __init__(self, config: RunConfig, dataset: data.Dataset, team: Ranks = ALONE, fast: bool = True):
+        self.config, self.dataset, self.team = config, dataset, team
+        self.engine = engine = Engine(config, team, fast)
+        # Taken now: the checkout may change while this trains.
+        self.environment = records.environment(engine.device) | engine.facts() | {"ranks": team.size}
+        self.method = methods.get(config.method)
+        self.dual = engine.place(build(config, dataset.num_classes))
+        self.model = ranks.share(self.dual, team, engine.device)
+        self.optimizer = engine.optimizer(self.dual, config)
+        self.loader = TrainLoader(dataset, config.batch_size, config.seed, engine.device, engine.dtype, team)
+        self.test = TestLoader(dataset, engine.device, engine.dtype, team)
+        self.take_step = engine.fast(self.step)
+        self.curve: list[dict[str, Any]] = []
+        self.sessions: list[dict[str, Any]] = []  # each start and resume: epochs, seconds, memory
+        # The epoch under way.
+        self.steps_done, self.refreshes, self.earlier_s, self.since = 0, 0, 0.0, time.perf_counter()
+        self.tally = Tally(self.dual.pass_names, engine.device)
+        self.flips = torch.zeros((), dtype=torch.int64, device=engine.device)
+        self.first, self.began = 0.0, time.perf_counter()
+
+    @property
+    def position(self) -> float:
+        """Epochs trained so far, parts of one included."""
+        return len(self.curve) + round(self.steps_done / len(self.loader), 6)
+
+    def step(self, images: Tensor, labels: Tensor, phase: Hashable) -> None:
+        """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
+        logits = dict(zip(self.dual.pass_names, self.engine.passes(self.model, images), strict=True))
+        losses = self.method.loss(logits, labels, self.config, phase)
+        if self.team.size > 1:  # ranks' means become the batch's mean, also where their parts are unequal
+            share = self.loader.share(self.steps_done)
+            losses = {name: share * value for name, value in losses.items()}
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        self.optimizer.step()
+        self.tally.add(logits, labels, losses)
+
+    def run(self, progress: bool) -> Iterator[bool]:
+        """Train to the end; yields between steps whether an epoch just ended. `state()` is whole at every yield."""
+        config, steps = self.config, len(self.loader)
+        while len(self.curve) < config.epochs:
+            epoch, self.since = len(self.curve), time.perf_counter()
+            batches = self.loader.epoch(epoch, first=self.steps_done)
+            with bar_of(self, progress) as bar:
+                for images, labels in batches:
+                    step = epoch * steps + self.steps_done
+                    self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
+                    sparsity = self.method.masks(config, epoch, step)
+                    if sparsity is not None:
+                        self.flips += set_masks(self.dual, sparsity, config.scope, config.score)
+                        self.refreshes += 1
+                        if self.team.size > 1:
+                            self.team.check_same(ranks.digest(self.dual.masks.values()), "the masks")
+                    self.take_step(images, labels, self.method.phase(config, epoch, step))
+                    self.steps_done += 1
+                    bar.update()
+                    if self.steps_done % 10 == 0 and not bar.disable:  # reading a number waits for the device
+                        shown = {name: f"{value['top1']:.1f}%" for name, value in self.tally.top().items()}
+                        bar.set_postfix(loss=f"{self.tally.loss()['total']:.3f}", **shown)
+                    if self.steps_done < steps:
+                        yield False
+            self.end_epoch(learning_rate(config, epoch * steps + steps - 1, steps))
+            yield True
+
+    def end_epoch(self, rate: float) -> None:
+        """Measure the epoch and append a row to the curve; raises `NotFinite` when a number is not finite."""
+        tally = self.tally.over(self.team)
+        loss = tally.loss()
+        # The last step's loss can be finite and the weights it leaves behind not.
+        finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
+        if not (math.isfinite(loss["total"]) and finite):
+            what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
+            raise NotFinite(f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
+                            "float32. The last good checkpoint was kept")  # fmt: skip
+        self.team.mean_(b for b in self.dual.buffers() if b.is_floating_point())  # norm statistics
+        row = {
+            "epoch": len(self.curve),
+            "lr": rate,
+            "target_sparsity": self.dual.target_sparsity,
+            "sparsity": round(self.dual.sparsity(), 8),
+            "flips": int(self.flips),
+            "refreshes": self.refreshes,
+            "loss": loss,
+            "train": tally.top(),
+            "test": evaluate(self.dual, self.dual.pass_names, self.test, self.engine, self.team),
+        }
+        self.curve.append(row | {"time_s": round(self.earlier_s + time.perf_counter() - self.since, 3)})
+        self.steps_done, self.refreshes, self.earlier_s, self.since = 0, 0, 0.0, time.perf_counter()
+        self.tally.reset()
+        self.flips.zero_()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
+        self.note_session()
+        part = {"steps": self.steps_done, "done": self.steps_done / len(self.loader), "refreshes": self.refreshes,
+                "flips": int(self.flips), "tally": self.tally.over(self.team).state(),
+                "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
+        return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
+                "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part}  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a run where `state()` left it."""
+        self.dual.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.sessions = state["curve"], state["sessions"]
+        torch.set_rng_state(state["torch_rng"])
+        if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
+            self.steps_done, self.refreshes, self.earlier_s = part["steps"], part["refreshes"], part["time_s"]
+            self.flips.fill_(part["flips"])
+            if self.team.is_first:  # the sums of all ranks go on in one of them
+                self.tally.load_state(part["tally"])
+        self.first = self.position
+
+    def note_session(self) -> None:
+        """Write down what this process has done so far, in place of its earlier note."""
+        note = {"first_epoch": self.first, "epochs": round(self.position - self.first, 6),
+                "time_s": round(time.perf_counter() - self.began, 3),
+                "mem_mib": round(machine.peak_memory_mib(self.engine.device), 1),
+                "threads": torch.get_num_threads(), "ranks": self.team.size}  # fmt: skip
+        self.sessions = [s for s in self.sessions if s["first_epoch"] < self.first] + [note]
+
+    def record(self, status: str = "complete", reason: str = "") -> dict[str, Any]:
+        """Return the run record of what has been trained so far."""
+        self.note_session()
+        d, config = self.dataset, self.config
+        image = self.test.normalize(self.test.images[:1])
+        record = {
+            "schema": records.SCHEMA,
+            "run_id": config.run_id,
+            "tier": config.tier,
+            "status": status,
+            "config": config.as_dict(),
+            "environment": self.environment,
+            "data": {"name": d.name, "sha256": d.checksum(), "train_size": len(d.train_labels),
+                     "test_size": len(d.test_labels), "num_classes": d.num_classes},
+            "curve": self.curve,
+            "final": records.summarize(self.curve, config.sparsity),
+            "cost": {"time_s": round(sum(row["time_s"] for row in self.curve), 3),
+                     "mem_mib": max(s["mem_mib"] for s in self.sessions), "sessions": self.sessions,
+                     **cost.network_cost(self.dual, image)},
+        }  # fmt: skip
+        return record | ({"reason": reason} if reason else {})
+
+
+def bar_of(trainer: Trainer, progress: bool) -> tqdm:
+    """Return a progress bar over the epoch's steps; drawn only where someone can see it move."""
+    shown = progress and trainer.team.is_first
+    return tqdm(desc=f"epoch {len(trainer.curve) + 1}/{trainer.config.epochs}", total=len(trainer.loader),
+                initial=trainer.steps_done, leave=False, disable=None if shown else True, file=sys.stderr)  # fmt: skip

@@ -1,0 +1,220 @@
+"""A run's folder: one process at a time, a checkpoint behind the checkpoint, nothing lost to kill -9 or a full disk."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dcil import checkpoint, records
+from dcil.errors import DcilError
+from dcil.runs import Held, RunFolder
+from dcil.stopping import Stop, Stopped
+from dcil.train import fit
+from dcil.trainer import Trainer
+
+KILLS = int(os.environ.get("DCIL_KILLS", 20))
+
+
+def run(config, dataset, folder, **options):
+    return fit(config, dataset=dataset, runs_dir=folder, progress=False, **options)
+
+
+def same(one, two):
+    return records.without_timing(one) == records.without_timing(two)
+
+
+@pytest.fixture
+def whole(tiny_config, tiny_dataset, tmp_path):
+    """The record of an uninterrupted run."""
+    return run(tiny_config(epochs=4), tiny_dataset, tmp_path / "whole")
+
+
+def in_child(act):
+    """Run `act` in a forked child; returns its process id. It ends with code 0, or 1 for any exception."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            act()
+            code = 0
+        os._exit(code)
+    return pid
+
+
+def test_killed_at_random_moments(whole, tiny_config, tiny_dataset, tmp_path):
+    """kill -9 at any moment, then the same call again: the record of the uninterrupted run, every time."""
+    config, draw, killed = tiny_config(epochs=4), random.Random(0), 0
+    began = time.perf_counter()
+    os.waitpid(in_child(lambda: run(config, tiny_dataset, tmp_path / "timed")), 0)
+    takes_s = time.perf_counter() - began
+    for trial in range(KILLS):
+        folder = tmp_path / str(trial)
+        pid = in_child(lambda folder=folder: run(config, tiny_dataset, folder))
+        time.sleep(draw.uniform(0, takes_s))
+        os.kill(pid, signal.SIGKILL)
+        killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
+        assert same(run(config, tiny_dataset, folder), whole), f"trial {trial}"
+    assert killed > KILLS / 2  # else the trials proved little
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 6, 7, 9])
+def test_killed_while_writing(call, nth, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """kill -9 in the middle of a write or a rename, of a checkpoint or of the record."""
+    config, real, calls = tiny_config(epochs=4), getattr(os, call), []
+
+    def die(*words):
+        calls.append(1)
+        if len(calls) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, die)
+        _, status = os.waitpid(in_child(lambda: run(config, tiny_dataset, tmp_path / "run")), 0)
+    assert status == signal.SIGKILL or nth > 6  # there are 6 writes: the holder's note, 4 checkpoints, the record
+    assert same(run(config, tiny_dataset, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
+def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """SIGTERM during a step: the step ends, a checkpoint is written, and the rest gives the whole run's record."""
+    config, step, taken = tiny_config(epochs=4), Trainer.step, []
+
+    def terminated(self, *words):
+        step(self, *words)
+        taken.append(1)
+        if len(taken) == steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped by SIGTERM") as stopped:
+        patch.setattr(Trainer, "step", terminated)
+        run(config, tiny_dataset, tmp_path)
+    assert stopped.value.code == 143 and len(taken) == steps
+    assert RunFolder(tmp_path, config).epochs_done() == steps / 4
+    assert same(run(config, tiny_dataset, tmp_path), whole)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # and the handlers are as before
+
+
+def test_a_second_ctrl_c_does_not_wait(monkeypatch):
+    """The first asks for the end of the step, the second interrupts it."""
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.reason() == "Ctrl-C" and stop.code == 130
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_time_limit(tiny_config, tiny_dataset, tmp_path):
+    """A run called again and again with hardly any time gets to its end, a step at a time."""
+    config, calls = tiny_config(), 0
+    while True:
+        try:
+            record = run(config, tiny_dataset, tmp_path, max_minutes=1e-9)
+            break
+        except Stopped as stopped:
+            calls += 1
+            assert stopped.code == 75 and "the limit of 1e-09 min" in str(stopped)
+    assert calls == 7  # of 8 steps; after the last there is nothing left to stop
+    assert same(record, run(config, tiny_dataset, tmp_path / "whole"))
+
+
+def test_long_epochs_are_saved_on_the_way(tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """Every so many seconds a checkpoint is written in the middle of an epoch."""
+    saved = []
+    monkeypatch.setattr("dcil.train.CHECKPOINT_S", 0)
+    monkeypatch.setattr(RunFolder, "save", lambda self, state: saved.append(state["part"]["steps"]))
+    run(tiny_config(), tiny_dataset, tmp_path)
+    assert saved == [1, 2, 3, 0, 1, 2, 3, 0]
+
+
+def test_two_processes_one_run(tiny_config, tiny_dataset, tmp_path):
+    """The second says who holds the run and leaves; when the first dies, even by kill -9, the run is free."""
+    config = tiny_config()
+    folder = RunFolder(tmp_path, config)
+    code = f"import time\nfrom dcil.runs import RunFolder\nfrom dcil.config import RunConfig\n" \
+           f"with RunFolder({str(tmp_path)!r}, RunConfig.from_dict({config.as_dict()!r})).hold():\n" \
+           "    print('in', flush=True); time.sleep(60)\n"  # fmt: skip
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "in\n"
+        assert folder.is_held()
+        with pytest.raises(Held, match=f"is being trained by process {holder.pid} on .*leaves it alone"):
+            run(config, tiny_dataset, tmp_path)
+        with pytest.raises(Held):
+            run(config, tiny_dataset, tmp_path, resume=False)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert not folder.is_held()
+    assert run(config, tiny_dataset, tmp_path)["status"] == "complete"
+    assert not folder.holder_note.exists() and not folder.is_held()
+
+
+def stop_after(epochs, config, dataset, folder, monkeypatch):
+    """Train so many epochs and stop."""
+    def reason(self):
+        return "the test" if RunFolder(folder, config).epochs_done() >= epochs else None
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Stop, "reason", reason)
+        run(config, dataset, folder)
+
+
+DAMAGES = {
+    "half": lambda raw: raw[: len(raw) // 2],
+    "empty": lambda raw: b"",
+    "bytes": lambda raw: raw.replace(b"0", b"1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint(damage, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch, capsys):
+    """It is named, the one before it is used, its bytes are kept, and the record is that of the whole run."""
+    config = tiny_config(epochs=4)
+    stop_after(2, config, tiny_dataset, tmp_path, monkeypatch)
+    folder = RunFolder(tmp_path, config)
+    broken = damage(folder.checkpoint.read_bytes())
+    folder.checkpoint.write_bytes(broken)
+    assert same(run(config, tiny_dataset, tmp_path), whole)
+    said = capsys.readouterr().err
+    assert str(folder.checkpoint) in said and "Going on from the one before it, previous.pt" in said
+    assert folder.damaged.read_bytes() == broken
+    assert len(checkpoint.load(folder.checkpoint, config)["curve"]) == 4
+
+
+def test_a_full_disk(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """The error says what to do, the checkpoint before is whole, no part is left, and the run then ends as ever."""
+    config = tiny_config(epochs=4)
+    folder = RunFolder(tmp_path, config)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stop_after(1, config, tiny_dataset, tmp_path, monkeypatch)
+    before = folder.checkpoint.read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(DcilError, match="No space left on device.*make room") as error:
+        patch.setattr("dcil.checkpoint.os.fsync", lambda h: full(h) if os.fstat(h).st_size > 10_000 else None)
+        run(config, tiny_dataset, tmp_path)
+    assert str(folder.checkpoint) in str(error.value)
+    assert folder.checkpoint.read_bytes() == before
+    assert not list(folder.path.glob("*.part")) + list(folder.path.glob(".*.part"))
+    assert same(run(config, tiny_dataset, tmp_path), whole)
+
+
+def test_the_holder_is_named_as_far_as_known(tiny_config, tmp_path):
+    """A holder's note that is missing or damaged does not hide that the run is held."""
+    folder = RunFolder(tmp_path, tiny_config())
+    with folder.hold():
+        assert folder.holder().startswith(f"process {os.getpid()} on ")
+        folder.holder_note.write_text(json.dumps([1]))
+        assert folder.holder() == "another process"
+        with pytest.raises(Held, match="another process"), RunFolder(tmp_path, tiny_config()).hold():
+            pass

@@ -1,0 +1,146 @@
+"""Several processes, one run: equal masks, whole batches, one record, and a clear word where it cannot be."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dcil import records
+from dcil.errors import DcilError
+from dcil.loaders import TestLoader, TrainLoader
+from dcil.ranks import ALONE, Ranks, digest
+
+CPU = torch.device("cpu")
+TRAIN = ("-m", "dcil", "train", "--preset", "smoke", "--device", "cpu", "--quiet")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+
+
+def python(folder, *words):
+    """Run Python with one thread; returns its exit code and all it printed."""
+    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_batches_are_cut_without_overlap(tiny_dataset):
+    """Three ranks' parts of a batch are the batch of one rank, and their weighted means its mean."""
+    alone = TrainLoader(tiny_dataset, 12, 0, CPU)
+    parts = [TrainLoader(tiny_dataset, 12, 0, CPU, ranks=Ranks(rank, 3)) for rank in range(3)]
+    for index, ((images, _), *mine) in enumerate(zip(alone.epoch(1), *(p.epoch(1) for p in parts), strict=True)):
+        assert torch.equal(torch.cat([m[0] for m in mine]).sum(0), images.sum(0)) or torch.allclose(
+            torch.cat([m[0] for m in mine]).sum(0), images.sum(0), atol=1e-4)  # fmt: skip
+        assert sum(len(m[0]) for m in mine) == len(images)
+        means = [p.share(index) * m[0].mean() for p, m in zip(parts, mine, strict=True)]
+        assert torch.stack(means).mean() == pytest.approx(images.mean().item(), abs=1e-5)
+    assert [alone.share(i) for i in range(len(alone))] == [1.0] * len(alone)
+
+
+def test_the_test_set_is_cut_without_overlap(tiny_dataset):
+    """Every test image is some rank's, once."""
+    sizes = [len(TestLoader(tiny_dataset, CPU, ranks=Ranks(rank, 3)).labels) for rank in range(3)]
+    labels = torch.cat([TestLoader(tiny_dataset, CPU, ranks=Ranks(rank, 3)).labels for rank in range(3)])
+    assert sizes == [6, 5, 5]
+    assert torch.equal(labels.sort().values, tiny_dataset.test_labels.sort().values)
+
+
+def test_a_batch_too_small_for_the_ranks(tiny_dataset):
+    """40 images in batches of 13 leave one image for three ranks."""
+    with pytest.raises(DcilError, match="40 images in batches of 13 leave a batch smaller than the 3 ranks"):
+        TrainLoader(tiny_dataset, 13, 0, CPU, ranks=Ranks(0, 3))
+
+
+def test_a_batch_from_the_middle_of_an_epoch(tiny_dataset):
+    """Batch 2 is the same whether the two before it were made or not."""
+    loader = TrainLoader(tiny_dataset, 12, 0, CPU)
+    (*_, last, _), (resumed, _) = loader.epoch(3), loader.epoch(3, first=2)
+    assert torch.equal(last[0], resumed[0]) and torch.equal(last[1], resumed[1])
+
+
+def test_a_team_of_one_is_free():
+    """Nothing is sent anywhere: the calls return what was given."""
+    assert ALONE.first(lambda: 3) == ALONE.in_turn(lambda: 3) == 3
+    values = [torch.ones(2)]
+    ALONE.sum_(values)
+    ALONE.mean_(values)
+    ALONE.check_same("a", "masks")
+    assert values[0].tolist() == [1, 1] and ALONE.is_first
+
+
+def test_digests_differ_with_the_masks():
+    """One flipped entry is another digest."""
+    mask = torch.ones(100, dtype=torch.bool)
+    other = mask.clone()
+    other[7] = False
+    assert digest([mask]) == digest([mask.clone()]) != digest([other])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The folder of a two-rank run on the digits, and what it printed."""
+    folder = tmp_path_factory.mktemp("pair")
+    code, said = python(folder, *TORCHRUN, *TRAIN, "--records-dir", "records")
+    assert code == 0, said
+    return folder, said
+
+
+def test_two_ranks(pair):
+    """Equal masks at every refresh (the run checks their hash), one complete record, learning as one rank does."""
+    folder, said = pair
+    (path,) = (folder / "records").glob("*.json")
+    record = records.read(path)
+    assert record["environment"]["ranks"] == record["cost"]["sessions"][0]["ranks"] == 2
+    assert record["status"] == "complete" and said.count("device ") == 1
+    assert sum(row["refreshes"] for row in record["curve"]) > 8
+    code, said = python(folder, *TRAIN, "--runs-dir", "alone")
+    assert code == 0, said
+    (other,) = (folder / "alone").glob("*/record.json")
+    one = records.read(other)
+    for row, same in zip(record["curve"], one["curve"], strict=True):
+        assert all(row[k] == same[k] for k in ("target_sparsity", "refreshes", "lr"))
+    # Noise: seeds 0 to 2 of one rank end within 3 points of each other.
+    for name, end in one["final"]["passes"].items():
+        assert record["final"]["passes"][name]["last"]["top1"] == pytest.approx(end["last"]["top1"], abs=4)
+
+
+def test_other_ranks_resume(tmp_path):
+    """Stopped on two ranks and gone on with one: the record says who did what."""
+    code, said = python(tmp_path, *TORCHRUN, *TRAIN, "--epochs", "2", "--max-minutes", "0.0001")
+    assert code != 0 and "stopped by the limit" in said
+    code, said = python(tmp_path, *TRAIN, "--epochs", "2")
+    assert code == 0, said
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    sessions = json.loads(path.read_text())["cost"]["sessions"]
+    assert [s["ranks"] for s in sessions] == [2, 1] and sessions[1]["first_epoch"] == sessions[0]["epochs"]
+
+
+# Two ranks that differ in one weight: the check must end both.
+DIFFERENT = """
+import torch
+from dcil import ranks
+team = ranks.join("cpu")
+mask = torch.ones(9, dtype=torch.bool)
+mask[team.rank] = False
+try:
+    team.check_same(ranks.digest([mask]), "the masks")
+except ValueError as error:
+    print("told", team.rank, error, flush=True)
+try:
+    team.first(lambda: open("absent"))
+except OSError as error:
+    print("raised", team.rank, flush=True)
+print("turn", team.rank, team.in_turn(lambda: team.rank), flush=True)
+ranks.leave(team)
+"""
+
+
+def test_differences_and_errors_reach_every_rank(tmp_path):
+    """Each rank is told that masks differ, and each raises what the first one raised."""
+    (tmp_path / "different.py").write_text(DIFFERENT)
+    code, said = python(tmp_path, *TORCHRUN, "different.py")
+    assert code == 0, said
+    for rank in (0, 1):
+        assert f"told {rank} the masks differ between ranks" in said
+        assert f"raised {rank}" in said and f"turn {rank} {rank}" in said

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 import yaml
 
-from dcil import records
+from dcil import checkpoint, records
 from dcil.config import RunConfig, preset
 from dcil.errors import DcilError, unknown
 from dcil.machine import device_name
 from dcil.runs import RunFolder
 
 TOP = ("title", "tier", "base", "runs")
-STATES = ("done", "running", "partial", "failed", "missing")
+STATES = ("done", "running", "partial", "failed", "damaged", "missing")
 ENTRY = ("serves", "priority", "set", "axes", "seeds")
 
 
@@ -40,7 +40,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a planned run is: "done", "partial", "running", "failed" or "missing", epochs done, seconds left."""
+    """How far a planned run is: one of `STATES`, its epochs done and the seconds left."""
 
     planned: Planned
     state: str
@@ -70,6 +70,8 @@ def read(path: str | Path) -> list[Planned]:
         if not isinstance(entry, dict) or not entry.get("serves"):
             raise DcilError(f"{where} must be a mapping and name the table or figure it serves")
         _refuse(path, f"entry {number}", entry, ENTRY)
+        if not isinstance(priority := entry.get("priority", number), int):
+            raise DcilError(f"{path}, entry {number}: priority is {priority!r}; it must be a whole number, 1 first")
         try:
             configs = [_config(values).resolve() for values in _combinations(grid.get("base") or {}, entry)]
         except (DcilError, TypeError) as error:
@@ -77,7 +79,7 @@ def read(path: str | Path) -> list[Planned]:
         for config in configs:
             if grid.get("tier") and config.tier != grid["tier"]:
                 raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
-            run = Planned(config, int(entry.get("priority", number)), (str(entry["serves"]),))
+            run = Planned(config, priority, (str(entry["serves"]),))
             known = planned.get(run.run_id)
             planned[run.run_id] = run if known is None else replace(
                 known, priority=min(known.priority, run.priority), serves=known.serves + run.serves)  # fmt: skip
@@ -118,7 +120,10 @@ def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace
     record = record or (records.read(folder.record) if folder.record.exists() else None)
     if record and record["status"] == "complete":
         return Status(run, "done", epochs, 0.0)
-    done = folder.epochs_done() if folder.path.exists() else 0.0
+    try:
+        done = folder.epochs_done() if folder.path.exists() else 0.0
+    except checkpoint.Damaged:  # the run itself will say what to do
+        return Status(run, "damaged", 0.0, left_s * epochs)
     state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
     return Status(run, state, done, left_s * (epochs - done))
 

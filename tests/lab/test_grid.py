@@ -1,0 +1,126 @@
+"""Grids: what a file asks for, how far it is, and the errors of a file that is wrong."""
+
+import math
+import os
+import re
+
+import pytest
+
+from dcil import records
+from dcil.errors import DcilError
+from dcil.lab import grid
+from dcil.lab.chapters import root
+from dcil.runs import RunFolder
+from dcil.stopping import Stopped
+from dcil.train import fit
+
+GRID = """
+title: a test
+tier: smoke
+base: {model: resnet8, epochs: 2, batch_size: 10, mask_period: 2, device: cpu, sparsity: 0.8}
+runs:
+  - serves: table 2
+    priority: 2
+    axes: {method: [dcil, ste]}
+    seeds: [0, 1]
+  - serves: table 1
+    priority: 1
+    set: {method: ste}
+    seeds: [1]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A good grid of four runs."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return tmp_path / "grid.yaml"
+
+
+def test_runs_in_order(path):
+    """The most urgent first, one run of each kind before a second seed of any, each run once with all it serves."""
+    runs = grid.read(path)
+    assert [(r.config.method, r.config.seed, r.priority) for r in runs] == [
+        ("ste", 1, 1), ("dcil", 0, 2), ("ste", 0, 2), ("dcil", 1, 2)]  # fmt: skip
+    assert runs[0].serves == ("table 2", "table 1")
+    assert all(r.config.model == "resnet8" and r.config.resolve() == r.config for r in runs)
+
+
+@pytest.mark.parametrize("file", sorted((root() / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_books_grids(file):
+    """Every committed grid is readable and asks for something."""
+    assert grid.read(file)
+
+
+def test_the_records_of_chapter_3_are_the_quick_grid():
+    """The committed records that chapter 3 shows are runs the grid asks for, by id: both say the same recipe."""
+    asked = {run.run_id for run in grid.read(root() / "experiments" / "quick.yaml")}
+    kept = {r["run_id"] for r in records.load_all(root() / "records", epochs=16, model="resnet20", dataset="cifar10")}
+    assert kept & asked and kept - asked == set()
+
+
+@pytest.mark.parametrize("change, message", [
+    (("title:", "titel:"), "unknown key 'titel': did you mean 'title'"),
+    (("serves: table 1", "searves: table 1"), "entry 2 must be a mapping and name the table"),
+    (("priority: 1", "prority: 1"), "entry 2: unknown key 'prority': did you mean 'priority'"),
+    (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
+    (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),
+    (("[dcil, ste]", "[dcil, stee]"), "entry 1: unknown method 'stee'"),
+    (("[dcil, ste]", "dcil"), "entry 1: method must be a list of values"),
+    (("tier: smoke", "tier: quick"), "is of tier 'smoke', the grid of 'quick'"),
+    (("runs:", "rows:"), "must hold title, tier, base, runs"),
+    (("base: {", "base: ["), "cannot be read"),
+    (("sparsity: 0.8", "sparsity: 80"), "did you mean 0.8"),
+], ids=lambda v: v if isinstance(v, str) else v[1])  # fmt: skip
+def test_a_wrong_grid(path, change, message):
+    """The error names the file, the entry and what was meant."""
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(DcilError, match=re.escape(message)) as error:
+        grid.read(path)
+    assert str(path) in str(error.value)
+
+
+def test_no_grid(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(DcilError, match="absent.yaml cannot be read"):
+        grid.read(tmp_path / "absent.yaml")
+
+
+def test_status(path, tiny_dataset, tmp_path):
+    """Done by a record or a run, partial by a checkpoint, running by a lock, missing else; costs from like records."""
+    first, second, third, fourth = runs = grid.read(path)
+    runs_dir, records_dir = tmp_path / "runs", tmp_path / "records"
+    assert {s.state for s in grid.status(runs, records_dir, runs_dir)} == {"missing"}
+    assert all(math.isnan(s.left_s) for s in grid.status(runs, records_dir, runs_dir))
+
+    def train(run, **options):
+        return fit(run.config, dataset=tiny_dataset, runs_dir=runs_dir, progress=False, **options)
+
+    train(first)
+    records.add(RunFolder(runs_dir, first.config).record, records_dir)
+    train(second)
+    with pytest.raises(Stopped):
+        train(third, max_minutes=1e-9)
+    with RunFolder(runs_dir, fourth.config).hold():
+        states = grid.status(runs, records_dir, runs_dir)
+    assert [s.state for s in states] == ["done", "done", "partial", "running"]
+    assert [s.epochs for s in states] == [2, 2, 0.25, 0]
+    epoch_s = records.read(records_dir / f"{first.run_id}.json")["cost"]["time_s"] / 2
+    assert states[2].left_s == pytest.approx(1.75 * epoch_s, rel=0.9) and states[0].left_s == 0
+    assert grid.summary(states).startswith("2 done, 1 running, 1 partial; about 0.0 h left")
+    assert "1 run(s) whose cost no record of this device tells" in grid.summary(states)  # dcil has no record here
+
+
+def test_status_leaves_damaged_checkpoints_alone(path, tiny_dataset, tmp_path, capsys):
+    """A damaged checkpoint is named, and nothing is moved."""
+    (run, *_) = runs = grid.read(path)
+    fit(run.config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    folder = RunFolder(tmp_path, run.config)
+    folder.record.unlink()
+    folder.checkpoint.write_bytes(b"broken")
+    before = sorted(os.listdir(folder.path))
+    assert grid.status(runs, tmp_path / "none", tmp_path)[0].epochs == 1
+    assert str(folder.checkpoint) in capsys.readouterr().err
+    assert sorted(os.listdir(folder.path)) == before
+    folder.previous.unlink()
+    assert grid.status(runs, tmp_path / "none", tmp_path)[0].state == "damaged"

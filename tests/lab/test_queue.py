@@ -1,0 +1,120 @@
+"""The queue: what is missing gets run, whatever ends it on the way, and a second call goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dcil import data, records
+from dcil.__main__ import main
+from dcil.lab import grid, queue
+from dcil.runs import RunFolder
+from dcil.trainer import Trainer
+
+GRID = """
+title: a test
+tier: smoke
+base: {model: resnet8, epochs: 2, batch_size: 10, mask_period: 2, device: cpu, sparsity: 0.8}
+runs:
+  - serves: table 1
+    axes: {method: [dense, ste]}
+    seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_dataset):
+    """A folder with a grid of four runs on a tiny set, in which commands are run."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "load", lambda *_, **__: tiny_dataset)
+    return tmp_path
+
+
+def work(**options):
+    return queue.work(grid.read("grid.yaml"), records_dir="records", runs_dir="runs", separate=False, **options)
+
+
+def states():
+    return [s.state for s in grid.status(grid.read("grid.yaml"), "records", "runs")]
+
+
+def test_all_that_is_missing_is_run_once(here, monkeypatch):
+    """Four runs, two at a time, four records; a second call trains nothing."""
+    assert set(work(pack=2).values()) == {"done"}
+    assert len(records.load_all("records")) == 4 and states() == ["done"] * 4
+    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("trained again"))
+    assert list(work().values()) == ["done"] * 4
+
+
+def test_a_time_limit_and_another_call(here, monkeypatch):
+    """Calls without the time for all go on where the last one ended; no run is begun with no time left."""
+    monkeypatch.setattr(queue, "LEAST_S", 0)
+    assert work(minutes=1e-9) == {} and states() == ["missing"] * 4
+    step = Trainer.step
+
+    def slow(self, *words):
+        step(self, *words)
+        time.sleep(0.05)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", slow)
+        outcomes = work(minutes=0.4 / 60)
+    assert list(outcomes.values())[-1] == "stopped" and "partial" in states() and "missing" in states()
+    assert set(work().values()) == {"done"}
+
+
+def test_one_failure_stops_no_other(here, monkeypatch):
+    """A run whose loss is not finite is reported, its record says why, and the rest is run."""
+    monkeypatch.setattr("dcil.trainer.learning_rate",
+                        lambda config, *_: 1e30 if (config.method, config.seed) == ("ste", 1) else 0.01)  # fmt: skip
+    outcomes = work(pack=2)
+    (bad,) = (outcome for name, outcome in outcomes.items() if "ste" in name and "seed1" in name)
+    assert bad.startswith("failed: the loss became nan in epoch 1")
+    assert sorted(states()) == ["done", "done", "done", "failed"]
+
+
+def test_a_run_that_another_process_trains(here):
+    """It is left to it."""
+    first = grid.read("grid.yaml")[0]
+    with RunFolder("runs", first.config).hold():
+        outcomes = work()
+    assert outcomes[first.run_id].startswith("held: ")
+    assert sorted(states()) == ["done", "done", "done", "missing"]
+
+
+def test_the_command(here, capsys):
+    """Exit codes and words: 75 while something is left, 0 in the end; --status and --only."""
+    assert main(["queue", "grid.yaml", "--status"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("missing  0.00 of 2") == 4 and "4 missing" in out and "table 1" in out
+    assert main(["queue", "grid.yaml", "--no-separate", "--only", "digits-resnet8-ste-s0.8-e2-seed0"]) == 0
+    assert "1 done" in capsys.readouterr().out
+    assert main(["queue", "grid.yaml", "--no-separate", "--minutes", "0.000001"]) == 75
+    assert "1 done, 3 missing" in capsys.readouterr().out
+    assert main(["queue", "grid.yaml", "--only", "cifar"]) == 2
+    assert main(["queue", "grid.yaml", "--pack", "0"]) == 2
+    assert "--pack is 0" in capsys.readouterr().err
+
+
+def test_processes(tmp_path):
+    """On a CPU each run is a process of its own: SIGTERM stops them with checkpoints, and another call ends them."""
+    text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 2, batch_size: 64").replace("[dense, ste]", "[dense]")
+    (tmp_path / "grid.yaml").write_text(text)
+    words = [sys.executable, "-m", "dcil", "queue", "grid.yaml", "--pack", "2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode == 75 and "stopped" in said, said
+    second = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    assert second.returncode == 0, second.stderr
+    found = records.load_all(tmp_path / "records")
+    assert len(found) == 2 and any(len(r["cost"]["sessions"]) > 1 for r in found)
+    assert "stopped by SIGTERM" in "".join(p.read_text() for p in tmp_path.glob("runs/*/log.txt"))

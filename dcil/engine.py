@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +48,17 @@ class Engine:
         # Its cache of cast weights is not safe between streams, and no pass would use another's.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=self.side is None)
 
-    def on_stream(self) -> contextlib.AbstractContextManager:
-        """Return the context in which a run works: its own stream on a GPU, so that several runs overlap."""
-        return torch.cuda.stream(self.stream) if self.stream else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def on_stream(self) -> Iterator[None]:
+        """Work on the run's own stream, so that several runs of a process overlap; nothing to do on a CPU."""
+        if self.stream is None:
+            yield
+            return
+        outside = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(outside)  # the data set and the weights were put on the device there
+        with torch.cuda.stream(self.stream):
+            yield
+        outside.wait_stream(self.stream)
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device, dtype and layout, in place."""
@@ -95,7 +103,8 @@ class Engine:
 
 def _set_precision(precision: str) -> None:
     """Make float32 mean float32 on a GPU, convolutions included, unless TF32 is asked for; pick repeatable kernels."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cudnn.deterministic = True
 
 

@@ -88,7 +88,8 @@ def read(path: str | Path) -> list[Planned]:
         for config in configs:
             if grid.get("tier") and config.tier != grid["tier"]:
                 raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
-            run = Planned(config, priority, entry.get("seeds", [0]).index(config.seed), (str(entry["serves"]),))
+            turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
+            run = Planned(config, priority, turn, (str(entry["serves"]),))
             if known := planned.get(run.run_id):
                 run = replace(min(known, run, key=urgency), serves=known.serves + run.serves)
             planned[run.run_id] = run
@@ -103,11 +104,11 @@ def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> Non
 
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the fields of every run of an entry."""
-    axes = {"seed": entry.get("seeds", [0])} | (entry.get("axes") or {})
+    fixed = base | (entry.get("set") or {})
+    axes = {"seed": entry.get("seeds", [fixed.get("seed", 0)])} | (entry.get("axes") or {})
     for name, values in axes.items():
         if not isinstance(values, list):
             raise DcilError(f"{name} must be a list of values, e.g. [{values}]")
-    fixed = base | (entry.get("set") or {})
     return [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 

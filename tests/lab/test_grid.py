@@ -48,6 +48,12 @@ def test_runs_in_order(path):
     assert all(r.config.model == "resnet8" and r.config.resolve() == r.config for r in runs)
 
 
+def test_a_seed_in_set(path):
+    """Without `seeds`, the seed of `set`, or of `base`, is the one."""
+    path.write_text(GRID + "  - {serves: table 3, set: {method: static, seed: 7}}\n")
+    assert grid.read(path)[-1].config.seed == 7
+
+
 @pytest.mark.parametrize("file", sorted((root() / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_books_grids(file):
     """Every committed grid is readable and asks for something."""

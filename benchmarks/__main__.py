@@ -140,14 +140,16 @@ def measure(args: argparse.Namespace) -> int:
     where, rows = facts(bench), []
     path = new_file(args.out, where)
     print(f"{where['device']} ({device}), {args.threads} thread(s), {args.rounds} rounds, images: {dataset.name}")
+    began, others, share = time.perf_counter(), others_cpu_s(), 0.0
     for name in dict.fromkeys(args.only):
-        began, others = time.perf_counter(), others_cpu_s()
-        found = [{"name": name} | row | where for row in BENCHMARKS[name](bench)]
-        taken = (others_cpu_s() - others) / ((time.perf_counter() - began) * (os.cpu_count() or 1))
-        rows += [row | {"others": taken} for row in found]
-        print(*map(shown, found), sep="\n", flush=True)
-        if rows:
-            write(rows, path)  # now, so that what is measured stays if the rest is interrupted
+        for row in BENCHMARKS[name](bench):
+            now, spent = time.perf_counter(), others_cpu_s()
+            if now - began > 1:  # else the row is of the same turns as the one before
+                share = (spent - others) / ((now - began) * (os.cpu_count() or 1))
+                began, others = now, spent
+            rows.append({"name": name} | row | where | {"others": share})
+            print(shown(rows[-1]), flush=True)
+            write(rows, path)  # each as it comes: what is measured stays if the rest is interrupted
     print("", table(("target", "measured", "wanted", "met"), verdicts(rows, device)), "", sep="\n")
     if rows:
         busy = max(row["others"] for row in rows)

@@ -120,7 +120,7 @@ def measured(bench: Bench) -> dict[str, list[float]]:
 
 
 def scaling(bench: Bench) -> Iterator[Row]:
-    """DCIL against dense by batch size and by width; two ranks against one process"""
+    """DCIL against dense by batch size and by width"""
     sizes = [replace(bench, batch_size=size) for size in (32, 64, 256, 512)]
     small = bench.batch_size if bench.device == "cuda" else 32
     widths = [replace(bench, model=f"wrn28_{k}", batch_size=small) for k in (2, 4, 8)]
@@ -128,14 +128,20 @@ def scaling(bench: Bench) -> Iterator[Row]:
         acts = {method: part.stepper(method) for method in ("dcil", "dense")}
         times = part.times(acts, title=f"{part.model}, {part.batch_size}", fewer=3)
         yield part.row("dcil", "dense", compare(times["dcil"], times["dense"]))
-    if bench.device == "cpu":  # on GPUs: one rank a GPU, which takes a machine with several
-        yield bench.row("2 ranks", "1 process", several.in_ranks(bench, 2))
+
+
+def ranks(bench: Bench) -> Iterator[Row]:
+    """a DCIL step that two ranks share against one process, with the same threads; CPU only"""
+    if bench.device != "cpu":
+        print("ranks: not run: on GPUs it takes a machine with two of them")
+        return
+    yield bench.row("dcil, 2 ranks", "dcil, 1 process", several.in_ranks(bench, 2))
 
 
 def gpu(bench: Bench) -> Iterator[Row]:
     """captured steps against eager ones; runs packed on one GPU, in threads and as processes"""
     if bench.device != "cuda":
-        print("gpu: needs a GPU")
+        print("gpu: not run: needs a GPU")
         return
     plain = {"eager bf16": bench.stepper(fast=False), "eager float32": bench.stepper(precision="float32", fast=False)}
     times = bench.times({"captured": bench.stepper(), **plain})
@@ -147,4 +153,4 @@ def gpu(bench: Bench) -> Iterator[Row]:
             yield bench.row("1 alone", f"1 of {k}, {how.__name__.replace('_', ' ')}", compare(times[1], times[k]))
 
 
-BENCHMARKS = {act.__name__: act for act in (step, eager, refresh, loader, memory, epoch, scaling, gpu)}
+BENCHMARKS = {act.__name__: act for act in (step, eager, refresh, loader, memory, epoch, scaling, ranks, gpu)}

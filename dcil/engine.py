@@ -77,8 +77,8 @@ class Engine:
         for group in optimizer.param_groups:
             group["lr"] = rate if self.rate is None else self.rate
 
-    def passes(self, model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-        """Run every pass of a model on images [N, C, H, W]; on a GPU all but the first on a second stream."""
+    def passes(self, model: nn.Module, images: Tensor, count: int | None = None) -> tuple[Tensor, ...]:
+        """Run the passes of a model, or the first `count`, on images [N, C, H, W]; the second on another stream on a GPU."""
         images = images.contiguous(memory_format=self.layout)
         with self.autocast():
             if self.side is None or not isinstance(model, DualPath) or len(model.rules) == 1:

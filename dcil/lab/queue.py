@@ -106,6 +106,8 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
     def run(planned: Planned) -> str:
         folder = RunFolder(runs_dir, planned.config)
         folder.path.mkdir(parents=True, exist_ok=True)
+        if folder.is_held():
+            return f"held: by {folder.holder()}"
         words = [sys.executable, "-m", "dcil", "train", *argv_of_config(planned.config), "--runs-dir", str(runs_dir)]
         words += ["--data-dir", str(data_dir)] if data_dir else []
         words += ["--max-minutes", f"{stop.left_s() / 60:.3f}"] if stop.minutes else []

@@ -34,8 +34,9 @@ def here(tmp_path, monkeypatch, tiny_dataset):
     return tmp_path
 
 
-def work(**options):
-    return queue.work(grid.read("grid.yaml"), records_dir="records", runs_dir="runs", separate=False, **options)
+def work(only=None, separate=False, **options):
+    runs = only or grid.read("grid.yaml")
+    return queue.work(runs, records_dir="records", runs_dir="runs", separate=separate, **options)
 
 
 def states():
@@ -77,13 +78,15 @@ def test_one_failure_stops_no_other(here, monkeypatch):
     assert sorted(states()) == ["done", "done", "done", "failed"]
 
 
-def test_a_run_that_another_process_trains(here):
-    """It is left to it."""
-    first = grid.read("grid.yaml")[0]
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_run_that_another_process_trains(here, separate):
+    """It is left to it, and the others are run."""
+    first, second = grid.read("grid.yaml")[:2]
+    work(only=[second])
     with RunFolder("runs", first.config).hold():
-        outcomes = work()
-    assert outcomes[first.run_id].startswith("held: ")
-    assert sorted(states()) == ["done", "done", "done", "missing"]
+        outcomes = work(only=[first, second], separate=separate)
+    assert outcomes[first.run_id].startswith("held: ") and f"process {os.getpid()}" in outcomes[first.run_id]
+    assert sorted(states()) == ["done", "missing", "missing", "missing"]
 
 
 def test_the_command(here, capsys):

@@ -46,7 +46,8 @@ def _field(default: Any, why: str) -> Any:
     return field(default=default, metadata={"why": why})
 
 
-LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1}  # fields added since the first records, with their defaults
+# Fields added since the first records, with their defaults.
+LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1}
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -109,8 +110,8 @@ class RunConfig:
         for known in dataclasses.fields(self):
             if getattr(self, known.name) is None and known.default is not None:
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
-        whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "distill_warmup": 0, "dense_every": 1, "warmup_epochs": 0,
-                 "ramp_end": 0, "distill_from": 0}  # fmt: skip
+        whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
+                 "ramp_end": 0, "distill_from": 0, "distill_warmup": 0, "dense_every": 1}  # fmt: skip
         for name, least in whole.items():
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):

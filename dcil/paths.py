@@ -156,7 +156,7 @@ class DualPath(nn.Module):
         return {name: self._masks._buffers[_key(name)] for name in self.prunable}
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
-        """Return what pass `index`, or another rule with its norms and head, uses for parameters and buffers, by name."""
+        """Return what pass `index` uses for the network's parameters and buffers, by name; `rule` replaces its rule."""
         chosen, masks = RULES[rule or self.rules[index]], self.masks
         more = (self.threshold,) if chosen.takes_threshold else ()
         seen = {name: chosen.apply(weight, masks[name], *more) for name, weight in self.weights.items()}
@@ -168,9 +168,9 @@ class DualPath(nn.Module):
         tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
         return tied | seen
 
-    def forward(self, *args, **kwargs) -> tuple:
-        """Run every pass on the same input; returns one output per pass."""
-        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules)))
+    def forward(self, *args, passes: int | None = None, **kwargs) -> tuple:
+        """Run every pass, or the first `passes`, on the same input; returns one output per pass."""
+        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules))[:passes])
 
     def run_pass(self, index: int, *args, **kwargs) -> Tensor:
         """Run one pass; the passes need nothing of each other, so they may run side by side."""
@@ -180,8 +180,9 @@ class DualPath(nn.Module):
         """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing."""
         tensors = self.tensors(index, rule)
         # Running statistics are written in place: give this forward copies.
-        buffers = {name: b.clone() for name, b in self.net.named_buffers()}
-        loss = loss_of(self._run(buffers | {n: t.clone() if not t.requires_grad else t for n, t in tensors.items()}, args))
+        kept = {name: b.clone() for name, b in self.net.named_buffers()}
+        kept |= {name: t if t.requires_grad else t.clone() for name, t in tensors.items()}
+        loss = loss_of(self._run(kept, args))
         return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
 
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:

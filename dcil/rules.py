@@ -73,7 +73,7 @@ def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
 
 
 class Rule(NamedTuple):
-    """A rule with the name of the network it sees ("sparse", "dense" or "pruned"), and whether it asks for the threshold."""
+    """A rule, the name of the network it sees ("sparse", "dense", ...), and whether it asks for the threshold."""
 
     apply: Callable[..., Tensor]
     sees: str

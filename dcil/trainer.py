@@ -92,7 +92,7 @@ class Trainer:
         self.tally.add(logits, labels, losses)
 
     def sparse_gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the gradient every prunable weight, pruned ones included, has at the sparse network (RigL grows by it)."""
+        """Return the gradient that every weight, pruned ones included, has at the sparse network: RigL grows by it."""
         images = images.contiguous(memory_format=self.engine.layout)
 
         def loss_of(output: Tensor) -> Tensor:

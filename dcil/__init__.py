@@ -1,6 +1,6 @@
 """Dynamic Collective Intelligence Learning: dual-path sparse training and its measurement."""
 
-from dcil import data, losses, masks, methods, models, records, rules
+from dcil import data, loaders, losses, masks, methods, models, records, rules
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError
 from dcil.losses import collective_loss
@@ -16,6 +16,7 @@ __all__ = [
     "collective_loss",
     "data",
     "fit",
+    "loaders",
     "losses",
     "masks",
     "methods",

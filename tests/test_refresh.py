@@ -185,7 +185,7 @@ def test_set_grows_at_random_and_repeatably():
 
 
 def test_phases():
-    """The mutual loss sets in at `distill_from` and grows over `distill_warmup` epochs; every k-th step has two passes."""
+    """The mutual loss sets in at `distill_from` and grows over `distill_warmup` epochs; two passes every k-th step."""
     config = RunConfig(distill_from=3, distill_warmup=3, dense_every=4, device="cpu").resolve()
     assert [methods.phase_of(config, e, 0).mutual for e in range(8)] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
     assert [methods.phase_of(config, 0, s).passes for s in range(6)] == [2, 1, 1, 1, 2, 1]

@@ -5,7 +5,7 @@ PRESET ?= smoke
 BIN     = .venv/bin
 export DCIL_DATA := $(if $(DATA),$(abspath $(DATA)),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book test lint chapter serve refresh lock clean
+.PHONY: help book runs test lint chapter serve refresh bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -23,6 +23,10 @@ book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|qu
 	  --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET))
 	@echo "the site is _build/html/index.html; look at it with: make serve"
 
+runs: .venv/ready  ## train what a grid asks for and has no record yet: GRID=experiments/quick.yaml DATA=folder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake runs --cores $(CORES) --quiet rules --keep-going --keep-incomplete \
+	  --config grid=$(GRID)
+
 chapter: .venv/ready  ## execute one chapter: NAME=03-dual-path-training P="-p sparsity 0.95"
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dcil chapter $(NAME) $(P)
 
@@ -30,7 +34,7 @@ serve: book  ## build the site and show it at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --directory _build/html
 
 lint: .venv/ready  ## check the code's style
-	$(BIN)/ruff check dcil tests
+	$(BIN)/ruff check benchmarks dcil tests
 
 test: lint book  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
@@ -39,6 +43,9 @@ test: lint book  ## all tests: code, notebooks, and the site in a browser
 refresh: .venv/ready  ## execute the chapters at smoke and put their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
+
+bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock:  ## write requirements.lock and environment.yml anew from what is installed
 	$(BIN)/python tests/lock.py

@@ -1,8 +1,20 @@
-# The whole flow, one graph: records -> executed chapters -> site. Start it with `make book`, or
+# The whole flow, one graph: runs -> records -> executed chapters -> site. Start it with `make book`, or
 # directly: snakemake --cores 2 --config preset=smoke. `snakemake -n` says what is stale and why.
+#
+# Only with a grid is anything trained: snakemake --cores 2 --config grid=experiments/quick.yaml
+# The target `runs` stops at its records. book/clusters.md shows the same on SLURM.
 import os
+import re
 import sys
 from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+GRID = config.get("grid")
+RUNS_DIR = config.get("runs_dir", "runs")  # checkpoints and logs
+RECORDS_DIR = config.get("records_dir", "records")  # another folder is for trials: chapters read records/
+if "data_dir" in config:
+    os.environ["DCIL_DATA"] = str(Path(config["data_dir"]).resolve())
 
 PRESET = config.get("preset", "smoke")
 # What a reader asked for on top of the preset, e.g. {"dataset": "cifar10"}; only chapters that
@@ -11,16 +23,33 @@ ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
 CODE = sorted(str(p) for p in Path("dcil").rglob("*") if p.suffix in (".py", ".json"))
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg"))
-RECORDS = sorted(map(str, Path("records").glob("*.json")))
+MEASURED = sorted(str(p) for p in Path("benchmarks").rglob("*") if p.suffix in (".csv", ".yaml"))
 PYTHON = sys.executable
+
+# A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
+if GRID and workflow.is_main_process:
+    from dcil.lab import grid
+
+    URGENCY = {run.run_id: -run.priority for run in grid.read(GRID)}
+else:
+    URGENCY = {}
+WANTED = [f"{RECORDS_DIR}/{run_id}.json" for run_id in URGENCY]
+RECORDS = sorted({*map(str, Path(RECORDS_DIR).glob("*.json")), *WANTED})
+
+# A record is history: whatever changes later, no rule may make it again, so that none may delete it.
+# The rule `run` therefore matches only runs that have no record yet. A job, once submitted, matches its
+# run in any case: if a record has come in the meantime, it finds nothing left to do.
+MISSING = [run_id for run_id in URGENCY if not Path(RECORDS_DIR, f"{run_id}.json").exists()]
+RUN_ID = ("|".join(map(re.escape, MISSING)) or "(?!)") if workflow.is_main_process else "[^/]+"
 
 # One thread a chapter: several run at once, and a thread each is faster than two fighting for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def records_read(wildcards):
-    """The records, for chapters that read them."""
-    return RECORDS if "load_all(" in Path(f"book/{wildcards.name}.ipynb").read_text() else []
+def data_read(wildcards):
+    """The records, those of the grid included, and the measurements, for chapters that read them."""
+    source = Path(f"book/{wildcards.name}.ipynb").read_text()
+    return RECORDS * ("load_all(" in source) + MEASURED * ("costs." in source)
 
 
 def given(wildcards):
@@ -29,6 +58,27 @@ def given(wildcards):
     asked = {k: v for k, v in ASKED.items() if f'"{k} = ' in source}
     preset = {} if PRESET == "smoke" or '"preset = ' not in source else {"preset": PRESET}
     return " ".join(f"-p {k} {v}" for k, v in (preset | asked).items())
+
+
+def runs_wanted(wildcards):
+    """The records of the grid's runs."""
+    if not GRID:
+        raise WorkflowError("which runs? Name a grid: --config grid=experiments/quick.yaml")
+    return WANTED
+
+
+def minutes(wildcards, resources):
+    """The time limit of a run: ten minutes less than its job has, to start up and to write the last checkpoint."""
+    return f"--minutes {max(1, resources.runtime - 10)}" if resources.get("runtime") else ""
+
+
+localrules: all, site, runs  # on a cluster: here, not in a job
+
+
+rule all:
+    input:
+        "_build/html/index.html",
+        WANTED,  # named here too: of what lies between, Snakemake makes only what something stale needs
 
 
 rule site:
@@ -53,12 +103,43 @@ rule chapter:
         "book/{name}.ipynb",
         CODE,
         "requirements.lock",
-        records_read,
+        data_read,
     output:
         "_build/executed/{name}.ipynb",
     params:
         given=given,
+    resources:
+        mem_mb=4000,
     log:
         "_build/log/{name}.log",
     shell:
         "{PYTHON} -m dcil chapter {wildcards.name} --out {output} {params.given} > {log} 2>&1 || {{ cat {log}; exit 1; }}"
+
+
+rule runs:
+    input:
+        runs_wanted,
+
+
+rule run:
+    output:
+        # update: a record that someone else wrote in the meantime is not deleted before the job.
+        update(f"{RECORDS_DIR}/{{run_id}}.json"),
+    wildcard_constraints:
+        run_id=RUN_ID,
+    params:
+        minutes=minutes,
+    log:
+        f"{RUNS_DIR}/{{run_id}}/queue.log",
+    priority: lambda wildcards: URGENCY.get(wildcards.run_id, 0)
+    # Snakemake gives a run as many threads as this, or as there are cores.
+    threads: 4
+    resources:
+        mem_mb=4000,
+    # A job that is killed, or out of time, goes on from its last checkpoint when it is submitted again.
+    retries: config.get("retries", 3) if workflow.is_main_process else 0
+    # One process: nothing of a killed run lives on and holds it.
+    shell:
+        "{PYTHON} -m dcil queue {GRID:q} --only {wildcards.run_id} --no-separate {params.minutes} "
+        "--runs-dir {RUNS_DIR:q} --records-dir {RECORDS_DIR:q} > {log} 2>&1 "
+        "|| {{ code=$?; cat {log}; exit $code; }}"

@@ -48,8 +48,9 @@ def train(args: argparse.Namespace) -> int:
     given = values_of_config(args)
     config = (preset(args.preset, **given) if args.preset else RunConfig.from_dict(given)).resolve()
     record_path = Path(args.runs_dir) / config.run_id / "record.json"
-    words = f"device {machine.device_name(torch.device(config.device))} ({config.device}), precision {config.precision}"
-    if config.precision == "bf16" and not machine.has_bf16(torch.device(config.device)):
+    device = machine.require(config.device)
+    words = f"device {machine.device_name(device)} ({config.device}), precision {config.precision}"
+    if config.precision == "bf16" and not machine.has_bf16(device):
         words += " (emulated: this device has no bf16 instructions, float32 would be faster)"
     leads = os.environ.get("RANK", "0") == "0"  # under torchrun one process talks
     if leads:

@@ -148,7 +148,7 @@ class RunConfig:
         return WIDE_RESNET if self.model.startswith("wrn") else RESNET
 
     def resolve(self) -> RunConfig:
-        """Return the same run with every `None` filled in and "auto" decided; raises if CUDA is asked for and absent.
+        """Return the same run with every `None` filled in and "auto" decided, whether or not it can run here.
 
         Epochs of the recipe scale with `epochs`, rounded down for the ends of the ramp and the
         learning-rate steps so that at least one epoch is left at the final sparsity.
@@ -170,8 +170,6 @@ class RunConfig:
         changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
         if not methods.get(self.method).prunes:
             changes["sparsity"] = 0.0  # a dense run is the same run whatever sparsity it is compared with
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise DcilError("device is 'cuda' but this PyTorch sees no GPU; use --device cpu, or 'auto'")
         if self.device == "auto":
             changes["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         device = changes.get("device", self.device)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 import torch
 from torch import Tensor, nn
 
+from dcil import machine
 from dcil.config import RunConfig
 from dcil.paths import DualPath, unwrap
 from dcil.ranks import ALONE, Ranks
@@ -28,7 +29,7 @@ class Engine:
     """The device, precision, layout and step of a resolved configuration; `fast=False` asks for plain eager steps."""
 
     def __init__(self, config: RunConfig, ranks: Ranks = ALONE, fast: bool = True):
-        self.device = torch.device(config.device)
+        self.device = machine.require(config.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
             _set_precision(config.precision)

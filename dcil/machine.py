@@ -9,7 +9,16 @@ from pathlib import Path
 
 import torch
 
+from dcil.errors import DcilError
+
 CPUINFO = Path("/proc/cpuinfo")
+
+
+def require(device: str) -> torch.device:
+    """Return the device "cpu" or "cuda" if it is there; raises `DcilError` for a GPU that PyTorch does not see."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DcilError("device is 'cuda' but this PyTorch sees no GPU; use --device cpu, or 'auto'")
+    return torch.device(device)
 
 
 def peak_memory_mib(device: torch.device) -> float:

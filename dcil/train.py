@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dcil import data, ranks, records
+from dcil import data, machine, ranks, records
 from dcil.config import RunConfig
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
@@ -40,11 +40,12 @@ def fit(
     `dataset` replaces the one that the configuration names. With `resume=False` the run starts anew
     and its files are replaced. After `max_minutes`, on Ctrl-C and on SIGTERM it stops between two
     steps with a checkpoint and raises `Stopped`; `stop` shares that with other runs. `fast=False`
-    takes plain eager steps on a GPU. Raises `DcilError` for bad input, a damaged file, a run that
-    another process holds, or a loss that is not finite; then a record with status "failed" is left
-    beside the checkpoint. Under `torchrun` every rank calls it and returns the same record.
+    takes plain eager steps on a GPU. Raises `DcilError` for bad input, a device that is not there, a
+    damaged file, a run that another process holds, or a loss that is not finite; then a record with
+    status "failed" is left beside the checkpoint. Under `torchrun` every rank calls it and returns the same record.
     """
     config = config.resolve()
+    machine.require(config.device)  # before anything is written
     folder = RunFolder(runs_dir, config)
     team = ranks.join(config.device)
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,8 @@
-"""Shared fixtures, and what happens to a test whose data, browser or GPU is absent."""
+"""Shared fixtures, and what happens to a test whose data, browser, GPU or SLURM is absent."""
 
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,14 +26,21 @@ def missing(mark: str) -> str:
         chromium = Path(os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium"))
         absent = [str(path) for path in (chromium, SITE) if not path.exists()]
         return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make book`" if absent else ""
+    if mark == "slurm":
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        absent = [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if not shutil.which(name, path=path)]
+        if absent:
+            return f"{absent[0]} is absent; on Debian: apt-get install slurm-wlm munge"
+        if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
+            return "Snakemake's executor for SLURM is absent; pip install -e '.[cluster]'"
     return ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip where something is absent; in CI only a missing GPU may skip, all else fails."""
-    for mark in ("cifar", "browser", "gpu"):
+    """Skip where something is absent; in CI only a missing GPU or SLURM may skip, all else fails."""
+    for mark in ("cifar", "browser", "gpu", "slurm"):
         if item.get_closest_marker(mark) and (reason := missing(mark)):
-            if os.environ.get("CI") == "true" and mark != "gpu":
+            if os.environ.get("CI") == "true" and mark not in ("gpu", "slurm"):
                 pytest.fail(f"CI must have what the mark {mark!r} needs: {reason}", pytrace=False)
             pytest.skip(reason)
 

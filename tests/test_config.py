@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from dcil import machine
 from dcil.config import DATASETS, PRESETS, RESNET, RunConfig, preset
 from dcil.errors import DcilError
 
@@ -64,10 +65,12 @@ def test_unknown_parameter_suggests_the_nearest():
 
 
 def test_cuda_asked_for_and_absent(monkeypatch):
-    """A missing GPU is said aloud; "auto" takes the CPU then, and the GPU where there is one."""
+    """It has its run id anywhere but is refused where it would run; "auto" takes the GPU where there is one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = RunConfig(device="cuda").resolve()
+    assert config.device == "cuda" and config.run_id != RunConfig(device="cpu").run_id
     with pytest.raises(DcilError, match="'cuda' but this PyTorch sees no GPU"):
-        RunConfig(device="cuda").resolve()
+        machine.require(config.device)
     assert RunConfig().resolve().device == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert RunConfig().resolve().device == "cuda"

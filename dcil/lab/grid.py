@@ -26,16 +26,25 @@ ENTRY = ("serves", "priority", "set", "axes", "seeds")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run that a grid asks for: its resolved configuration, how urgent it is (1 first), what it serves."""
+    """One run that a grid asks for: its resolved configuration, how urgent it is, what it serves.
+
+    Priority 1 comes first. Of one priority, the first seed of every entry comes before the second of any.
+    """
 
     config: RunConfig
     priority: int
+    turn: int
     serves: tuple[str, ...]
 
     @property
     def run_id(self) -> str:
         """The run's id."""
         return self.config.run_id
+
+
+def urgency(run: Planned) -> tuple[int, int]:
+    """Return what runs are sorted by, the most urgent first."""
+    return run.priority, run.turn
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,12 @@ def read(path: str | Path) -> list[Planned]:
         for config in configs:
             if grid.get("tier") and config.tier != grid["tier"]:
                 raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
-            run = Planned(config, priority, (str(entry["serves"]),))
-            known = planned.get(run.run_id)
-            planned[run.run_id] = run if known is None else replace(
-                known, priority=min(known.priority, run.priority), serves=known.serves + run.serves)  # fmt: skip
-    return sorted(planned.values(), key=lambda run: run.priority)  # stable: then as written
+            turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
+            run = Planned(config, priority, turn, (str(entry["serves"]),))
+            if known := planned.get(run.run_id):
+                run = replace(min(known, run, key=urgency), serves=known.serves + run.serves)
+            planned[run.run_id] = run
+    return sorted(planned.values(), key=urgency)  # stable: then as written
 
 
 def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> None:
@@ -93,12 +103,12 @@ def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> Non
 
 
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the fields of every run of an entry, the seeds outermost: one of each comes before a second of any."""
-    axes = {"seed": entry.get("seeds", [0])} | (entry.get("axes") or {})
+    """Return the fields of every run of an entry."""
+    fixed = base | (entry.get("set") or {})
+    axes = {"seed": entry.get("seeds", [fixed.get("seed", 0)])} | (entry.get("axes") or {})
     for name, values in axes.items():
         if not isinstance(values, list):
             raise DcilError(f"{name} must be a list of values, e.g. [{values}]")
-    fixed = base | (entry.get("set") or {})
     return [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -129,15 +139,17 @@ def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace
 
 
 class Pace:
-    """Seconds an epoch takes, estimated from records of the same device."""
+    """Seconds an epoch takes, estimated from records of the same device (of any GPU, where none is at hand)."""
 
     def __init__(self, known: list[dict[str, Any]]):
         self.known = known
 
     def epoch_s(self, config: RunConfig) -> float:
         """Return the median over like runs, at this precision or else at any; NaN where there is none."""
-        device = device_name(torch.device(config.device))
-        here = [r for r in self.known if r["environment"]["device"] == device and r["curve"]]
+        here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]]
+        if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
+            device = device_name(torch.device(config.device))
+            here = [r for r in here if r["environment"]["device"] == device]
         for same in (("dataset", "model", "method", "precision"), ("dataset", "model", "method")):
             like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
             if like:

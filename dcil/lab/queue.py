@@ -50,7 +50,11 @@ def work(
             runner = separate_process(stop, runs_dir, data_dir, pack)
         else:
             runner = same_process(stop, runs_dir, data_dir)
-        outcomes = {s.planned.run_id: "done" for s in status(runs, records_dir, runs_dir) if s.state == "done"}
+        outcomes = {run.run_id: "done" for run in runs if run not in todo}
+        for run in runs:  # trained by hand, or killed just before its record was taken in
+            record = RunFolder(runs_dir, run.config).record
+            if run not in todo and record.exists() and not (Path(records_dir) / f"{run.run_id}.json").exists():
+                records.add(record, records_dir)
         with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
             for run, outcome in _in_parallel(todo, runner, pack, stop):
                 if outcome == "done":

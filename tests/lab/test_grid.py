@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import torch
 
 from dcil import records
 from dcil.errors import DcilError
@@ -39,11 +40,18 @@ def path(tmp_path):
 
 def test_runs_in_order(path):
     """The most urgent first, one run of each kind before a second seed of any, each run once with all it serves."""
+    path.write_text(GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n")
     runs = grid.read(path)
     assert [(r.config.method, r.config.seed, r.priority) for r in runs] == [
-        ("ste", 1, 1), ("dcil", 0, 2), ("ste", 0, 2), ("dcil", 1, 2)]  # fmt: skip
+        ("ste", 1, 1), ("dcil", 0, 2), ("ste", 0, 2), ("static", 5, 2), ("dcil", 1, 2), ("static", 6, 2)]  # fmt: skip
     assert runs[0].serves == ("table 2", "table 1")
     assert all(r.config.model == "resnet8" and r.config.resolve() == r.config for r in runs)
+
+
+def test_a_seed_in_set(path):
+    """Without `seeds`, the seed of `set`, or of `base`, is the one."""
+    path.write_text(GRID + "  - {serves: table 3, set: {method: static, seed: 7}}\n")
+    assert grid.read(path)[-1].config.seed == 7
 
 
 @pytest.mark.parametrize("file", sorted((root() / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
@@ -78,6 +86,18 @@ def test_a_wrong_grid(path, change, message):
     with pytest.raises(DcilError, match=re.escape(message)) as error:
         grid.read(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
+    """It can be read and looked at where there is none; only running it is refused."""
+    path.write_text(GRID.replace("device: cpu", "device: cuda"))
+    runs = grid.read(path)
+    assert {r.config.device for r in runs} == {"cuda"}
+    assert {s.state for s in grid.status(runs, tmp_path, tmp_path)} == {"missing"}
+    with pytest.raises(DcilError, match="sees no GPU"):
+        fit(runs[0].config, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_grid(tmp_path):

@@ -51,6 +51,15 @@ def test_all_that_is_missing_is_run_once(here, monkeypatch):
     assert list(work().values()) == ["done"] * 4
 
 
+def test_a_record_not_yet_taken_in(here):
+    """A run that is complete in its folder is taken in without training: trained by hand, or killed in between."""
+    runs = grid.read("grid.yaml")
+    work(only=runs[:1])
+    (here / "records" / f"{runs[0].run_id}.json").unlink()
+    assert work(only=runs[:1]) == {runs[0].run_id: "done"}
+    assert [r["run_id"] for r in records.load_all("records")] == [runs[0].run_id]
+
+
 def test_a_time_limit_and_another_call(here, monkeypatch):
     """Calls without the time for all go on where the last one ended; no run is begun with no time left."""
     monkeypatch.setattr(queue, "LEAST_S", 0)

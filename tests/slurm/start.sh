@@ -2,12 +2,19 @@
 # A SLURM of one node on this machine, for tests: no systemd, no cgroups, no accounting.
 #   tests/slurm/start.sh FOLDER         start munged, slurmctld and slurmd; all they write is in FOLDER
 #   tests/slurm/start.sh stop FOLDER    stop them
+# To use it: export SLURM_CONF=FOLDER/slurm.conf PATH=FOLDER/bin:$PATH
 # Needs slurmctld, slurmd and munge (Debian: apt-get install slurm-wlm munge). SLURM_TEST_PORT moves its two ports.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 stop() {
   local name pid
+  # Its jobs first: they would outlive the daemons.
+  SLURM_CONF="$1/slurm.conf" timeout 10 scancel --user "$(id -un)" 2>/dev/null || true
+  for _ in $(seq 20); do
+    [ -n "$(SLURM_CONF="$1/slurm.conf" timeout 10 squeue --noheader 2>/dev/null)" ] || break
+    sleep 0.5
+  done
   for name in slurmd slurmctld munged; do
     pid=$(cat "$1/$name.pid" 2>/dev/null) || continue
     kill "$pid" 2>/dev/null || true
@@ -27,7 +34,7 @@ port=${SLURM_TEST_PORT:-16817}
 user=$(id -un)
 host=$(hostname -s)
 memory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
-mkdir -p "$folder/state" "$folder/spool"
+mkdir -p "$folder/state" "$folder/spool" "$folder/bin"
 chmod 755 "$folder"
 
 # munge signs what the daemons say to each other. A key of its own leaves that of the machine alone.
@@ -64,19 +71,23 @@ KillWait=5
 MinJobAge=300
 MpiDefault=none
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=$memory State=UNKNOWN
-PartitionName=test Nodes=$host Default=YES MaxTime=60 State=UP
+PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
+
+# Snakemake's executor drops SLURM_CONF before it calls srun in a job. So srun is told here.
+printf '#!/bin/sh\nSLURM_CONF=%q exec %q "$@"\n' "$folder/slurm.conf" "$(command -v srun)" > "$folder/bin/srun"
+chmod +x "$folder/bin/srun"
 
 export SLURM_CONF="$folder/slurm.conf"
 trap 'tail -n 20 "$folder"/*.log >&2; stop "$folder"' ERR
 munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
   --log-file="$folder/munged.log" --seed-file="$folder/munged.seed"
 slurmctld -f "$SLURM_CONF" -c
-slurmd -f "$SLURM_CONF" -N "$host"
+slurmd -f "$SLURM_CONF"
 
 for _ in $(seq 120); do
   if [ "$(sinfo --noheader --format %T 2>/dev/null)" = idle ]; then
-    echo "SLURM is idle on $host. To use it: export SLURM_CONF=$SLURM_CONF"
+    echo "SLURM is idle on $host. To use it: export SLURM_CONF=$SLURM_CONF PATH=$folder/bin:\$PATH"
     echo "To stop it: $0 stop $folder"
     trap - ERR
     exit

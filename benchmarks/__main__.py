@@ -1,0 +1,171 @@
+"""Speed and memory, as ratios of variants that take turns in one run. They hold, within their quartiles, on a machine
+that does other things too; the seconds beside them do not."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain, count
+from pathlib import Path
+
+import torch
+import yaml
+
+from benchmarks.bench import Bench, Row
+from benchmarks.cases import BENCHMARKS
+from dcil import data, machine
+from dcil.arguments import Parser, refuse_unknown, table
+from dcil.checkpoint import write_atomically
+from dcil.config import RunConfig
+from dcil.data import Dataset
+from dcil.errors import DcilError
+from dcil.models import MODELS
+
+HERE = Path(__file__).parent
+COLUMNS = ("name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1", "ratio_q3",
+           "rounds", "mem_mib", "baseline_mib", "recipe_epochs", "how", "data", "device", "kind", "threads",
+           "others", "malloc", "torch", "date", "commit", "dirty")  # fmt: skip
+FEW = 2048, 500  # images for steps alone
+
+
+def build_parser() -> Parser:
+    """Return the parser of the command line."""
+    listing = "; ".join(f"{name}: {act.__doc__}" for name, act in BENCHMARKS.items())
+    parser = Parser(prog="python -m benchmarks", description=__doc__, epilog=f"Benchmarks: {listing}.")
+    parser.add_argument("--only", metavar="BENCHMARK", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS),
+                        help=f"{', '.join(BENCHMARKS)} [all]")  # fmt: skip
+    parser.add_argument("--rounds", metavar="N", type=int, default=9, help="turns of each variant, at least 2 [9]")
+    parser.add_argument("--threads", metavar="N", type=int, default=torch.get_num_threads(), help="[%(default)s]")
+    parser.add_argument("--device", metavar="DEVICE", choices=("auto", "cpu", "cuda"), default="auto", help="[auto]")
+    parser.add_argument("--model", metavar="MODEL", choices=MODELS, default="resnet32", help="[resnet32]")
+    parser.add_argument("--batch-size", metavar="N", type=int, default=128, help="images a step [128]")
+    parser.add_argument("--data-dir", metavar="D", help="folder of CIFAR-10, else random images [DCIL_DATA, else data]")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=HERE / "results", help="[benchmarks/results]")
+    return parser
+
+
+def images(data_dir: str | None) -> Dataset:
+    """Return CIFAR-10 where it is, else noise of its shape; says so."""
+    try:
+        return data.load("cifar10", data_dir)
+    except DcilError as error:
+        print(f"random images stand in: {error}")
+    noise = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (50_000, 10_000)]
+    labels = [torch.randint(10, (len(part),)) for part in noise]
+    return Dataset("random", noise[0], labels[0], noise[1], labels[1], 10, data.CIFAR_MEAN, data.CIFAR_STD)
+
+
+def others_cpu_s() -> float:
+    """Return the CPU seconds that the whole machine has spent, less those of this process and its children."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:  # not Linux
+        return float("nan")
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def facts(bench: Bench) -> Row:
+    """Return what every row says of where it comes from."""
+    commit, dirty = machine.source_state()
+    return {"data": bench.dataset.name, "device": machine.device_name(torch.device(bench.device)),
+            "kind": bench.device, "threads": bench.threads, "malloc": os.environ.get("GLIBC_TUNABLES", ""),
+            "torch": torch.__version__, "date": datetime.now(UTC).isoformat("T", "seconds"), "commit": commit,
+            "dirty": dirty}  # fmt: skip
+
+
+def new_file(folder: Path, where: Row) -> Path:
+    """Return where to write: a name of the machine and the day that is not taken."""
+    device = re.sub(r"[^a-z0-9]+", "-", where["device"].lower()).strip("-")
+    stem = f"{device}-{where['threads']}t-torch{where['torch'].partition('+')[0]}-{where['date'][:10]}"
+    names = chain([stem], (f"{stem}-{i}" for i in count(2)))
+    return next(path for name in names if not (path := folder / f"{name}.csv").exists())
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """Write the rows so far, whole or not at all."""
+
+    def fill(part: Path) -> None:
+        with part.open("w", newline="") as file:
+            lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            lines.writeheader()
+            lines.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+    write_atomically(path, fill)
+
+
+def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
+    """Return a line for each target: what, measured, target, met; those of another device, or not run, say so."""
+    asked = yaml.safe_load((HERE / "targets.yaml").read_text())
+    lines = []
+    for device in ("cpu", "cuda"):
+        for target in asked[device]:
+            place = target["benchmark"], target["case"], target["baseline"], asked["model"], asked["batch_size"]
+            found = [r[target.get("column", "ratio")] for r in rows if device == kind
+                     and tuple(r[k] for k in ("name", "case", "baseline", "model", "batch_size")) == place]  # fmt: skip
+            absent = "not run: needs a GPU" if device == "cuda" and kind != "cuda" else "not run"
+            low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
+            wanted = f"<= {high}" if "at_most" in target else f">= {low}"
+            met = ("yes" if low <= found[0] <= high else "no") if found else ""
+            lines.append((f"{device}: {target['target']}", f"{found[0]:.3g}" if found else absent, wanted, met))
+    return lines
+
+
+def shown(row: Row) -> str:
+    """Return a row in one line, for people."""
+    sizes = f"{row['model']}, {row['batch_size']}"
+    pair = ("median_s", "baseline_s", "s") if "median_s" in row else ("mem_mib", "baseline_mib", "MiB")
+    case, baseline, unit = (row.get(key, key) for key in pair)
+    return (f"{row['name']:8} {row['case']} / {row['baseline']} ({sizes}): {row['ratio']:.3g} "
+            f"({row['ratio_q1']:.3g} to {row['ratio_q3']:.3g}), {case:.4g} / {baseline:.4g} {unit}")  # fmt: skip
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Run the benchmarks, write their rows, compare them with the targets."""
+    for name, least in (("rounds", 2), ("threads", 1), ("batch_size", 1)):
+        if getattr(args, name) < least:
+            raise DcilError(f"{name} is {getattr(args, name)}; it must be at least {least}")
+    device = machine.require(RunConfig(device=args.device).resolve().device).type
+    torch.set_num_threads(args.threads)
+    dataset = images(args.data_dir)
+    few = replace(dataset, train_images=dataset.train_images[:FEW[0]], train_labels=dataset.train_labels[:FEW[0]],
+                  test_images=dataset.test_images[:FEW[1]], test_labels=dataset.test_labels[:FEW[1]])  # fmt: skip
+    bench = Bench(device, args.threads, args.rounds, args.model, args.batch_size, dataset, few)
+    where, rows = facts(bench), []
+    path = new_file(args.out, where)
+    print(f"{where['device']} ({device}), {args.threads} thread(s), {args.rounds} rounds, images: {dataset.name}")
+    for name in dict.fromkeys(args.only):
+        began, others = time.perf_counter(), others_cpu_s()
+        found = [{"name": name} | row | where for row in BENCHMARKS[name](bench)]
+        taken = (others_cpu_s() - others) / ((time.perf_counter() - began) * (os.cpu_count() or 1))
+        rows += [row | {"others": taken} for row in found]
+        print(*map(shown, found), sep="\n", flush=True)
+        if rows:
+            write(rows, path)  # now, so that what is measured stays if the rest is interrupted
+    print("", table(("target", "measured", "wanted", "met"), verdicts(rows, device)), "", sep="\n")
+    if rows:
+        busy = max(row["others"] for row in rows)
+        print(f"results {path}; other processes had up to {busy:.0%} of this machine's cores meanwhile")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0, or 2 for what a person can mend."""
+    try:
+        parser = build_parser()
+        args, extra = parser.parse_known_args(argv)
+        refuse_unknown(parser, extra)
+        return measure(args)
+    except (DcilError, OSError) as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""How it is measured: steps as training takes them, variants timed in turns, the memory of a step."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, cycle, islice
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from torch.utils.benchmark import Timer
+from tqdm import tqdm
+
+from dcil.config import RunConfig
+from dcil.data import Dataset
+from dcil.engine import CapturedStep
+from dcil.paths import set_masks
+from dcil.ranks import ALONE, Ranks
+from dcil.trainer import Trainer
+
+Act = Callable[[], object]
+Row = dict[str, Any]
+SPARSITY = 0.9
+TURN_S = 0.2  # a turn counts calls for at least this long, after one that is not counted
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark is given: the machine, the network, and images: all of them, and a few for steps alone."""
+
+    device: str
+    threads: int
+    rounds: int
+    model: str
+    batch_size: int
+    dataset: Dataset
+    few: Dataset
+
+    def trainer(self, method: str = "dcil", precision: str = "bf16", fast: bool = True, team: Ranks = ALONE,
+                whole: bool = False) -> Trainer:  # fmt: skip
+        """Return a run with its masks at the final sparsity and its passes teaching each other."""
+        config = RunConfig(dataset="cifar10", model=self.model, method=method, sparsity=SPARSITY, ramp_end=0,
+                           distill_from=0, batch_size=self.batch_size, precision=precision,
+                           channels_last=precision == "bf16", device=self.device)  # fmt: skip
+        return Trainer(config.resolve(), self.dataset if whole else self.few, team, fast)
+
+    def stepper(self, method: str = "dcil", steps: int = 1, **how: Any) -> Act:
+        """Return what takes one step, or more, of such a run."""
+        return stepper(self.trainer(method, **how), steps)
+
+    def times(self, acts: Mapping[str, Act], title: str = "", fewer: int = 1) -> dict[str, list[float]]:
+        """Return by act the seconds of one call, one figure a round."""
+        return in_turns(acts, max(2, self.rounds // fewer), self.threads, title)
+
+    def row(self, case: str, baseline: str, result: Row, **more: Any) -> Row:
+        """Return a row of the results: a case compared with a baseline."""
+        known = {"case": case, "baseline": baseline, "model": self.model, "batch_size": self.batch_size}
+        return known | result | more
+
+
+def stepper(trainer: Trainer, steps: int = 1) -> Act:
+    """Return what takes optimizer steps as training does, warmed up; their batches are made beforehand."""
+    config, engine = trainer.config, trainer.engine
+    phase = trainer.method.phase(config, config.epochs, 0)
+
+    def step() -> None:
+        with engine.on_stream():
+            for _ in range(steps):
+                trainer.take_step(*next(batches), phase)
+
+    with engine.on_stream():
+        batches = cycle(list(islice(trainer.loader.epoch(0), 4)))
+        engine.set_rate(trainer.optimizer, config.lr)
+        if trainer.method.prunes:
+            set_masks(trainer.dual, SPARSITY)
+    for _ in range(CapturedStep.WARMUP + 1 if engine.captures else 1):
+        step()
+    return step
+
+
+def in_turns(acts: Mapping[str, Act], rounds: int, threads: int, title: str) -> dict[str, list[float]]:
+    """Return by act the seconds of one call, one figure a round; in a round each act has its turn: A B, A B, ..."""
+    timers = {name: Timer("act()", globals={"act": act}, num_threads=threads) for name, act in acts.items()}
+    times: dict[str, list[float]] = {name: [] for name in acts}
+    for _ in tqdm(range(rounds), desc=title, leave=False, disable=None):
+        for name, timer in timers.items():
+            times[name].append(timer.blocked_autorange(min_run_time=TURN_S).median)
+    return times
+
+
+def compare(times: Sequence[float], baseline: Sequence[float]) -> Row:
+    """Return the medians of both, and the median and quartiles of their ratio, which is paired by round."""
+    ratios = [a / b for a, b in zip(times, baseline, strict=True)]
+    q1, middle, q3 = quantiles(ratios, n=4, method="inclusive")
+    return {"median_s": median(times), "baseline_s": median(baseline), "ratio": middle, "ratio_q1": q1, "ratio_q3": q3,
+            "rounds": len(ratios)}  # fmt: skip
+
+
+def peak_mib(trainer: Trainer) -> float:
+    """Return how far one step's allocations rise above weights, masks, momentum and data at their highest, in MiB.
+
+    Counted are PyTorch's tensors, not the scratch memory of a library beneath. On a CPU the profiler
+    lists every allocation, so the figure depends neither on malloc nor on what else runs.
+    """
+    step, device = stepper(trainer), trainer.engine.device
+    trainer.optimizer.zero_grad(set_to_none=True)  # gradients count: they are made by the step
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = [e for e in json.loads(path.read_text())["traceEvents"] if e["name"] == "[memory]"]
+    return max(accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"]))) / 2**20

@@ -1,0 +1,77 @@
+"""The graph: what is stale after a change, and what is never made again."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from dcil.lab.chapters import root
+
+ROOT = root()
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of what the graph reads, with everything it makes newer than all of it."""
+    folder = tmp_path_factory.mktemp("tree")
+    for name in ("book", "dcil", "records", "experiments", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "_config.yml", "_toc.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    for path in folder.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    for name in (*(f"executed/{name}.ipynb" for name in CHAPTERS), "html/index.html"):
+        made = folder / "_build" / name
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text("made")
+        os.utime(made, (1.1e9, 1.1e9) if "executed" in name else (1.2e9, 1.2e9))
+    return folder
+
+
+def stale(tree, *words, target="all"):
+    """The chapters, runs and other rules that a dry run would start."""
+    done = subprocess.run([sys.executable, "-m", "snakemake", target, "-n", "--cores", "1", *words], cwd=tree,
+                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    wildcards: \w+=(\S+)", said, re.M)
+    return {f"{rule} {name}" for rule, name in jobs} | set(re.findall(r"^(?:local)?rule (site):", said, re.M))
+
+
+@pytest.mark.parametrize("file, expected", [
+    (None, set()),
+    (f"book/{CHAPTERS[0]}.ipynb", {f"chapter {CHAPTERS[0]}", "site"}),
+    ("dcil/losses.py", {*(f"chapter {name}" for name in CHAPTERS), "site"}),
+    ("book/references.md", {"site"}),
+], ids=str)  # fmt: skip
+def test_what_a_change_makes_stale(tree, file, expected):
+    """Nothing after none; one chapter after its own change; all of them after a change of the code."""
+    if file:
+        os.utime(tree / file)  # now: newer than all that was made
+    try:
+        assert stale(tree) == expected
+    finally:
+        if file:
+            os.utime(tree / file, (1e9, 1e9))
+
+
+def test_a_grid_is_trained_and_shown(tree):
+    """With a grid: its runs that have no record, then the chapters that read records; a record is never made again."""
+    asked = stale(tree, "--config", "grid=experiments/precision.yaml")
+    missing = {name for name in asked if name.startswith("run ")}
+    readers = {name for name in CHAPTERS if "load_all(" in (ROOT / "book" / f"{name}.ipynb").read_text()}
+    kept = {f"run {path.stem}" for path in (ROOT / "records").glob("*.json")}
+    assert not missing & kept
+    assert asked - missing == ({*(f"chapter {name}" for name in readers), "site"} if missing else set())
+    assert not stale(tree, "--forceall", "--config", "grid=experiments/quick.yaml") & kept
+
+
+def test_runs_need_a_grid(tree):
+    """The target `runs` without one says what to write."""
+    done = subprocess.run([sys.executable, "-m", "snakemake", "runs", "-n", "--cores", "1"], cwd=tree, text=True,
+                          capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode != 0 and "--config grid=experiments/quick.yaml" in done.stdout + done.stderr

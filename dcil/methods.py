@@ -103,11 +103,6 @@ class Method:
         """Whether this method ends with fewer weights than it began with."""
         return self.masks is not never
 
-    @property
-    def revives(self) -> bool:
-        """Whether a weight once pruned can come back."""
-        return self.masks not in (never, shrinking, one_shot) and "random" not in self.name
-
 
 # DCIL, from which its ablations differ in one piece each.
 DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, refined gradient, mutual loss",

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from dcil.config import RunConfig
 from dcil.data import Dataset
 from dcil.engine import CapturedStep
+from dcil.methods import phase_of
 from dcil.paths import set_masks
 from dcil.ranks import ALONE, Ranks
 from dcil.trainer import Trainer
@@ -66,7 +67,7 @@ class Bench:
 def stepper(trainer: Trainer, steps: int = 1) -> Act:
     """Return what takes optimizer steps as training does, warmed up; their batches are made beforehand."""
     config, engine = trainer.config, trainer.engine
-    phase = trainer.method.phase(config, config.epochs, 0)
+    phase = phase_of(config, config.epochs, 0)
 
     def step() -> None:
         with engine.on_stream():

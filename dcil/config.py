@@ -46,7 +46,8 @@ def _field(default: Any, why: str) -> Any:
     return field(default=default, metadata={"why": why})
 
 
-LATER: dict[str, Any] = {"sync_batchnorm": False}  # fields added since the first records, with their defaults
+# Fields added since the first records, with their defaults.
+LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1}
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -90,6 +91,8 @@ class RunConfig:
     ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)")
     mask_period: int = _field(16, "steps between mask choices (authors)")
     distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
+    distill_warmup: int = _field(0, "epochs over which the mutual loss grows to full strength (authors: at once)")
+    dense_every: int = _field(1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)")
     temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)")
     image_size: int = _field(64, "side in pixels, imagefolder only; our choice, small enough for a CPU")
     precision: str = _field("float32", "float32 (authors) | tf32 (GPU) | bf16 (autocast) | float64")
@@ -108,7 +111,7 @@ class RunConfig:
             if getattr(self, known.name) is None and known.default is not None:
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
         whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
-                 "ramp_end": 0, "distill_from": 0}  # fmt: skip
+                 "ramp_end": 0, "distill_from": 0, "distill_warmup": 0, "dense_every": 1}  # fmt: skip
         for name, least in whole.items():
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):

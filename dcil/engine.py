@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dcil import machine
 from dcil.config import RunConfig
-from dcil.paths import DualPath
+from dcil.paths import DualPath, unwrap
 from dcil.ranks import ALONE, Ranks
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
@@ -78,17 +78,20 @@ class Engine:
         for group in optimizer.param_groups:
             group["lr"] = rate if self.rate is None else self.rate
 
-    def passes(self, model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-        """Run every pass of a model on images [N, C, H, W]; on a GPU all but the first on a second stream."""
-        images = images.contiguous(memory_format=self.layout)
+    def passes(self, model: nn.Module, images: Tensor, count: int | None = None) -> tuple[Tensor, ...]:
+        """Run the passes of a model, or its first `count`, on images [N, C, H, W].
+
+        On a GPU all but the first run on a second stream.
+        """
+        images, indices = images.contiguous(memory_format=self.layout), range(len(unwrap(model).rules))[:count]
         with self.autocast():
-            if self.side is None or not isinstance(model, DualPath) or len(model.rules) == 1:
-                outputs = model(images)
+            if self.side is None or not isinstance(model, DualPath) or len(indices) == 1:
+                outputs = model(images, passes=len(indices))
             else:
                 here = torch.cuda.current_stream(self.device)
                 self.side.wait_stream(here)
                 with torch.cuda.stream(self.side):
-                    others = [model.run_pass(i, images) for i in range(1, len(model.rules))]
+                    others = [model.run_pass(i, images) for i in indices[1:]]
                 outputs = (model.run_pass(0, images), *others)
                 here.wait_stream(self.side)
         return tuple(output.to(self.dtype) for output in outputs)

@@ -10,14 +10,15 @@ from torch import Tensor
 TEACHER_EPSILON = 1e-7
 
 
-def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bool = True) -> Tensor:
     """Return T²·KL(teacher ‖ student) of softened probabilities, batch mean; logits [N, C] -> scalar.
 
-    The teacher is detached, so only the student moves. T² keeps the size of the gradient when T
-    changes (Hinton et al. 2015).
+    With `detach` the teacher is fixed and only the student moves. T² keeps the size of the gradient
+    when T changes (Hinton et al. 2015).
     """
     log_student = F.log_softmax(student / temperature, dim=1)
-    target = F.softmax(teacher.detach() / temperature, dim=1) + TEACHER_EPSILON
+    teacher = teacher.detach() if detach else teacher
+    target = F.softmax(teacher / temperature, dim=1) + TEACHER_EPSILON
     return F.kl_div(log_student, target, reduction="batchmean") * temperature**2
 
 

@@ -83,3 +83,72 @@ def overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     both = torch.stack([(a[name] & b[name]).sum() for name in a]).sum()
     either = torch.stack([(a[name] | b[name]).sum() for name in a]).sum()
     return both / either
+
+
+def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Return whole numbers near shares·sizes that add up to `total`, none above its size (largest remainders first)."""
+    ideal = {name: shares[name] * sizes[name] for name in sizes}
+    counts = {name: min(int(value), sizes[name]) for name, value in ideal.items()}
+    by_remainder = sorted((n for n in sizes), key=lambda n: (counts[n] - ideal[n], n))
+    while (missing := total - sum(counts.values())) > 0:
+        for name in [n for n in by_remainder if counts[n] < sizes[n]][:missing]:
+            counts[name] += 1
+    while (surplus := sum(counts.values()) - total) > 0:
+        for name in [n for n in reversed(by_remainder) if counts[n] > 0][:surplus]:
+            counts[name] -= 1
+    return counts
+
+
+def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, float]:
+    """Return the kept share of each layer, in proportion to (sum of its dimensions) / (product of them), at most 1.
+
+    Small layers stay denser. Source: ERK of RigL (Evci et al. 2020, arXiv 1911.11134), after SET.
+    """
+    raw = {name: sum(shape) / shape.numel() for name, shape in shapes.items()}
+    full: set[str] = set()
+    while True:
+        budget = (1 - sparsity) * sum(s.numel() for s in shapes.values()) - sum(shapes[n].numel() for n in full)
+        factor = budget / sum(raw[n] * shapes[n].numel() for n in shapes if n not in full)
+        over = {n for n in shapes if n not in full and factor * raw[n] > 1}
+        if not over:
+            return {n: 1.0 if n in full else factor * raw[n] for n in shapes}
+        full |= over
+
+
+def random_masks(
+    weights: Mapping[str, Tensor], sparsity: float, spread: str, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return masks drawn at random, N − int(N·s) − 1 entries kept in all, as the threshold rule keeps.
+
+    `spread` "uniform" gives every layer the same share, "erk" that of `erdos_renyi_kernel`. Drawn on
+    the CPU, so that a seed gives the same masks on any device.
+    """
+    shapes = {name: w.shape for name, w in weights.items()}
+    sizes = {name: shape.numel() for name, shape in shapes.items()}
+    shares = erdos_renyi_kernel(shapes, sparsity) if spread == "erk" else dict.fromkeys(shapes, 1 - sparsity)
+    counts = allocate(shares, sizes, sum(sizes.values()) - int(sum(sizes.values()) * sparsity) - 1)
+    masks = {}
+    for name, weight in weights.items():
+        mask = torch.zeros(sizes[name], dtype=torch.bool)
+        mask[torch.randperm(sizes[name], generator=generator)[: counts[name]]] = True
+        masks[name] = mask.view(shapes[name]).to(weight.device)
+    return masks
+
+
+@torch.no_grad()
+def drop_and_grow(weight: Tensor, mask: Tensor, share: float, growth: Tensor) -> Tensor:
+    """Return a mask that drops the smallest `share` of the kept weights and grows as many elsewhere.
+
+    `growth` (the weight's shape) ranks the candidates, the largest first; what was just dropped is no
+    candidate. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020) with |gradient|.
+    """
+    kept = int(mask.sum())
+    exchanged = min(int(share * kept), mask.numel() - kept)
+    size = torch.where(mask, weight.detach().abs(), torch.inf).flatten()
+    dropped = size.topk(exchanged, largest=False).indices
+    candidates = torch.where(mask, -torch.inf, growth).flatten()
+    grown = candidates.topk(exchanged).indices
+    after = mask.flatten().clone()
+    after[dropped] = False
+    after[grown] = True
+    return after.view_as(mask)

@@ -6,79 +6,97 @@ neighbour; the training loop does not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from dcil.errors import unknown
-from dcil.losses import collective_parts
-from dcil.masks import cubic_sparsity
+from dcil.losses import teach
+from dcil.refresh import (
+    Change,
+    alternating,
+    never,
+    once,
+    one_shot,
+    regrowing,
+    scheduled,
+    shrinking,
+)
 
 if TYPE_CHECKING:
     from dcil.config import RunConfig
 
 
-# --- when masks are chosen: the sparsity to set before this step, or None to leave them alone
+class Phase(NamedTuple):
+    """All that a step's computation depends on besides its batch and the weights.
+
+    Steps of one phase are one computation, captured once and replayed (`dcil.engine`). `mutual` is
+    the weight of what the passes teach each other, `passes` how many of the passes run.
+    """
+
+    mutual: float = 0.0
+    passes: int = 2
 
 
-def never(config: RunConfig, epoch: int, step: int) -> float | None:
-    """Never prune."""
-    return None
+def phase_of(config: RunConfig, epoch: int, step: int) -> Phase:
+    """Return the phase of a step.
+
+    The passes teach each other from epoch `distill_from` on (the authors' code), at full strength
+    after `distill_warmup` further epochs; the second pass runs at every `dense_every`-th step.
+    """
+    rise = (epoch - config.distill_from + 1) / (config.distill_warmup + 1)
+    return Phase(min(max(rise, 0.0), 1.0), 2 if step % config.dense_every == 0 else 1)
 
 
-def once(config: RunConfig, epoch: int, step: int) -> float | None:
-    """Prune to the final sparsity before the first step, from the initial weights, and never again."""
-    return config.sparsity if step == 0 else None
+# --- losses: named terms whose sum is minimised, from the logits [N, C] of each pass that ran
 
 
-def scheduled(config: RunConfig, epoch: int, step: int) -> float | None:
-    """Choose anew every `mask_period` steps, at the cubic schedule's sparsity (the authors' code)."""
-    if step % config.mask_period:
-        return None
-    return cubic_sparsity(epoch, config.sparsity, config.ramp_end)
-
-
-# --- phases: all that a step's computation depends on besides its batch and the weights. Steps of one
-# phase are one computation, so that it can be captured once and replayed (`dcil.engine`)
-
-
-def always(config: RunConfig, epoch: int, step: int) -> Hashable:
-    """The same computation at every step."""
-    return None
-
-
-def distilling(config: RunConfig, epoch: int, step: int) -> bool:
-    """Whether the passes teach each other yet: from epoch `distill_from` on (the authors' code)."""
-    return epoch >= config.distill_from
-
-
-# --- losses: named terms whose sum is minimised, from the logits [N, C] of each pass
-
-
-def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Hashable) -> dict[str, Tensor]:
+def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Phase) -> dict[str, Tensor]:
     """Cross-entropy of each pass."""
     return {f"ce_{name}": F.cross_entropy(output, labels) for name, output in logits.items()}
 
 
-def collective(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: bool) -> dict[str, Tensor]:
-    """Cross-entropy of both passes and, in the phase `distilling`, what they teach each other."""
-    return collective_parts(logits["sparse"], logits["dense"], labels, config.temperature, distill=phase)
+def mutual(
+    logits: dict[str, Tensor],
+    labels: Tensor,
+    config: RunConfig,
+    phase: Phase,
+    learners: tuple[str, ...] = (),
+    detach: bool = True,
+) -> dict[str, Tensor]:
+    """Cross-entropy of both passes and, by the phase's weight, what they teach each other.
+
+    `learners` names the passes that learn from the other, by default both; with `detach=False` the
+    teacher moves towards its pupil too.
+    """
+    parts = supervised(logits, labels, config, phase)
+    if len(logits) == 2 and phase.mutual:
+        (one, first), (two, second) = logits.items()
+        for name, pupil, teacher in ((one, first, second), (two, second, first)):
+            if not learners or name in learners:
+                parts[f"kl_{name}"] = phase.mutual * teach(pupil, teacher, config.temperature, detach)
+    return parts
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training: `rules` (a gradient rule per pass), `masks`, `loss` and its `phase`, and its source."""
+    """One way of training.
+
+    `rules` has a gradient rule for each pass, `masks` says when and how masks change (`dcil.refresh`),
+    `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.paths.OWN`).
+    """
 
     name: str
     rules: tuple[str, ...]
-    masks: Callable[[RunConfig, int, int], float | None]
-    loss: Callable[[dict[str, Tensor], Tensor, RunConfig, Any], dict[str, Tensor]]
+    masks: Callable[[RunConfig, int, int], Change | None]
+    loss: Callable[[dict[str, Tensor], Tensor, RunConfig, Phase], dict[str, Tensor]]
     summary: str
     source: str
-    phase: Callable[[RunConfig, int, int], Hashable] = always
+    own: str = "norms and head"
 
     @property
     def prunes(self) -> bool:
@@ -86,17 +104,52 @@ class Method:
         return self.masks is not never
 
 
-METHODS: dict[str, Method] = {
-    m.name: m
-    for m in (
-        Method("dense", ("dense",), never, supervised, "no pruning", "the usual training"),
-        Method("static", ("kept",), once, supervised, "one mask, by size at initialisation", "control of this book"),
-        Method("ste", ("straight_through",), scheduled, supervised, "dynamic masks, straight-through gradient",
-               "DPF, Lin et al. 2020; the authors' path type 2"),
-        Method("dcil", ("kept", "refined"), scheduled, collective, "dynamic masks, refined gradient, mutual loss",
-               "arXiv 2109.04660 and the authors' code", distilling),
-    )
-}  # fmt: skip
+# DCIL, from which its ablations differ in one piece each.
+DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, refined gradient, mutual loss",
+              "arXiv 2109.04660 and the authors' code")  # fmt: skip
+BOOK, PATHS = "control of this book", "a path type in the authors' code, in none of their scripts"
+
+ROWS = (
+    Method("dense", ("dense",), never, supervised, "no pruning", "the usual training"),
+    Method("static", ("kept",), once("largest"), supervised, "one mask, by size at initialisation", BOOK),
+    Method("random", ("kept",), once("random_uniform"), supervised, "one random mask, every layer alike", BOOK),
+    Method("random_erk", ("kept",), once("random_erk"), supervised, "one random mask, small layers denser",
+           "Evci et al. 2020 (static ERK)"),
+    Method("one_shot", ("kept",), one_shot, supervised, "dense, pruned once, then finetuned", "Han et al. 2015"),
+    Method("gmp", ("kept",), shrinking, supervised, "gradual magnitude pruning; nothing comes back",
+           "Zhu & Gupta 2017"),
+    Method("set", ("kept",), regrowing("regrow_random"), supervised, "sparse from the start, random regrowth",
+           "Mocanu et al. 2018"),
+    Method("rigl", ("kept",), regrowing("regrow_gradient"), supervised, "sparse from the start, regrowth by gradient",
+           "Evci et al. 2020"),
+    Method("ste", ("straight_through",), scheduled, supervised, "dynamic masks, straight-through gradient",
+           "DPF, Lin et al. 2020; the authors' path type 2"),
+    Method("st3", ("soft_threshold",), scheduled, supervised, "straight-through, soft threshold, rescaled",
+           "Vanderschueren & De Vleeschouwer 2023"),
+    Method("acdc", ("kept",), alternating, supervised, "sparse and dense by turns", "Peste et al. 2021"),
+    Method("self_distill", ("dense", "twin"), never, mutual, "no pruning, two passes teach each other", BOOK),
+    Method("gmp_distill", ("kept", "dense"), shrinking, mutual, "gradual magnitude pruning, dense pass teaches", BOOK),
+    Method("ste_split", ("straight_through", "observed"), scheduled, mutual,
+           "STE with DCIL's norms, heads and mutual loss", BOOK),
+    Method("ste_split_ce", ("straight_through", "observed"), scheduled, supervised,
+           "STE with DCIL's norms and heads, no mutual loss", BOOK),
+    DCIL,
+    replace(DCIL, name="dcil_no_mutual", loss=supervised, summary="DCIL without the mutual loss", source=BOOK),
+    replace(DCIL, name="dcil_sparse_learns", loss=partial(mutual, learners=("sparse",)),
+            summary="DCIL, only the sparse pass learns from the other", source=BOOK),
+    replace(DCIL, name="dcil_dense_learns", loss=partial(mutual, learners=("dense",)),
+            summary="DCIL, only the dense pass learns from the other", source=BOOK),
+    replace(DCIL, name="dcil_not_detached", loss=partial(mutual, detach=False),
+            summary="DCIL, teachers move towards their pupils too", source=BOOK),
+    replace(DCIL, name="dcil_shared_norms", own="head", summary="DCIL, one set of norms for both passes", source=BOOK),
+    replace(DCIL, name="dcil_shared_head", own="norms", summary="DCIL, one classifier for both passes", source=PATHS),
+    replace(DCIL, name="dcil_shared", own="nothing", summary="DCIL, one set of norms and one classifier", source=BOOK),
+    replace(DCIL, name="dcil_dense_all", rules=("kept", "dense"),
+            summary="DCIL, the dense pass trains every weight", source=PATHS),
+    replace(DCIL, name="dcil_pruned_pass", rules=("kept", "pruned_only"),
+            summary="DCIL, the second pass sees the pruned weights alone", source=PATHS),
+)  # fmt: skip
+METHODS: dict[str, Method] = {method.name: method for method in ROWS}
 
 
 def get(name: str) -> Method:

@@ -30,11 +30,23 @@ def is_conv_weight(name: str, owner: nn.Module) -> bool:
     return name.rpartition(".")[2] == "weight" and isinstance(owner, _ConvNd)
 
 
-def norms_and_head(net: nn.Module) -> list[str]:
-    """The default for `per_pass`: every batch norm and the last linear layer (authors' code)."""
-    modules = dict(net.named_modules())
-    linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
-    return [name for name, module in modules.items() if isinstance(module, _BatchNorm)] + linear[-1:]
+def norms(net: nn.Module) -> list[str]:
+    """Every batch norm; the head is shared."""
+    return [name for name, module in net.named_modules() if isinstance(module, _BatchNorm)]
+
+
+def head(net: nn.Module) -> list[str]:
+    """The last linear layer; the norms are shared."""
+    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
+
+
+# What each pass has of its own, by the name a method gives it.
+OWN: dict[str, Callable[[nn.Module], list[str]]] = {
+    "norms and head": lambda net: norms(net) + head(net),  # the authors
+    "norms": norms,
+    "head": head,
+    "nothing": lambda net: [],
+}
 
 
 def _choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[str]:
@@ -108,7 +120,7 @@ class DualPath(nn.Module):
             looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
             raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
                             "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
-        own = norms_and_head(net) if per_pass is None else _choose("module", per_pass, modules)
+        own = norms(net) + head(net) if per_pass is None else _choose("module", per_pass, modules)
         own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
         private = {id(p) for name in own for p in modules[name].parameters()}
         clash = [name for name in self.prunable if id(net.get_parameter(name)) in private]  # tied weights too
@@ -129,6 +141,7 @@ class DualPath(nn.Module):
         self._masks = nn.Module()
         for name, weight in self.weights.items():
             self._masks.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
+        self.register_buffer("threshold", torch.zeros(()))  # size of the largest pruned weight at the last refresh
         self.target_sparsity = 0.0  # what the masks were last set to; not measured
         self.refreshes = 0
 
@@ -142,10 +155,11 @@ class DualPath(nn.Module):
         """The boolean masks by parameter name, True = kept."""
         return {name: self._masks._buffers[_key(name)] for name in self.prunable}
 
-    def tensors(self, index: int) -> dict[str, Tensor]:
-        """Return what pass `index` uses in place of the network's parameters and buffers, by name."""
-        rule, masks = RULES[self.rules[index]].apply, self.masks
-        seen = {name: rule(weight, masks[name]) for name, weight in self.weights.items()}
+    def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
+        """Return what pass `index` uses for the network's parameters and buffers, by name; `rule` replaces its rule."""
+        chosen, masks = RULES[rule or self.rules[index]], self.masks
+        more = (self.threshold,) if chosen.takes_threshold else ()
+        seen = {name: chosen.apply(weight, masks[name], *more) for name, weight in self.weights.items()}
         if index > 0:
             for key, module in self.own[index - 1].items():
                 prefix = key.replace("/", ".")
@@ -154,13 +168,25 @@ class DualPath(nn.Module):
         tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
         return tied | seen
 
-    def forward(self, *args, **kwargs) -> tuple:
-        """Run every pass on the same input; returns one output per pass."""
-        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules)))
+    def forward(self, *args, passes: int | None = None, **kwargs) -> tuple:
+        """Run every pass, or the first `passes`, on the same input; returns one output per pass."""
+        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules))[:passes])
 
     def run_pass(self, index: int, *args, **kwargs) -> Tensor:
         """Run one pass; the passes need nothing of each other, so they may run side by side."""
-        return functional_call(self.net, self.tensors(index), args, kwargs, tie_weights=False)
+        return self._run(self.tensors(index), args, kwargs)
+
+    def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
+        """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing."""
+        tensors = self.tensors(index, rule)
+        # Running statistics are written in place: give this forward copies.
+        kept = {name: b.clone() for name, b in self.net.named_buffers()}
+        kept |= {name: t if t.requires_grad else t.clone() for name, t in tensors.items()}
+        loss = loss_of(self._run(kept, args))
+        return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
+
+    def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
+        return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
 
     @torch.no_grad()
     def sparsity(self) -> float:
@@ -214,10 +240,18 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     `dcil.masks.compute_masks` for `scope`, `score` and the errors.
     """
     dual = unwrap(model)
+    return put_masks(dual, mask_rules.compute_masks(dual.weights, sparsity, scope, score), sparsity)
+
+
+@torch.no_grad()
+def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tensor:
+    """Give a network new masks, in place; returns how many weights changed sides (0-d tensor)."""
     before = dual.masks
-    after = mask_rules.compute_masks(dual.weights, sparsity, scope, score)
-    changed = mask_rules.flips(before, after)
-    for name, mask in after.items():
+    changed = mask_rules.flips(before, masks)
+    for name, mask in masks.items():
         before[name].copy_(mask)
+    # Every pruned weight is smaller than every kept one where a global threshold chose; else a bound by layer.
+    pruned = [(w.detach().abs() * before[name].logical_not()).max() for name, w in dual.weights.items()]
+    dual.threshold.copy_(torch.stack(pruned).max())
     dual.target_sparsity, dual.refreshes = float(sparsity), dual.refreshes + 1
     return changed

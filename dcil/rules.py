@@ -53,11 +53,31 @@ def pruned_only(w: Tensor, m: Tensor) -> Tensor:
     return w * m.logical_not()
 
 
-class Rule(NamedTuple):
-    """A rule with the name of the network it sees: "sparse", "dense" or "pruned"."""
+def observed(w: Tensor, m: Tensor) -> Tensor:
+    """Use all weights and train none of them (`w`, gradient 0): a dense teacher whose norms and head still learn."""
+    return w.detach()
 
-    apply: Callable[[Tensor, Tensor], Tensor]
+
+def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
+    """Use the kept weights, pulled towards zero by the threshold and scaled up again by filter; gradient `g` to all.
+
+    `w` [out, ...], `threshold` the size below which weights were pruned (0-d). A filter that keeps the
+    share r of its mean |w| is scaled by 1.01 / (r + 0.01). Source: ST-3, Vanderschueren & De Vleeschouwer
+    2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree.
+    """
+    fixed = w.detach()
+    size = fixed.abs()
+    share = ((size * m).flatten(1).mean(1) + 1e-6) / (size.flatten(1).mean(1) + 1e-6)
+    scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
+    return w + (scale * (fixed - fixed.sign() * threshold) * m - fixed)
+
+
+class Rule(NamedTuple):
+    """A rule, the name of the network it sees ("sparse", "dense", ...), and whether it asks for the threshold."""
+
+    apply: Callable[..., Tensor]
     sees: str
+    takes_threshold: bool = False
 
 
 RULES: dict[str, Rule] = {
@@ -66,4 +86,7 @@ RULES: dict[str, Rule] = {
     "refined": Rule(refined, "dense"),
     "dense": Rule(dense, "dense"),
     "pruned_only": Rule(pruned_only, "pruned"),
+    "twin": Rule(dense, "twin"),  # a second dense pass, so that two of them have names
+    "observed": Rule(observed, "dense"),
+    "soft_threshold": Rule(soft_threshold, "sparse", takes_threshold=True),
 }

@@ -6,10 +6,12 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -19,8 +21,10 @@ from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.loaders import TestLoader, TrainLoader
 from dcil.measures import Tally, evaluate
-from dcil.paths import DualPath, set_masks
+from dcil.methods import Phase
+from dcil.paths import OWN, DualPath
 from dcil.ranks import ALONE, Ranks
+from dcil.refresh import refresh
 
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
 
@@ -37,7 +41,8 @@ def build(config: RunConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
     with _SEEDING:
         torch.manual_seed(config.seed)
-        dual = DualPath(models.build(config.model, num_classes), rules=methods.get(config.method).rules, fresh=True)
+        method, net = methods.get(config.method), models.build(config.model, num_classes)
+        dual = DualPath(net, rules=method.rules, per_pass=OWN[method.own](net), fresh=True)
     return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
 
 
@@ -73,9 +78,10 @@ class Trainer:
         """Epochs trained so far, parts of one included."""
         return len(self.curve) + round(self.steps_done / len(self.loader), 6)
 
-    def step(self, images: Tensor, labels: Tensor, phase: Hashable) -> None:
+    def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
-        logits = dict(zip(self.dual.pass_names, self.engine.passes(self.model, images), strict=True))
+        outputs = self.engine.passes(self.model, images, phase.passes)
+        logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer where not every pass ran
         losses = self.method.loss(logits, labels, self.config, phase)
         if self.team.size > 1:  # ranks' means become the batch's mean, also where their parts are unequal
             share = self.loader.share(self.steps_done)
@@ -84,6 +90,16 @@ class Trainer:
         sum(losses.values()).backward()
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
+
+    def sparse_gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the gradient that every weight, pruned ones included, has at the sparse network: RigL grows by it."""
+        images = images.contiguous(memory_format=self.engine.layout)
+
+        def loss_of(output: Tensor) -> Tensor:
+            return F.cross_entropy(output.to(self.engine.dtype), labels)
+
+        with self.engine.autocast():
+            return self.dual.gradients(loss_of, images, rule="straight_through")
 
     def run(self, progress: bool) -> Iterator[bool]:
         """Train to the end; yields between steps whether an epoch just ended. `state()` is whole at every yield."""
@@ -95,13 +111,14 @@ class Trainer:
                 for images, labels in batches:
                     step = epoch * steps + self.steps_done
                     self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
-                    sparsity = self.method.masks(config, epoch, step)
-                    if sparsity is not None:
-                        self.flips += set_masks(self.dual, sparsity, config.scope, config.score)
+                    change = self.method.masks(config, epoch, step)
+                    if change is not None:
+                        gradients = partial(self.sparse_gradients, images, labels)
+                        self.flips += refresh(self.dual, change, config, step, gradients)
                         self.refreshes += 1
                         if self.team.size > 1:
                             self.team.check_same(ranks.digest(self.dual.masks.values()), "the masks")
-                    self.take_step(images, labels, self.method.phase(config, epoch, step))
+                    self.take_step(images, labels, methods.phase_of(config, epoch, step))
                     self.steps_done += 1
                     bar.update()
                     if self.steps_done % 10 == 0 and not bar.disable:  # reading a number waits for the device

@@ -16,8 +16,9 @@ from torch import nn
 from dcil import cost, data, losses, masks, models
 from dcil.config import RunConfig
 from dcil.lab import authors
-from dcil.methods import METHODS
-from dcil.paths import DualPath, set_masks
+from dcil.methods import METHODS, phase_of
+from dcil.paths import DualPath
+from dcil.refresh import refresh
 
 TRAJECTORIES = json.loads((Path(__file__).parent / "data" / "trajectories.json").read_text())
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,11 +72,11 @@ def test_trajectory(name, two_threads):
         epoch, expected = step // 2, reference["log"][step]
         if step == FEW_STEPS and max(errors[: FEW_STEPS // 2]) > SAME_ROUNDING:
             return
-        target = method.masks(config, epoch, step)
-        if target is not None:
-            set_masks(dual, target)
+        change = method.masks(config, epoch, step)
+        if change is not None:
+            refresh(dual, change, config, step, gradients=dict)
         logits = dict(zip(dual.pass_names, dual(images), strict=True))
-        parts = method.loss(logits, labels, config, method.phase(config, epoch, step))
+        parts = method.loss(logits, labels, config, phase_of(config, epoch, step))
         optimizer.zero_grad()
         sum(parts.values()).backward()
         seen = {

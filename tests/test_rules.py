@@ -12,7 +12,9 @@ TABLE = {
     "refined": (lambda w, m: w, lambda g, m: g * (1 - m)),
     "dense": (lambda w, m: w, lambda g, m: g),
     "pruned_only": (lambda w, m: w * (1 - m), lambda g, m: g * (1 - m)),
+    "twin": (lambda w, m: w, lambda g, m: g),
 }
+OTHERS = {"observed", "soft_threshold"}  # no gradient; more than a mask
 
 
 def draws(dtype):
@@ -23,7 +25,7 @@ def draws(dtype):
 
 def test_table_names_every_rule():
     """A new rule needs a row here."""
-    assert TABLE.keys() == RULES.keys()
+    assert TABLE.keys() | OTHERS == RULES.keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -48,7 +50,28 @@ def test_kept_and_refined_share_the_weights_out():
 
 
 @pytest.mark.parametrize(("rule", "sees"), [("kept", "sparse"), ("straight_through", "sparse"), ("refined", "dense"),
-                                            ("dense", "dense"), ("pruned_only", "pruned")])  # fmt: skip
+                                            ("dense", "dense"), ("pruned_only", "pruned"), ("twin", "twin"),
+                                            ("observed", "dense"), ("soft_threshold", "sparse")])  # fmt: skip
 def test_rules_say_which_network_they_see(rule, sees):
     """The pass is named after the network that the forward shows."""
     assert RULES[rule].sees == sees
+
+
+def test_observed_trains_nothing():
+    """Its forward is dense and no gradient reaches the weights."""
+    w, m, _ = draws(torch.float64)
+    value = RULES["observed"].apply(w, m)
+    assert torch.equal(value, w) and not value.requires_grad
+
+
+def test_soft_threshold_by_hand():
+    """Two filters by ST-3's formula: (kept size − threshold) · 1.01 / (share of the mean size + 0.01); gradient g."""
+    w = torch.tensor([[3.0, -1.0, 0.5, -2.0], [4.0, 4.0, -4.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    m = w.detach().abs() > 1
+    value = RULES["soft_threshold"].apply(w, m, torch.tensor(1.0, dtype=torch.float64))
+    # Filter 0 keeps 5 of the 6.5 of its size (1.25 and 1.625 on average), filter 1 all of it.
+    first, second = 1.01 / ((1.25 + 1e-6) / (1.625 + 1e-6) + 0.01), 1.01 / (1 + 0.01)
+    expected = [[first * 2, 0, 0, first * -1], [second * 3, second * 3, second * -3, second * 3]]
+    assert torch.allclose(value, torch.tensor(expected, dtype=torch.float64))
+    g = torch.randn(2, 4, dtype=torch.float64)
+    assert torch.equal(torch.autograd.grad(value, w, g)[0], g)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from dcil import checkpoint, records
+from dcil import checkpoint, methods, records
 from dcil.config import RunConfig, preset
 from dcil.errors import DcilError, unknown
 from dcil.machine import device_name
@@ -145,15 +145,16 @@ class Pace:
         self.known = known
 
     def epoch_s(self, config: RunConfig) -> float:
-        """Return the median over like runs, at this precision or else at any; NaN where there is none."""
+        """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
         here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]]
         if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
             device = device_name(torch.device(config.device))
             here = [r for r in here if r["environment"]["device"] == device]
-        for same in (("dataset", "model", "method", "precision"), ("dataset", "model", "method")):
+        passes = len(methods.get(config.method).rules)
+        for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
             like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
             if like:
-                return median(row["time_s"] for r in like for row in r["curve"])
+                return passes * median(row["time_s"] / len(row["test"]) for r in like for row in r["curve"])
         return math.nan
 
 

@@ -10,14 +10,18 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
-COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2"}
+COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
+           "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "acdc": "#8C6D31", "one_shot": "#5F5F5F",
+           "random": "#BBBBBB", "random_erk": "#D0D0D0"}  # fmt: skip
 PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
 # What a choice of masks did to a weight, and where in training a gradient was measured.
 SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "newly pruned": "#D55E00"}
 STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
-LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL"}
+LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL", "gmp": "gradual magnitude",
+          "rigl": "RigL", "set": "SET", "st3": "ST-3", "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
+          "random_erk": "random mask, ERK"}  # fmt: skip
 
 
 def style() -> None:

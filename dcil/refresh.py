@@ -1,0 +1,164 @@
+"""How masks change at a refresh: what a method's mask policy asks for, carried out on a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
+from dcil.paths import DualPath, put_masks
+
+if TYPE_CHECKING:
+    from dcil.config import RunConfig
+
+# The dense gradient of each prunable weight where the sparse network stands, by name.
+Gradients = Callable[[], dict[str, Tensor]]
+Masks = dict[str, Tensor]
+
+REGROW_PERIOD, REGROW_SHARE = 100, 0.3  # RigL's ΔT and α (Evci et al. 2020)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to do now: the `sparsity` to end at, `how` (of `WAYS`), and the `share` of kept weights to exchange."""
+
+    sparsity: float
+    how: str = "largest"
+    share: float = 0.0
+
+
+# --- policies: the change to make before this step, or None to leave the masks alone
+
+
+def never(config: RunConfig, epoch: int, step: int) -> Change | None:
+    """Never prune."""
+    return None
+
+
+def once(how: str) -> Callable[[RunConfig, int, int], Change | None]:
+    """Prune to the final sparsity before the first step and never again."""
+
+    def policy(config: RunConfig, epoch: int, step: int) -> Change | None:
+        return Change(config.sparsity, how) if step == 0 else None
+
+    return policy
+
+
+def scheduled(config: RunConfig, epoch: int, step: int) -> Change | None:
+    """Choose anew every `mask_period` steps, at the cubic schedule's sparsity (the authors' code)."""
+    if step % config.mask_period:
+        return None
+    return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end))
+
+
+def shrinking(config: RunConfig, epoch: int, step: int) -> Change | None:
+    """As `scheduled`, but what is pruned stays pruned (gradual magnitude pruning, Zhu & Gupta 2017)."""
+    change = scheduled(config, epoch, step)
+    return change and Change(change.sparsity, "shrink")
+
+
+def one_shot(config: RunConfig, epoch: int, step: int) -> Change | None:
+    """Train densely up to epoch `ramp_end`, prune once, go on with that mask (Han et al. 2015, one round)."""
+    return None if epoch < config.ramp_end else Change(config.sparsity, "hold")
+
+
+def alternating(config: RunConfig, epoch: int, step: int) -> Change | None:
+    """Dense for a tenth of the epochs, then sparse and dense by turns of a twentieth, sparse from 85 % on.
+
+    Each sparse turn has one mask, chosen as it begins. Source: AC/DC, Peste et al. 2021 (arXiv
+    2106.12379), its ImageNet schedule as shares of the epochs, turns rounded to at least one epoch.
+    """
+    warmup, turn = max(1, round(0.10 * config.epochs)), max(1, round(0.05 * config.epochs))
+    sparse = epoch >= warmup and ((epoch - warmup) // turn % 2 == 0 or epoch >= 0.85 * config.epochs)
+    return Change(config.sparsity if sparse else 0.0, "hold")
+
+
+def regrowing(how: str) -> Callable[[RunConfig, int, int], Change | None]:
+    """Start sparse at random, then exchange weights every ΔT steps up to epoch `ramp_end`, ever fewer of them.
+
+    The share falls from α to 0 on a cosine (RigL; SET exchanges a constant share, for which this is kept too,
+    so that the two differ in the growth alone).
+    """
+
+    def policy(config: RunConfig, epoch: int, step: int) -> Change | None:
+        if step == 0:
+            return Change(config.sparsity, "random_erk")
+        if step % REGROW_PERIOD or epoch >= config.ramp_end:
+            return None
+        share = REGROW_SHARE / 2 * (1 + math.cos(math.pi * epoch / config.ramp_end))
+        return Change(config.sparsity, how, share)
+
+    return policy
+
+
+# --- ways: the new masks of a change
+
+
+def _largest(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+    """The largest scores over all weights, revived ones included."""
+    return compute_masks(dual.weights, change.sparsity, config.scope, config.score)
+
+
+def _shrink(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+    """The largest scores among the weights still kept."""
+    masks = dual.masks
+    remaining = {name: w.detach() * masks[name] for name, w in dual.weights.items()}
+    return compute_masks(remaining, change.sparsity, config.scope, config.score)
+
+
+def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+    """A new choice only when the sparsity asked for is another; at 0 every weight is back."""
+    if change.sparsity == dual.target_sparsity:
+        return dual.masks
+    if change.sparsity == 0:
+        return {name: torch.ones_like(mask) for name, mask in dual.masks.items()}
+    return _largest(dual, change, config, step, gradients)
+
+
+def _random(spread: str) -> Callable[..., Masks]:
+    def draw(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+        return random_masks(dual.weights, change.sparsity, spread, generator_of(config, step))
+
+    return draw
+
+
+def _regrow(grow: str) -> Callable[..., Masks]:
+    def exchange(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+        generator, masks = generator_of(config, step), dual.masks
+        if grow == "gradient":
+            growth = {name: g.abs() for name, g in gradients().items()}
+        else:
+            growth = {n: torch.rand(m.shape, generator=generator).to(m.device) for n, m in masks.items()}
+        after = {n: drop_and_grow(w, masks[n], change.share, growth[n]) for n, w in dual.weights.items()}
+        for name, weight in dual.weights.items():  # what grows starts at zero
+            weight.data.mul_(masks[name] & after[name])
+        return after
+
+    return exchange
+
+
+WAYS: dict[str, Callable[..., Masks]] = {
+    "largest": _largest,
+    "shrink": _shrink,
+    "hold": _hold,
+    "random_uniform": _random("uniform"),
+    "random_erk": _random("erk"),
+    "regrow_random": _regrow("random"),
+    "regrow_gradient": _regrow("gradient"),
+}
+
+
+def generator_of(config: RunConfig, step: int) -> torch.Generator:
+    """Return a generator that depends on the run's seed and the step only, so that a resumed run draws the same."""
+    return torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 2 + 1)
+
+
+@torch.no_grad()
+def refresh(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Tensor:
+    """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor)."""
+    return put_masks(dual, WAYS[change.how](dual, change, config, step, gradients), change.sparsity)

@@ -1,0 +1,262 @@
+"""Mask policies and rivals, each against its source's update rule on a small network, by hand."""
+
+import math
+from statistics import fmean
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dcil import masks, methods, refresh
+from dcil.config import RunConfig
+from dcil.paths import DualPath
+from dcil.refresh import Change, generator_of
+from dcil.trainer import Trainer
+
+CONFIG = RunConfig(epochs=20, ramp_end=10, mask_period=4, sparsity=0.75, device="cpu", seed=3).resolve()
+
+
+def small():
+    """Two convolutions of 36 and 64 weights, all different in size."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 16, 1, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.randperm(36).view(4, 1, 3, 3) + 1.0)
+        net[2].weight.copy_(-(torch.randperm(64).view(16, 4, 1, 1) + 1.5))
+    return DualPath(net, rules=("kept",), per_pass=[])
+
+
+def apply(dual, how, sparsity=0.75, share=0.0, step=0, gradients=dict):
+    return refresh.refresh(dual, Change(sparsity, how, share), CONFIG, step, gradients)
+
+
+def kept(dual):
+    return {name: int(m.sum()) for name, m in dual.masks.items()}
+
+
+# --- when
+
+
+def changes(method, steps_per_epoch=5, config=CONFIG):
+    """All changes a method asks for, as {step: change}."""
+    policy = methods.get(method).masks
+    every = {s: policy(config, s // steps_per_epoch, s) for s in range(config.epochs * steps_per_epoch)}
+    return {step: change for step, change in every.items() if change}
+
+
+def test_schedules():
+    """Static methods act once, gradual ones on the cubic ramp every 4 steps."""
+    assert list(changes("static")) == list(changes("random")) == list(changes("random_erk")) == [0]
+    assert changes("dense") == {}
+    gradual = changes("gmp")
+    assert list(gradual) == list(changes("ste")) == list(range(0, 100, 4))
+    assert all(c.sparsity == masks.cubic_sparsity(s // 5, 0.75, 10) and c.how == "shrink" for s, c in gradual.items())
+    assert {c.how for c in changes("dcil").values()} == {"largest"}
+
+
+def test_one_shot_prunes_at_the_end_of_the_ramp():
+    """Nothing before epoch 10, from then on the final sparsity, held."""
+    asked = changes("one_shot")
+    assert min(asked) == 50 and set(asked.values()) == {Change(0.75, "hold")}
+
+
+def test_acdc_alternates():
+    """Twenty epochs: two dense, then turns of one epoch, sparse first, sparse from epoch 17 on."""
+    turns = [change.sparsity > 0 for step, change in changes("acdc").items() if step % 5 == 0]
+    assert turns == [False, False, *[True, False] * 7, True, True, True, True]
+
+
+def test_regrowth_slows_down_and_stops():
+    """Every 100 steps up to the end of the ramp, a share that falls from 0.3 to 0 on a cosine."""
+    asked = changes("rigl", steps_per_epoch=100)
+    assert list(asked) == list(range(0, 1000, 100))
+    assert asked[0].how == "random_erk" and {asked[s].how for s in list(asked)[1:]} == {"regrow_gradient"}
+    assert asked[500].share == pytest.approx(0.15)
+    assert asked[100].share == pytest.approx(0.15 * (1 + math.cos(0.1 * math.pi)))
+    assert {c.how for c in list(changes("set", steps_per_epoch=100).values())[1:]} == {"regrow_random"}
+
+
+# --- how
+
+
+def test_shrinking_never_revives():
+    """A pruned weight that outgrows the kept ones stays out, and the count is the rule's."""
+    dual = small()
+    apply(dual, "shrink", 0.5)
+    gone = {n: m.logical_not() for n, m in dual.masks.items()}
+    with torch.no_grad():
+        for name, weight in dual.weights.items():
+            weight[gone[name]] = 1000.0
+    apply(dual, "shrink", 0.75)
+    assert not any((dual.masks[n] & g).any() for n, g in gone.items())
+    assert sum(kept(dual).values()) == 100 - 75 - 1
+    before = {n: m.clone() for n, m in dual.masks.items()}
+    apply(dual, "shrink", 0.75)  # the same sparsity again: the same masks
+    assert all(torch.equal(before[n], m) for n, m in dual.masks.items())
+
+
+def test_holding():
+    """The same sparsity changes nothing, another chooses anew, 0 brings every weight back."""
+    dual = small()
+    apply(dual, "hold", 0.75)
+    before = {n: m.clone() for n, m in dual.masks.items()}
+    with torch.no_grad():
+        for weight in dual.weights.values():
+            weight.copy_(weight.flip(0))
+    assert apply(dual, "hold", 0.75) == 0
+    assert all(torch.equal(before[n], m) for n, m in dual.masks.items())
+    apply(dual, "hold", 0.0)
+    assert sum(kept(dual).values()) == 100
+    assert apply(dual, "hold", 0.75) == 76
+
+
+def test_uniform_masks():
+    """Every layer keeps the same share, to one weight; another seed keeps others."""
+    dual, other = small(), small()
+    apply(dual, "random_uniform")
+    assert sorted(kept(dual).values()) == [8, 16] or sorted(kept(dual).values()) == [9, 15]
+    refresh.refresh(other, Change(0.75, "random_uniform"), CONFIG, 1, dict)
+    assert any(not torch.equal(dual.masks[n], m) for n, m in other.masks.items())
+
+
+def test_erdos_renyi_kernel_by_hand():
+    """36 weights in 4×1×3×3 and 64 in 16×4×1×1: densities in proportion to 11/36 and 22/64."""
+    shapes = {"a": torch.Size((4, 1, 3, 3)), "b": torch.Size((16, 4, 1, 1))}
+    shares = masks.erdos_renyi_kernel(shapes, 0.75)
+    factor = 25 / (11 + 22)
+    assert shares == pytest.approx({"a": factor * 11 / 36, "b": factor * 22 / 64})
+    # A layer that would need more than all its weights keeps them all, and the others share the rest.
+    shapes = {"tiny": torch.Size((2, 1, 1, 1)), "big": torch.Size((100, 10, 3, 3))}
+    shares = masks.erdos_renyi_kernel(shapes, 0.5)
+    assert shares["tiny"] == 1 and shares["tiny"] * 2 + shares["big"] * 9000 == pytest.approx(0.5 * 9002)
+
+
+def test_allocation_adds_up():
+    """Whole numbers that sum to the total, near their shares, none above its size."""
+    counts = masks.allocate({"a": 0.333, "b": 0.333, "c": 0.9}, {"a": 10, "b": 10, "c": 4}, 11)
+    assert sum(counts.values()) == 11 and counts["c"] <= 4
+    assert all(abs(counts[n] - s) <= 1 for n, s in {"a": 3.33, "b": 3.33, "c": 3.6}.items())
+
+
+def test_drop_and_grow_by_hand():
+    """RigL on six weights: of four kept the smallest two go, and the two largest gradients elsewhere come in."""
+    weight = torch.tensor([5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
+    mask = torch.tensor([True, True, True, True, False, False])
+    growth = torch.tensor([9.0, 9.0, 9.0, 9.0, 0.5, 0.7])
+    assert masks.drop_and_grow(weight, mask, 0.25, growth).tolist() == [True, False, True, True, False, True]
+    assert masks.drop_and_grow(weight, mask, 0.5, growth).tolist() == [True, False, True, False, True, True]
+    assert torch.equal(masks.drop_and_grow(weight, mask, 0.0, growth), mask)
+
+
+def test_rigl_grows_by_the_dense_gradient_and_from_zero():
+    """The grown weights are where |gradient| at the sparse network is largest, and they start at zero."""
+    dual = small()
+    apply(dual, "random_erk")
+    images, target = torch.randn(8, 1, 5, 5), torch.randn(8, 16, 3, 3)
+    found = dual.gradients(lambda out: F.mse_loss(out, target), images, rule="straight_through")
+    sparse = dual.export()
+    F.mse_loss(sparse(images), target).backward()  # the plain sparse network's own gradient
+    for got, parameter in zip(found.values(), sparse.parameters(), strict=True):
+        assert torch.allclose(got, parameter.grad, rtol=1e-4, atol=1e-4)
+    before = {n: m.clone() for n, m in dual.masks.items()}
+    apply(dual, "regrow_gradient", share=0.3, step=100, gradients=lambda: found)
+    assert kept(dual) == {n: int(m.sum()) for n, m in before.items()}
+    for name, mask in dual.masks.items():
+        grown, stayed_out = mask & ~before[name], ~mask & ~before[name]
+        assert int(grown.sum()) == int(0.3 * int(before[name].sum())) > 0
+        assert found[name].abs()[grown].min() >= found[name].abs()[stayed_out].max()
+        assert not dual.weights[name][grown].any() and dual.weights[name][mask & before[name]].all()
+
+
+def test_set_grows_at_random_and_repeatably():
+    """The same seed and step grow the same weights; another step grows others."""
+    results = []
+    for step in (100, 100, 200):
+        torch.manual_seed(0)
+        dual = small()
+        apply(dual, "random_erk")
+        apply(dual, "regrow_random", share=0.5, step=step)
+        results.append(torch.cat([m.flatten() for m in dual.masks.values()]))
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+    assert torch.rand(1, generator=generator_of(CONFIG, 5)) == torch.rand(1, generator=generator_of(CONFIG, 5))
+
+
+# --- phases and ablations
+
+
+def test_phases():
+    """The mutual loss sets in at `distill_from` and grows over `distill_warmup` epochs; two passes every k-th step."""
+    config = RunConfig(distill_from=3, distill_warmup=3, dense_every=4, device="cpu").resolve()
+    assert [methods.phase_of(config, e, 0).mutual for e in range(8)] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+    assert [methods.phase_of(config, 0, s).passes for s in range(6)] == [2, 1, 1, 1, 2, 1]
+    at_once = RunConfig(distill_from=3, device="cpu").resolve()
+    assert [methods.phase_of(at_once, e, 7) for e in (2, 3)] == [(0.0, 2), (1.0, 2)]
+
+
+def logits():
+    return {"sparse": torch.randn(6, 10, requires_grad=True), "dense": torch.randn(6, 10, requires_grad=True)}
+
+
+def reached(method, mutual=1.0):
+    """Which passes' logits the mutual terms of a method move, and the terms' names."""
+    out = logits()
+    parts = methods.get(method).loss(out, torch.arange(6), CONFIG, methods.Phase(mutual, 2))
+    terms = {name: part for name, part in parts.items() if name.startswith("kl")}
+    moved = {}
+    for term, value in terms.items():
+        grads = torch.autograd.grad(value, list(out.values()), allow_unused=True, retain_graph=True)
+        moved[term] = [name for name, grad in zip(out, grads, strict=True) if grad is not None and grad.any()]
+    return moved
+
+
+def test_who_learns_from_whom():
+    """Each ablation of the mutual loss moves what its name says."""
+    assert reached("dcil") == {"kl_sparse": ["sparse"], "kl_dense": ["dense"]}
+    assert reached("dcil_no_mutual") == {}
+    assert reached("dcil_sparse_learns") == {"kl_sparse": ["sparse"]}
+    assert reached("dcil_dense_learns") == {"kl_dense": ["dense"]}
+    assert reached("dcil_not_detached") == {"kl_sparse": ["sparse", "dense"], "kl_dense": ["sparse", "dense"]}
+    assert reached("dcil", 0.0) == {}
+
+
+@pytest.mark.parametrize("method, norms, heads", [("dcil", 2, 2), ("dcil_shared_norms", 1, 2),
+                                                  ("dcil_shared_head", 2, 1), ("dcil_shared", 1, 1)])  # fmt: skip
+def test_what_the_passes_share(method, norms, heads, tiny_config, tiny_dataset):
+    """One or two sets of batch norms, one or two heads."""
+    dual = Trainer(tiny_config(method=method), tiny_dataset).dual
+    kinds = [type(m).__name__ for m in dual.modules()]
+    assert kinds.count("Linear") == heads and kinds.count("BatchNorm2d") == 9 * norms
+
+
+def test_ste_under_the_same_split(tiny_config, tiny_dataset):
+    """The dense pass of `ste_split` trains its norms and head, and no shared weight."""
+    run = Trainer(tiny_config(method="ste_split"), tiny_dataset)
+    _, dense = run.dual(torch.randn(4, 3, 8, 8))
+    names = dict(run.dual.named_parameters())
+    grads = torch.autograd.grad(dense.sum(), list(names.values()), allow_unused=True)
+    trained = {name for name, grad in zip(names, grads, strict=True) if grad is not None}
+    assert trained == {name for name in names if name.startswith("own.")}
+
+
+def test_a_dense_pass_every_fourth_step(tiny_config, tiny_dataset, monkeypatch):
+    """Between them the sparse pass runs alone, pruned weights stand still but for decay and momentum."""
+    config = tiny_config(dense_every=4, weight_decay=0.0, momentum=0.0, sparsity=0.8, ramp_end=0, mask_period=100)
+    run, moved, counts = Trainer(config, tiny_dataset), [], []
+    passes = run.engine.passes
+    monkeypatch.setattr(run.engine, "passes", lambda m, x, n=None: counts.append(n) or passes(m, x, n))
+    steps = run.run(progress=False)
+    weight, mask = next(iter(run.dual.weights.values())), next(iter(run.dual.masks.values()))
+    before = weight.detach().clone()
+    for _ in range(3):
+        next(steps)
+        moved.append(bool((weight.detach() - before)[~mask].any()))
+        before = weight.detach().clone()
+    assert counts == [2, 1, 1] and moved == [True, False, False]
+
+
+def test_methods_name_their_source():
+    """Every row says what it is and where from, and no two are alike."""
+    rows = list(methods.METHODS.values())
+    assert all(m.summary and m.source for m in rows)
+    assert len({m.summary for m in rows}) == len(rows)
+    assert fmean(len(m.rules) for m in rows) > 1  # both kinds are there

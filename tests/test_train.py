@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcil import checkpoint, data, records, trainer
-from dcil.config import RunConfig
+from dcil.config import LATER, RunConfig
 from dcil.errors import DcilError
 from dcil.methods import METHODS
 from dcil.rules import RULES
@@ -117,6 +117,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
     one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))
     assert [(s["first_epoch"], s["epochs"]) for s in resumed["cost"]["sessions"]] == [(0, 1), (1, 2)]
+
+
+def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """Whole epochs only, no threshold, fewer fields: it is taken up as if it were of today."""
+    config = tiny_config(epochs=3)
+    whole = run(config, tiny_dataset, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, at_epoch=1)
+        run(config, tiny_dataset, tmp_path / "parts")
+    path = files(tmp_path / "parts", config)[1]
+    content = checkpoint.load(path)
+    del content["part"], content["model"]["threshold"]
+    for name in LATER:
+        del content["config"][name]
+    torch.save(content, path)
+    assert records.without_timing(run(config, tiny_dataset, tmp_path / "parts")) == records.without_timing(whole)
 
 
 def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path, monkeypatch):

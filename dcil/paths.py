@@ -141,7 +141,8 @@ class DualPath(nn.Module):
         self._masks = nn.Module()
         for name, weight in self.weights.items():
             self._masks.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
-        self.register_buffer("threshold", torch.zeros(()))  # size of the largest pruned weight at the last refresh
+        # Size of the largest pruned weight at the last refresh; saved with the schedule position.
+        self.register_buffer("threshold", torch.zeros(()), persistent=False)
         self.target_sparsity = 0.0  # what the masks were last set to; not measured
         self.refreshes = 0
 
@@ -212,10 +213,12 @@ class DualPath(nn.Module):
 
     def get_extra_state(self) -> dict:
         """Return the schedule position, which `state_dict()` carries beside weights and masks."""
-        return {"target_sparsity": self.target_sparsity, "refreshes": self.refreshes}
+        return {"target_sparsity": self.target_sparsity, "refreshes": self.refreshes, "threshold": self.threshold}
 
     def set_extra_state(self, state: dict) -> None:
         self.target_sparsity, self.refreshes = state["target_sparsity"], state["refreshes"]
+        if "threshold" in state:  # not in checkpoints from before ST-3
+            self.threshold.copy_(state["threshold"])
 
     def extra_repr(self) -> str:
         count = sum(w.numel() for w in self.weights.values())

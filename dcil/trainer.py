@@ -167,8 +167,7 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it."""
-        # A checkpoint from before ST-3 has no threshold; no other rule looks at it.
-        self.dual.load_state_dict({"threshold": torch.zeros(())} | state["model"])
+        self.dual.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
         torch.set_rng_state(state["torch_rng"])

@@ -128,7 +128,7 @@ def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path,
         run(config, tiny_dataset, tmp_path / "parts")
     path = files(tmp_path / "parts", config)[1]
     content = checkpoint.load(path)
-    del content["part"], content["model"]["threshold"]
+    del content["part"], content["model"]["_extra_state"]["threshold"]
     for name in LATER:
         del content["config"][name]
     torch.save(content, path)

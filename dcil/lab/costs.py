@@ -51,10 +51,15 @@ def select(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
     return rows
 
 
-def quartiles(row: Any, digits: int = 2) -> str:
+def short(value: float) -> str:
+    """Return a number with three significant digits, large ones whole."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def quartiles(row: Any) -> str:
     """Return a row's ratio with its quartiles, or alone where it was measured once."""
-    text = f"{row.ratio:.{digits}f}"
-    return text if row.rounds == 1 else f"{text} ({row.ratio_q1:.{digits}f} to {row.ratio_q3:.{digits}f})"
+    text = short(row.ratio)
+    return text if row.rounds == 1 else f"{text} ({short(row.ratio_q1)} to {short(row.ratio_q3)})"
 
 
 def targets_table(results: pd.DataFrame, targets: dict[str, Any]) -> pd.DataFrame:
@@ -70,7 +75,7 @@ def targets_table(results: pd.DataFrame, targets: dict[str, Any]) -> pd.DataFram
                 low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
                 lines.append({
                     "machine": machine, "target": target["target"],
-                    "measured": MISSING if value is None else f"{value:.3g}",
+                    "measured": MISSING if value is None else short(value),
                     "wanted": f"≤ {high}" if "at_most" in target else f"≥ {low}",
                     "met": "" if value is None else "yes" if low <= value <= high else "no",
                 })  # fmt: skip
@@ -98,15 +103,15 @@ def beside_dense(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the timed ratios to dense training of one machine, each with a `label`, steps before epochs."""
     timed = rows[(rows["baseline"] == "dense") & rows["median_s"].notna()]
     shown = {"step": "step", "scaling": "step", "epoch": "epoch"}
-    labels = [f"{r.case.upper()} {shown[r.name]}, {r.model}, {r.batch_size}" for r in timed.itertuples(index=False)]
+    labels = [f"{r.case.upper()} {shown[r.name]}, {r.model}, batch {r.batch_size}" for r in timed.itertuples()]
     order = timed.assign(label=labels, rank=timed["name"].map(list(shown).index))
     return order.sort_values(["rank", "model", "batch_size"], kind="stable")
 
 
 def comparisons(results: pd.DataFrame) -> pd.DataFrame:
     """Return every timed ratio in words: machine, what, its ratio with quartiles, and the seconds on both sides."""
-    lines = [{"machine": machine, "what": f"{r.case} / {r.baseline}", "network": r.model, "batch": r.batch_size,
-              "ratio": quartiles(r), "ms": f"{1e3 * r.median_s:.1f}", "baseline, ms": f"{1e3 * r.baseline_s:.1f}"}
+    lines = [{"machine": machine, "benchmark": r.name, "what": f"{r.case} / {r.baseline}", "network": r.model,
+              "batch": r.batch_size, "ratio": quartiles(r), "seconds": f"{short(r.median_s)} / {short(r.baseline_s)}"}
              for machine, rows in machines(results) for r in rows[rows["median_s"].notna()].itertuples()]  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -55,7 +55,7 @@ def test_the_newest_rows_count(folder):
 def test_targets_met_missed_and_not_run(folder):
     """By machine; a GPU that was not measured is "not run", and so is another network."""
     table = costs.targets_table(costs.load(folder(ROWS)), TARGETS)
-    assert table[["measured", "wanted", "met"]].values.tolist() == [["2", "≤ 2.05", "yes"], ["not run", "≤ 1.5", ""]]
+    assert table[["measured", "wanted", "met"]].values.tolist() == [["2.00", "≤ 2.05", "yes"], ["not run", "≤ 1.5", ""]]
     slow = costs.load(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
     assert costs.targets_table(slow, TARGETS)["met"].tolist() == ["no", ""]
     other = costs.load(folder([row("step", "dcil", "dense", model="resnet8")]))
@@ -78,7 +78,9 @@ def test_tables(folder):
     assert shares.sum() == pytest.approx(100, abs=0.02) and shares.tolist()[1:] == [0.98, 1.94]
     assert costs.memory(results)[["MiB", "dense, MiB", "ratio"]].values.tolist() == [["310", "155", "2.00"]]
     assert costs.whole_runs(results)["DCIL run, hours"].tolist() == ["3.0"]
-    assert costs.comparisons(results)["ratio"].tolist()[0] == "2.00 (1.90 to 2.10)"
+    timed = costs.comparisons(results)
+    assert timed["ratio"][0] == "2.00 (1.90 to 2.10)"
+    assert timed["seconds"].tolist() == ["0.400 / 0.200"] * 3 + ["36.0 / 0.200"]
     assert "0123456" in costs.provenance(results) and "1% of the cores" in costs.provenance(results)
 
 
@@ -88,7 +90,8 @@ def test_verdict_and_figure(folder):
     text = costs.verdict(results, TARGETS)
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
     assert "Targets met: 1 of the 1" in text and "**not run**" in text
-    assert costs.beside_dense(results)["label"].tolist() == ["DCIL step, resnet32, 128", "DCIL epoch, resnet32, 128"]
+    assert costs.beside_dense(results)["label"].tolist() == [
+        "DCIL step, resnet32, batch 128", "DCIL epoch, resnet32, batch 128"]  # fmt: skip
 
 
 def test_without_results(tmp_path):

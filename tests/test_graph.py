@@ -47,7 +47,7 @@ def stale(tree, *words, target="all"):
     (f"book/{CHAPTERS[0]}.ipynb", {f"chapter {CHAPTERS[0]}", "site"}),
     ("dcil/losses.py", {*(f"chapter {name}" for name in CHAPTERS), "site"}),
     ("book/references.md", {"site"}),
-], ids=str)  # fmt: skip
+], ids=["nothing", "chapter", "code", "page"])  # fmt: skip
 def test_what_a_change_makes_stale(tree, file, expected):
     """Nothing after none; one chapter after its own change; all of them after a change of the code."""
     if file:

@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from dcil.arguments import Parser, add_config_options, command, refuse_unknown, 
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError
 from dcil.lab import commands
+from dcil.runs import RunFolder
 from dcil.stopping import Stopped
 from dcil.train import fit
 
@@ -47,7 +47,7 @@ def train(args: argparse.Namespace) -> int:
     """Say what runs on what, train it, say where it ended."""
     given = values_of_config(args)
     config = (preset(args.preset, **given) if args.preset else RunConfig.from_dict(given)).resolve()
-    record_path = Path(args.runs_dir) / config.run_id / "record.json"
+    record_path = RunFolder(args.runs_dir, config).record
     device = machine.require(config.device)
     words = f"device {machine.device_name(device)} ({config.device}), precision {config.precision}"
     if config.precision == "bf16" and not machine.has_bf16(device):

@@ -89,11 +89,11 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     if content["schema"] > SCHEMA:
         raise DcilError(f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; "
                         "update dcil")  # fmt: skip
-    if config is not None and content["config"] != config.as_dict():
-        mine, theirs = config.as_dict(), LATER | content["config"]
-        differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
-        if not differ:
-            return content
+    if config is None:
+        return content
+    mine, theirs = config.as_dict(), LATER | content["config"]
+    differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
+    if differ:
         odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in differ]
         raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
                         "move it away or choose another --runs-dir")  # fmt: skip

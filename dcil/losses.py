@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,15 +24,27 @@ def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bo
     return F.kl_div(log_student, target, reduction="batchmean") * temperature**2
 
 
+def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]."""
+    return {f"ce_{name}": F.cross_entropy(output, labels) for name, output in logits.items()}
+
+
+def divergences(
+    logits: Mapping[str, Tensor], temperature: float = 2.0, learners: Iterable[str] | None = None, detach: bool = True
+) -> dict[str, Tensor]:
+    """Return what each of two passes learns from the other, as `kl_NAME`; `learners` names some of them only."""
+    (one, first), (two, second) = logits.items()
+    lessons = ((one, first, second), (two, second, first))
+    return {f"kl_{name}": teach(pupil, teacher, temperature, detach)
+            for name, pupil, teacher in lessons if learners is None or name in learners}  # fmt: skip
+
+
 def collective_parts(
     sparse_logits: Tensor, dense_logits: Tensor, labels: Tensor, temperature: float = 2.0, distill: bool = True
 ) -> dict[str, Tensor]:
     """Return the terms of the collective loss by name; their sum is the loss. Logits [N, C], labels [N]."""
-    parts = {"ce_sparse": F.cross_entropy(sparse_logits, labels), "ce_dense": F.cross_entropy(dense_logits, labels)}
-    if distill:
-        parts["kl_sparse"] = teach(sparse_logits, dense_logits, temperature)
-        parts["kl_dense"] = teach(dense_logits, sparse_logits, temperature)
-    return parts
+    logits = {"sparse": sparse_logits, "dense": dense_logits}
+    return cross_entropies(logits, labels) | (divergences(logits, temperature) if distill else {})
 
 
 def collective_loss(

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from dcil.errors import unknown
-from dcil.losses import teach
+from dcil.losses import cross_entropies, divergences
 from dcil.refresh import (
     Change,
     alternating,
@@ -57,7 +56,7 @@ def phase_of(config: RunConfig, epoch: int, step: int) -> Phase:
 
 def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Phase) -> dict[str, Tensor]:
     """Cross-entropy of each pass."""
-    return {f"ce_{name}": F.cross_entropy(output, labels) for name, output in logits.items()}
+    return cross_entropies(logits, labels)
 
 
 def mutual(
@@ -65,7 +64,7 @@ def mutual(
     labels: Tensor,
     config: RunConfig,
     phase: Phase,
-    learners: tuple[str, ...] = (),
+    learners: tuple[str, ...] | None = None,
     detach: bool = True,
 ) -> dict[str, Tensor]:
     """Cross-entropy of both passes and, by the phase's weight, what they teach each other.
@@ -73,12 +72,10 @@ def mutual(
     `learners` names the passes that learn from the other, by default both; with `detach=False` the
     teacher moves towards its pupil too.
     """
-    parts = supervised(logits, labels, config, phase)
+    parts = cross_entropies(logits, labels)
     if len(logits) == 2 and phase.mutual:
-        (one, first), (two, second) = logits.items()
-        for name, pupil, teacher in ((one, first, second), (two, second, first)):
-            if not learners or name in learners:
-                parts[f"kl_{name}"] = phase.mutual * teach(pupil, teacher, config.temperature, detach)
+        terms = divergences(logits, config.temperature, learners, detach)
+        parts |= {name: phase.mutual * term for name, term in terms.items()}
     return parts
 
 

@@ -120,7 +120,7 @@ class DualPath(nn.Module):
             looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
             raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
                             "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
-        own = norms(net) + head(net) if per_pass is None else _choose("module", per_pass, modules)
+        own = OWN["norms and head"](net) if per_pass is None else _choose("module", per_pass, modules)
         own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
         private = {id(p) for name in own for p in modules[name].parameters()}
         clash = [name for name in self.prunable if id(net.get_parameter(name)) in private]  # tied weights too
@@ -141,7 +141,7 @@ class DualPath(nn.Module):
         self._masks = nn.Module()
         for name, weight in self.weights.items():
             self._masks.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
-        # Size of the largest pruned weight at the last refresh; saved with the schedule position.
+        # Size of the largest pruned weight, for the rule that takes it; saved with the schedule position.
         self.register_buffer("threshold", torch.zeros(()), persistent=False)
         self.target_sparsity = 0.0  # what the masks were last set to; not measured
         self.refreshes = 0
@@ -253,8 +253,8 @@ def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tens
     changed = mask_rules.flips(before, masks)
     for name, mask in masks.items():
         before[name].copy_(mask)
-    # Every pruned weight is smaller than every kept one where a global threshold chose; else a bound by layer.
-    pruned = [(w.detach().abs() * before[name].logical_not()).max() for name, w in dual.weights.items()]
-    dual.threshold.copy_(torch.stack(pruned).max())
+    if any(RULES[rule].takes_threshold for rule in dual.rules):
+        pruned = [(w.detach().abs() * before[name].logical_not()).max() for name, w in dual.weights.items()]
+        dual.threshold.copy_(torch.stack(pruned).max())
     dual.target_sparsity, dual.refreshes = float(sparsity), dual.refreshes + 1
     return changed

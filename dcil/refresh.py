@@ -111,10 +111,10 @@ def _shrink(dual: DualPath, change: Change, config: RunConfig, step: int, gradie
     return compute_masks(remaining, change.sparsity, config.scope, config.score)
 
 
-def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
-    """A new choice only when the sparsity asked for is another; at 0 every weight is back."""
+def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks | None:
+    """A new choice only when the sparsity asked for is another, else None; at 0 every weight is back."""
     if change.sparsity == dual.target_sparsity:
-        return dual.masks
+        return None
     if change.sparsity == 0:
         return {name: torch.ones_like(mask) for name, mask in dual.masks.items()}
     return _largest(dual, change, config, step, gradients)
@@ -142,7 +142,7 @@ def _regrow(grow: str) -> Callable[..., Masks]:
     return exchange
 
 
-WAYS: dict[str, Callable[..., Masks]] = {
+WAYS: dict[str, Callable[..., Masks | None]] = {
     "largest": _largest,
     "shrink": _shrink,
     "hold": _hold,
@@ -161,4 +161,7 @@ def generator_of(config: RunConfig, step: int) -> torch.Generator:
 @torch.no_grad()
 def refresh(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Tensor:
     """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor)."""
-    return put_masks(dual, WAYS[change.how](dual, change, config, step, gradients), change.sparsity)
+    masks = WAYS[change.how](dual, change, config, step, gradients)
+    if masks is None:  # asked at every step, and nothing to do at most of them
+        return torch.zeros((), dtype=torch.int64, device=dual.threshold.device)
+    return put_masks(dual, masks, change.sparsity)

@@ -67,6 +67,10 @@ def fit(
 def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> dict[str, Any]:
     """Run a trainer to its end, saving as it goes, or until `stop` says why not."""
     config, team, saved = trainer.config, trainer.team, time.monotonic()
+
+    def due() -> tuple[str | None, bool]:
+        return stop.reason(), time.monotonic() - saved > CHECKPOINT_S
+
     try:
         for ended_epoch in trainer.run(progress):
             if team.size > 1 and not ended_epoch and trainer.steps_done % AGREE_EVERY:
@@ -74,17 +78,19 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
             if ended_epoch and progress and team.is_first:
                 tqdm.write(summary_line(trainer.curve[-1], config), file=sys.stderr)
             # The first rank's clock and signals count for all.
-            reason, overdue = team.first(partial(tuple, (stop.reason(), time.monotonic() - saved > CHECKPOINT_S)))
+            reason, overdue = team.first(due)
             if ended_epoch or reason or overdue:
                 team.first(partial(folder.save, trainer.state()))
                 saved = time.monotonic()
             if reason and trainer.position < config.epochs:
                 raise stopped(trainer, reason, stop.code)
     except NotFinite as error:
-        team.first(partial(records.write, trainer.record("failed", str(error)), folder.record))
+        record = team.first(partial(trainer.record, "failed", str(error)))
+        team.first(partial(records.write, record, folder.record))
         raise
-    team.first(partial(records.write, trainer.record(), folder.record))
-    return team.first(partial(records.read, folder.record))
+    record = team.first(trainer.record)
+    team.first(partial(records.write, record, folder.record))
+    return record
 
 
 def stopped(trainer: Trainer, reason: str, code: int) -> Stopped:

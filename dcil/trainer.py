@@ -68,7 +68,7 @@ class Trainer:
         self.curve: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []  # each start and resume: epochs, seconds, memory
         # The epoch under way.
-        self.steps_done, self.refreshes, self.earlier_s, self.since = 0, 0, 0.0, time.perf_counter()
+        self.steps_done, self.earlier_s, self.since = 0, 0.0, time.perf_counter()
         self.tally = Tally(self.dual.pass_names, engine.device)
         self.flips = torch.zeros((), dtype=torch.int64, device=engine.device)
         self.first, self.began = 0.0, time.perf_counter()
@@ -115,7 +115,6 @@ class Trainer:
                     if change is not None:
                         gradients = partial(self.sparse_gradients, images, labels)
                         self.flips += refresh(self.dual, change, config, step, gradients)
-                        self.refreshes += 1
                         if self.team.size > 1:
                             self.team.check_same(ranks.digest(self.dual.masks.values()), "the masks")
                     self.take_step(images, labels, methods.phase_of(config, epoch, step))
@@ -146,20 +145,20 @@ class Trainer:
             "target_sparsity": self.dual.target_sparsity,
             "sparsity": round(self.dual.sparsity(), 8),
             "flips": int(self.flips),
-            "refreshes": self.refreshes,
+            "refreshes": self.dual.refreshes - sum(row["refreshes"] for row in self.curve),
             "loss": loss,
             "train": tally.top(),
             "test": evaluate(self.dual, self.dual.pass_names, self.test, self.engine, self.team),
         }
         self.curve.append(row | {"time_s": round(self.earlier_s + time.perf_counter() - self.since, 3)})
-        self.steps_done, self.refreshes, self.earlier_s, self.since = 0, 0, 0.0, time.perf_counter()
+        self.steps_done, self.earlier_s, self.since = 0, 0.0, time.perf_counter()
         self.tally.reset()
         self.flips.zero_()
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
         self.note_session()
-        part = {"steps": self.steps_done, "done": self.steps_done / len(self.loader), "refreshes": self.refreshes,
+        part = {"steps": self.steps_done, "done": self.steps_done / len(self.loader),
                 "flips": int(self.flips), "tally": self.tally.over(self.team).state(),
                 "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
         return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
@@ -172,7 +171,7 @@ class Trainer:
         self.curve, self.sessions = state["curve"], state["sessions"]
         torch.set_rng_state(state["torch_rng"])
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
-            self.steps_done, self.refreshes, self.earlier_s = part["steps"], part["refreshes"], part["time_s"]
+            self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
             if self.team.is_first:  # the sums of all ranks go on in one of them
                 self.tally.load_state(part["tally"])

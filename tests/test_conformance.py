@@ -16,7 +16,7 @@ from torch import nn
 from dcil import cost, data, losses, masks, models
 from dcil.config import RunConfig
 from dcil.lab import authors
-from dcil.methods import METHODS, phase_of
+from dcil.methods import METHODS, Phase, phase_of
 from dcil.paths import DualPath
 from dcil.refresh import refresh
 
@@ -103,6 +103,8 @@ def test_collective_loss_is_the_sum_of_its_parts():
     labels = torch.randint(0, 10, (8,))
     parts = losses.collective_parts(sparse, dense, labels)
     assert losses.collective_loss(sparse, dense, labels) == sum(parts.values())
+    trained = METHODS["dcil"].loss({"sparse": sparse, "dense": dense}, labels, RunConfig(), Phase(mutual=1.0))
+    assert trained == parts
 
 
 def checkpoint(name: str) -> DualPath:

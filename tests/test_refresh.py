@@ -103,7 +103,8 @@ def test_holding():
     with torch.no_grad():
         for weight in dual.weights.values():
             weight.copy_(weight.flip(0))
-    assert apply(dual, "hold", 0.75) == 0
+    chosen = dual.refreshes
+    assert apply(dual, "hold", 0.75) == 0 and dual.refreshes == chosen
     assert all(torch.equal(before[n], m) for n, m in dual.masks.items())
     apply(dual, "hold", 0.0)
     assert sum(kept(dual).values()) == 100

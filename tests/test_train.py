@@ -103,13 +103,18 @@ def interrupt(monkeypatch, at_epoch):
     monkeypatch.setattr(Trainer, "step", stop)
 
 
+def interrupted_run(config, dataset, folder, monkeypatch):
+    """Leave a run with one whole epoch, interrupted at the first step of its second."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, at_epoch=1)
+        run(config, dataset, folder)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tmp_path, monkeypatch):
     """Killed in its second epoch and started again: the same record, the same weights, two sessions."""
     config = tiny_config(epochs=3)
     whole = run(config, tiny_dataset, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, at_epoch=1)
-        run(config, tiny_dataset, tmp_path / "parts")
+    interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
     assert not files(tmp_path / "parts", config)[0].exists()
     torch.manual_seed(5)
     resumed = run(config, tiny_dataset, tmp_path / "parts")
@@ -123,9 +128,7 @@ def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path,
     """Whole epochs only, no threshold, fewer fields: it is taken up as if it were of today."""
     config = tiny_config(epochs=3)
     whole = run(config, tiny_dataset, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, at_epoch=1)
-        run(config, tiny_dataset, tmp_path / "parts")
+    interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
     path = files(tmp_path / "parts", config)[1]
     content = checkpoint.load(path)
     del content["part"], content["model"]["_extra_state"]["threshold"]
@@ -153,9 +156,7 @@ def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path
 def test_a_damaged_only_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
     """Where none came before it, it is neither loaded nor overwritten."""
     config = tiny_config()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, at_epoch=1)
-        run(config, tiny_dataset, tmp_path)
+    interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
     path = files(tmp_path, config)[1]
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
@@ -167,9 +168,7 @@ def test_a_damaged_only_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_
 def test_a_loss_that_is_not_finite(tiny_dataset, tiny_config, tmp_path, monkeypatch):
     """The run stops, a valid record says why, and the last good checkpoint stays as it was."""
     config = tiny_config(epochs=3)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, at_epoch=1)
-        run(config, tiny_dataset, tmp_path)
+    interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
     record_path, checkpoint_path = files(tmp_path, config)
     before = checkpoint_path.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(DcilError, match="the loss became nan in epoch 2.*lower --lr"):

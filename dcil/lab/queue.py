@@ -44,16 +44,18 @@ def work(
     is half done resumes, and what another process holds is left to it.
     """
     with Stop(minutes) as stop:
-        todo = [s.planned for s in status(runs, records_dir, runs_dir) if s.state != "done"]
+        statuses = status(runs, records_dir, runs_dir)
+        todo = [s.planned for s in statuses if s.state != "done"]
         on_gpu = any(run.config.device == "cuda" for run in todo)
         if separate if separate is not None else not on_gpu:
             runner = separate_process(stop, runs_dir, data_dir, pack)
         else:
             runner = same_process(stop, runs_dir, data_dir)
-        outcomes = {run.run_id: "done" for run in runs if run not in todo}
-        for run in runs:  # trained by hand, or killed just before its record was taken in
+        outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
+        for run in (s.planned for s in statuses if s.state == "done"):
             record = RunFolder(runs_dir, run.config).record
-            if run not in todo and record.exists() and not (Path(records_dir) / f"{run.run_id}.json").exists():
+            # Trained by hand, or killed just before its record was taken in.
+            if record.exists() and not (Path(records_dir) / f"{run.run_id}.json").exists():
                 records.add(record, records_dir)
         with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
             for run, outcome in _in_parallel(todo, runner, pack, stop):

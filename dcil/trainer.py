@@ -98,7 +98,7 @@ class Trainer:
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
-        with self.engine.autocast():
+        with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
             return self.dual.gradients(loss_of, images, rule="straight_through")
 
     def run(self, progress: bool) -> Iterator[bool]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcil.engine import Engine
 from dcil.loaders import TestLoader
@@ -81,3 +85,33 @@ def evaluate(
         tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
     model.train()
     return tally.over(ranks).top()
+
+
+REESTIMATED_OVER = 16  # batches; a running average over so many has settled
+
+
+@contextlib.contextmanager
+@torch.no_grad()
+def reestimated(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
+) -> Iterator[None]:
+    """Within the block norm statistics are plain means over some training batches of today's network, in every pass.
+
+    Running statistics trail behind weights and masks; where accuracy comes back with fresh ones, only they were off.
+    Everything is as before afterwards. A network without batch norm is left alone.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [({n: b.clone() for n, b in m.named_buffers()}, m.momentum) for m in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative mean
+        for images, _ in islice(batches, REESTIMATED_OVER if norms else 0):
+            engine.passes(model, images)
+        ranks.mean_(b for m in norms for b in m.buffers() if b.is_floating_point())
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])

@@ -16,6 +16,7 @@ import torch
 
 from dcil.checkpoint import write_atomically
 from dcil.config import RunConfig, run_id_of
+from dcil.dynamics import final_mask
 from dcil.errors import DcilError
 from dcil.machine import device_name, source_state
 
@@ -41,6 +42,11 @@ SHAPE = {
     "cost": {"time_s": _NUMBER, "mem_mib": _NUMBER, "dense_macs": int, "inference_macs": int, "train_macs": int,
              "num_params": int, "nonzeros": dict},
 }  # fmt: skip
+
+# Measures that came later, or that not every method has.
+OPTIONAL = {
+    "masks": {"stride": int, "count": int, "overlap_with_last": [{"epoch": int, "jaccard": _NUMBER}], "final": str},
+}
 
 
 def _problems(value: Any, shape: Any, where: str) -> list[str]:
@@ -85,6 +91,11 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
             problems.append("final does not follow from the curve")
         if record["run_id"] != run_id_of(record["config"]):
             problems.append("the run id does not follow from the configuration")
+        problems += _problems(record, {k: v for k, v in OPTIONAL.items() if k in record}, "")
+        if not problems and (mask := final_mask(record)) is not None and record["masks"]["stride"] == 1:
+            at = max(row["epoch"] for row in record["masks"]["overlap_with_last"])  # after this epoch
+            if any(abs(1 - mask.mean() - row["sparsity"]) > 1e-6 for row in record["curve"] if row["epoch"] == at):
+                problems.append("the final mask does not have the sparsity that the curve says")
     if problems:
         raise DcilError(f"{source} is not a valid run record: {'; '.join(problems[:5])}. It was left as it is")
     return record

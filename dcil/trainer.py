@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from dcil import cost, data, machine, methods, models, ranks, records
 from dcil.config import RunConfig
+from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.loaders import TestLoader, TrainLoader
-from dcil.measures import Tally, evaluate
+from dcil.measures import Tally, evaluate, reestimated
 from dcil.methods import Phase
 from dcil.paths import OWN, DualPath
 from dcil.ranks import ALONE, Ranks
@@ -71,6 +72,7 @@ class Trainer:
         self.steps_done, self.earlier_s, self.since = 0, 0.0, time.perf_counter()
         self.tally = Tally(self.dual.pass_names, engine.device)
         self.flips = torch.zeros((), dtype=torch.int64, device=engine.device)
+        self.dynamics = Dynamics(self.dual, config)
         self.first, self.began = 0.0, time.perf_counter()
 
     @property
@@ -91,15 +93,15 @@ class Trainer:
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
 
-    def sparse_gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the gradient that every weight, pruned ones included, has at the sparse network: RigL grows by it."""
+    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0) -> dict[str, Tensor]:
+        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule."""
         images = images.contiguous(memory_format=self.engine.layout)
 
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
         with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
-            return self.dual.gradients(loss_of, images, rule="straight_through")
+            return self.dual.gradients(loss_of, images, rule=rule, index=index)
 
     def run(self, progress: bool) -> Iterator[bool]:
         """Train to the end; yields between steps whether an epoch just ended. `state()` is whole at every yield."""
@@ -113,8 +115,10 @@ class Trainer:
                     self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
                     change = self.method.masks(config, epoch, step)
                     if change is not None:
-                        gradients = partial(self.sparse_gradients, images, labels)
+                        # RigL grows by the gradient that pruned weights have at the sparse network.
+                        gradients = partial(self.gradients, images, labels, "straight_through")
                         self.flips += refresh(self.dual, change, config, step, gradients)
+                        self.dynamics.refreshed()
                         if self.team.size > 1:
                             self.team.check_same(ranks.digest(self.dual.masks.values()), "the masks")
                     self.take_step(images, labels, methods.phase_of(config, epoch, step))
@@ -149,11 +153,27 @@ class Trainer:
             "loss": loss,
             "train": tally.top(),
             "test": evaluate(self.dual, self.dual.pass_names, self.test, self.engine, self.team),
+            **self.measure(),
         }
         self.curve.append(row | {"time_s": round(self.earlier_s + time.perf_counter() - self.since, 3)})
         self.steps_done, self.earlier_s, self.since = 0, 0.0, time.perf_counter()
         self.tally.reset()
         self.flips.zero_()
+
+    def measure(self) -> dict[str, Any]:
+        """Return what is measured of masks, gradients and norm statistics after this epoch; changes nothing."""
+        epoch, dual = len(self.curve), self.dual
+        row: dict[str, Any] = dict(self.dynamics.end_epoch(epoch))
+        if dual.target_sparsity and epoch in moments(self.config.epochs):
+            images, labels = next(self.loader.epoch(epoch + 1))
+            straight = self.gradients(images, labels, "straight_through")
+            whole = self.gradients(images, labels, "dense", index=int(dual.pass_names[1:] == ("dense",)))
+            row["gradients"] = compare_gradients(straight, whole, dual)
+        if epoch in control_epochs(self.config.epochs):
+            batches = self.loader.epoch(epoch + 1)
+            with reestimated(dual, batches, self.engine, self.team):
+                row["reestimated"] = evaluate(dual, dual.pass_names, self.test, self.engine, self.team)
+        return row
 
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
@@ -162,7 +182,8 @@ class Trainer:
                 "flips": int(self.flips), "tally": self.tally.over(self.team).state(),
                 "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
         return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
-                "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part}  # fmt: skip
+                "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part,
+                "dynamics": self.dynamics.state()}  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it."""
@@ -170,6 +191,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
         torch.set_rng_state(state["torch_rng"])
+        if "dynamics" in state:  # not in checkpoints from before they were measured
+            self.dynamics.load_state(state["dynamics"])
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
@@ -205,6 +228,8 @@ class Trainer:
                      "mem_mib": max(s["mem_mib"] for s in self.sessions), "sessions": self.sessions,
                      **cost.network_cost(self.dual, image)},
         }  # fmt: skip
+        if masks := self.dynamics.summary():
+            record["masks"] = masks
         return record | ({"reason": reason} if reason else {})
 
 

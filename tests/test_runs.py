@@ -160,6 +160,7 @@ def test_two_processes_one_run(tiny_config, tiny_dataset, tmp_path):
 
 def stop_after(epochs, config, dataset, folder, monkeypatch):
     """Train so many epochs and stop."""
+
     def reason(self):
         return "the test" if RunFolder(folder, config).epochs_done() >= epochs else None
 

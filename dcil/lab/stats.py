@@ -105,8 +105,10 @@ def verdict(table: pd.DataFrame, a: str, b: str) -> str:
     lead = "ahead of" if gaps.mean() > 0 else "behind"
     few = " That is too few seeds for a verdict: at *n* = 3 and below, differences under about 0.3 points prove little."
     seeds = f"mean over {n} paired seeds, {signs}" if n > 1 else "one seed"
-    return (f"At tier **{tiers}**, equal epochs, {a} ends **{abs(gaps.mean()):.2f} points {lead}** {b} "
-            f"(sparse pass, last epoch, {seeds}: {', '.join(f'{g:+.2f}' for g in gaps)}).{few if n <= 3 else ''}")
+    return (
+        f"At tier **{tiers}**, equal epochs, {a} ends **{abs(gaps.mean()):.2f} points {lead}** {b} "
+        f"(sparse pass, last epoch, {seeds}: {', '.join(f'{g:+.2f}' for g in gaps)}).{few if n <= 3 else ''}"
+    )
 
 
 def findings(table: pd.DataFrame) -> str:

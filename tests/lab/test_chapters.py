@@ -17,7 +17,7 @@ def write(path, source, parameters="size = 3  # a whole number\nname = None  # N
 
 
 def test_find_by_number_name_and_path():
-    """"03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
+    """ "03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
     path = chapters.find("03")
     assert path == chapters.find(path.stem) == chapters.find(path)
     with pytest.raises(DcilError, match="did you mean '03-dual-path-training'"):

@@ -1,0 +1,141 @@
+"""What masks and gradients do while a run trains: small enough to be always on, and kept in the record.
+
+Masks are compared by a sample of their positions, every `stride`-th of all prunable weights in order, so
+that a checkpoint and a record stay small for large networks; up to `SAMPLE` weights the sample is all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcil.config import RunConfig
+from dcil.errors import DcilError
+from dcil.paths import DualPath
+
+SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
+MOMENTS = 16  # epochs of a run at which the costlier measures are taken
+
+
+def moments(epochs: int) -> list[int]:
+    """Return the epochs after which masks are remembered and gradients compared: at most `MOMENTS`, the last included.
+
+    In a run of 16 epochs that is every one: two extra forward and backward passes in 391 steps of CIFAR.
+    """
+    count = min(MOMENTS, epochs)
+    return sorted({epochs * (i + 1) // count - 1 for i in range(count)})
+
+
+def control_epochs(epochs: int) -> list[int]:
+    """Return the epochs after which norm statistics are re-estimated for a second look at the accuracy: middle, end."""
+    return sorted({max(epochs // 2 - 1, 0), epochs - 1})
+
+
+def stride_of(count: int) -> int:
+    """Return the distance between two sampled positions of `count` weights."""
+    return -(-count // SAMPLE)
+
+
+def sample(masks: Mapping[str, Tensor]) -> Tensor:
+    """Return the sampled positions of masks as one boolean vector, on their device."""
+    everything = torch.cat([mask.flatten() for mask in masks.values()])
+    return everything[:: stride_of(len(everything))]
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """Return |A∩B| / |A∪B| of two boolean vectors: 1 for the same weights kept, 0 for none in common."""
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def pack(mask: Tensor) -> bytes:
+    """Return a boolean vector as bits, eight a byte."""
+    return np.packbits(mask.cpu().numpy()).tobytes()
+
+
+def unpack(bits: bytes, count: int) -> np.ndarray:
+    """Return the boolean vector [count] of packed bits."""
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
+
+
+def final_mask(record: dict[str, Any]) -> np.ndarray | None:
+    """Return the sampled final mask of a record as a boolean vector, or None for one that holds none.
+
+    Raises `DcilError` when what it holds cannot be read.
+    """
+    if not (held := record.get("masks")):
+        return None
+    try:
+        bits = zlib.decompress(base64.b64decode(held["final"], validate=True))
+        if len(bits) != -(-held["count"] // 8):
+            raise ValueError(f"{len(bits)} bytes for {held['count']} positions")
+        return unpack(bits, held["count"])
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise DcilError(f"the final mask in the record {record.get('run_id')} cannot be read: {error}") from error
+
+
+def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor], dual: DualPath) -> dict[str, float]:
+    """Return how two gradients agree on the pruned weights: their cosine, and the ratio of their norms.
+
+    `straight` is taken where the pruned weights are zero (what STE gives them), `whole` where they take
+    part (DCIL's refined gradient), both by parameter name.
+    """
+
+    def pruned(gradients: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([gradients[name][mask.logical_not()] for name, mask in dual.masks.items()])
+
+    a, b = pruned(straight), pruned(whole)
+    return {"cosine": round(float(F.cosine_similarity(a, b, dim=0)), 5),
+            "norm_ratio": round(float(a.norm() / b.norm().clamp_min(1e-12)), 5)}  # fmt: skip
+
+
+class Dynamics:
+    """The history of a run's masks: what was ever kept since the target was reached, and masks of some moments."""
+
+    def __init__(self, dual: DualPath, config: RunConfig):
+        self.dual, self.config = dual, config
+        self.ever = torch.zeros_like(sample(dual.masks))  # kept at some time since the target sparsity was set
+        self.snapshots: dict[int, bytes] = {}  # packed samples by epoch
+
+    def refreshed(self) -> None:
+        """Take note of new masks; nothing waits for the device."""
+        if self.config.sparsity and self.dual.target_sparsity == self.config.sparsity:
+            self.ever |= sample(self.dual.masks)
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """Remember the masks at the epochs of `moments`; returns what the epoch's row says of them."""
+        if not self.config.sparsity:
+            return {}
+        if epoch in moments(self.config.epochs):
+            self.snapshots[epoch] = pack(sample(self.dual.masks))
+        at_target = self.dual.target_sparsity == self.config.sparsity
+        return {"ever_kept": round(float(self.ever.float().mean()), 6)} if at_target else {}
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the last mask and how far earlier ones overlap with it; None where nothing is pruned."""
+        if not self.snapshots:
+            return None
+        count, total = len(self.ever), sum(mask.numel() for mask in self.dual.masks.values())
+        last = unpack(self.snapshots[max(self.snapshots)], count)
+        return {
+            "stride": stride_of(total),
+            "count": count,
+            "overlap_with_last": [{"epoch": epoch, "jaccard": round(jaccard(unpack(bits, count), last), 5)}
+                                  for epoch, bits in sorted(self.snapshots.items())],
+            "final": base64.b64encode(zlib.compress(np.packbits(last).tobytes(), 9)).decode(),
+        }  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"ever": self.ever.clone(), "snapshots": dict(self.snapshots)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where `state()` left it."""
+        self.ever.copy_(state["ever"])
+        self.snapshots = dict(state["snapshots"])

@@ -1,0 +1,149 @@
+"""Measures of masks and gradients: right by hand, unmoved by an interruption, and without effect on the run."""
+
+import base64
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dcil import dynamics, records
+from dcil.dynamics import Dynamics
+from dcil.errors import DcilError
+from dcil.measures import evaluate, reestimated
+from dcil.paths import DualPath, put_masks
+from dcil.train import fit
+from dcil.trainer import Trainer
+
+
+def line(weights=8):
+    """A linear layer whose weights are the only ones to prune."""
+    return DualPath(nn.Linear(weights, 1, bias=False), rules=("kept",), prunable=["weight"], per_pass=[])
+
+
+def put(dual, kept, sparsity):
+    mask = torch.zeros(8, dtype=torch.bool)
+    mask[list(kept)] = True
+    put_masks(dual, {"weight": mask.view(1, 8)}, sparsity)
+
+
+def test_moments():
+    """Every epoch of a short run, sixteen of a long one, the last always."""
+    assert dynamics.moments(3) == [0, 1, 2] and dynamics.moments(16) == list(range(16))
+    long = dynamics.moments(300)
+    assert len(long) == 16 and long[-1] == 299 and long[0] == 17
+    assert dynamics.control_epochs(1) == [0] and dynamics.control_epochs(16) == [7, 15]
+
+
+def test_ever_kept_and_overlap_by_hand(tiny_config):
+    """Counted from the target on: {0, 1}, then {1, 2}, make three of eight; they share one of three."""
+    dual, config = line(), tiny_config(sparsity=0.75)
+    watched = Dynamics(dual, config)
+    put(dual, range(6), 0.25)  # before the target
+    watched.refreshed()
+    assert watched.end_epoch(0) == {}
+    put(dual, [0, 1], 0.75)
+    watched.refreshed()
+    assert watched.end_epoch(1) == {"ever_kept": 0.25}
+    put(dual, [1, 2], 0.75)
+    watched.refreshed()
+    assert watched.end_epoch(1) == {"ever_kept": 0.375}
+    summary = watched.summary()
+    overlaps = {row["epoch"]: row["jaccard"] for row in summary["overlap_with_last"]}
+    assert overlaps == {0: round(2 / 6, 5), 1: 1.0}
+    assert dynamics.final_mask({"masks": summary}).tolist() == [False, True, True] + [False] * 5
+
+
+def test_a_sample_of_a_large_network(monkeypatch, tiny_config):
+    """Every third position where eight weights are more than allowed; the record says so."""
+    monkeypatch.setattr(dynamics, "SAMPLE", 3)
+    dual = line()
+    put(dual, [0, 6, 7], 0.5)
+    watched = Dynamics(dual, tiny_config(sparsity=0.5))
+    watched.refreshed()
+    watched.end_epoch(1)
+    summary = watched.summary()
+    assert (summary["stride"], summary["count"]) == (3, 3)
+    assert dynamics.final_mask({"masks": summary}).tolist() == [True, False, True]
+
+
+def test_gradients_are_compared_on_pruned_weights_only():
+    """Opposite on one pruned weight and equal on another: cosine 0; what kept weights get does not count."""
+    dual = line()
+    put(dual, range(2, 8), 0.25)
+    a = {"weight": torch.tensor([[2.0, 2, 5, 5, 5, 5, 5, 5]])}
+    b = {"weight": torch.tensor([[-1.0, 1, 9, 9, 9, 9, 9, 9]])}
+    assert dynamics.compare_gradients(a, b, dual) == {"cosine": 0.0, "norm_ratio": 2.0}
+    assert dynamics.compare_gradients(a, a, dual) == {"cosine": 1.0, "norm_ratio": 1.0}
+
+
+@pytest.mark.parametrize("method", ["ste", "dcil", "dense"])
+def test_a_record_holds_them(method, tiny_config, tiny_dataset, tmp_path):
+    """After two epochs: rows with gradients and controls, a mask of the record's own sparsity; nothing for dense."""
+    record = fit(tiny_config(method=method), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    last = record["curve"][-1]
+    assert set(last["reestimated"]) == set(last["test"])
+    if method == "dense":
+        assert "masks" not in record and "gradients" not in last and dynamics.final_mask(record) is None
+        return
+    assert -1 <= last["gradients"]["cosine"] <= 1 and last["gradients"]["norm_ratio"] > 0
+    mask = dynamics.final_mask(record)
+    assert 1 - mask.mean() == pytest.approx(last["sparsity"], abs=1e-7)
+    assert [row["epoch"] for row in record["masks"]["overlap_with_last"]] == [0, 1]
+    assert record["masks"]["overlap_with_last"][-1]["jaccard"] == 1.0
+    assert last["ever_kept"] >= mask.mean() - 1e-6
+
+
+def test_measuring_changes_nothing(tiny_config, tiny_dataset):
+    """Weights, masks, norm statistics and the generator are as before."""
+    run = Trainer(tiny_config(), tiny_dataset)
+    steps = run.run(progress=False)
+    while not next(steps):
+        pass
+    run.dual.target_sparsity = 0.8
+    before = {name: t.clone() for name, t in run.dual.state_dict().items() if torch.is_tensor(t)}
+    random = torch.get_rng_state()
+    run.curve.pop()
+    assert {"gradients", "reestimated"} <= set(run.measure())
+    assert all(torch.equal(t, run.dual.state_dict()[name]) for name, t in before.items())
+    assert torch.equal(random, torch.get_rng_state()) and run.dual.training
+    assert all(p.grad is None or p.grad.abs().sum() > 0 for p in run.dual.parameters())
+
+
+def test_reestimation_heals_spoilt_statistics(tiny_config, tiny_dataset):
+    """Running variances a thousand times too large: the logits change back towards those of fresh statistics."""
+    run = Trainer(tiny_config(method="dense"), tiny_dataset)
+    for norm in (m for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_var.fill_(1e6)
+    spoilt = evaluate(run.dual, ("dense",), run.test, run.engine)
+    with reestimated(run.dual, run.loader.epoch(0), run.engine):
+        variances = [float(m.running_var.mean()) for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert max(variances) < 1e3
+    assert evaluate(run.dual, ("dense",), run.test, run.engine) == spoilt  # and everything is put back
+    assert all((m.running_var == 1e6).all() for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_rigl_exchanges_while_it_trains(tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """Gradients are asked for where masks are chosen, which is without gradients: weights do change sides."""
+    monkeypatch.setattr("dcil.refresh.REGROW_PERIOD", 2)
+    record = fit(tiny_config(method="rigl"), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    assert [row["flips"] > 0 for row in record["curve"]] == [True, False]
+    assert record["curve"][0]["refreshes"] == 2
+
+
+def test_a_damaged_mask_is_named(tiny_config, tiny_dataset, tmp_path):
+    """Not base64, not as long as it says: an error with the run's name, on reading the record too."""
+    record = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    for spoilt in ("not base64!", base64.b64encode(zlib.compress(b"short")).decode()):
+        bad = record | {"masks": record["masks"] | {"final": spoilt}}
+        with pytest.raises(DcilError, match="final mask in the record .* cannot be read"):
+            dynamics.final_mask(bad)
+        with pytest.raises(DcilError, match="final mask"):
+            records.validate(bad)
+
+
+def test_packing_is_exact():
+    """Any length comes back."""
+    mask = torch.rand(1003) < 0.1
+    assert np.array_equal(dynamics.unpack(dynamics.pack(mask), 1003), mask.numpy())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
 import yaml
 
 from dcil.config import LATER
+from dcil.lab.pairs import interval
 from dcil.lab.stats import MISSING
 
 MACHINE = ["kind", "device", "threads", "malloc"]
@@ -177,21 +177,6 @@ def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 # --- bf16 beside float32
 
 
-def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the mean of paired differences and its t confidence interval (mean, low, high).
-
-    Fewer than two differences have no interval, none has no mean: those are NaN.
-    """
-    from scipy.special import stdtrit  # the quantile of Student's t
-
-    nan, n = float("nan"), len(differences)
-    if n < 2:
-        return (fmean(differences) if n else nan), nan, nan
-    mean = fmean(differences)
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * stdev(differences) / n**0.5
-    return mean, mean - half, mean + half
-
-
 def precision_pairs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return last-epoch top-1 of bf16 and float32 by pass and seed, of complete runs that differ in nothing else."""
     found: dict[tuple, dict[str, dict[str, Any]]] = {}
@@ -222,9 +207,9 @@ def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFram
         columns = ("bf16, %", "float32, %", "bf16 − float32, points", "95 % interval")
         values: Sequence[str] = (MISSING,) * len(columns)
         if len(mine):
-            mean, low, high = paired_interval(list(mine["difference"]))
-            interval = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
-            values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", interval
+            mean, low, high = interval(mine["difference"])
+            around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
+            values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
         lines.append(line | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(lines)
 
@@ -233,7 +218,7 @@ def precision_sentence(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
     """Return in words what the pairs show, and how large a difference they leave possible."""
     sentences = []
     for network, name, mine in groups(pairs, networks):
-        mean, low, high = paired_interval(list(mine["difference"]))
+        mean, low, high = interval(mine["difference"])
         if not len(mine):
             text = "**not run yet**: no seed has a record in both precisions."
         elif len(mine) == 1:

@@ -6,13 +6,33 @@ from typing import Any
 
 import pandas as pd
 
+from dcil.config import LATER, RunConfig
 from dcil.lab import authors
 
 MISSING = "not run"
-RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "sparsity", "seed", "epochs", "pass", "last",
+RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
+               "deployed", "last",
                "mean_last_ten", "best_at_target", "best_epoch", "measured_sparsity", "time_s", "mem_mib",
                "inference_macs", "train_macs", "nonzeros", "device", "threads"]  # fmt: skip
-CURVE_COLUMNS = ["run", "method", "seed", "pass", "epoch", "test", "train", "sparsity", "flips"]
+CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "train", "sparsity", "flips"]
+
+# How a run is carried out, or which run it is: no part of what the method is.
+CARRIED_OUT = ("seed", "device", "precision", "channels_last", "sync_batchnorm")
+
+
+def variant(config: dict[str, Any]) -> str:
+    """Return what distinguishes a run's way of training: its method, and each setting that is not the recipe's.
+
+    For example "dcil" or "dcil, dense_every 4".
+    """
+    config = LATER | config
+    named = {k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *CARRIED_OUT) if k in config}
+    usual = RunConfig.from_dict(named).resolve().as_dict()
+    if config["dataset"] == "digits":  # the smoke preset's own batch size
+        usual["batch_size"] = config["batch_size"]
+    changed = [f"{k} {config[k]:g}" if isinstance(config[k], float) else f"{k} {config[k]}"
+               for k in usual if k in config and config[k] != usual[k]]  # fmt: skip
+    return ", ".join([config["method"], *changed])
 
 
 def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -24,7 +44,9 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
             rows.append({
                 "run": r["run_id"], "tier": r["tier"], "status": r["status"],
                 **{k: r["config"][k] for k in ("dataset", "model", "method", "sparsity", "seed", "epochs")},
-                "pass": name, "last": final["last"]["top1"], "mean_last_ten": final["mean_last_ten"]["top1"],
+                "variant": variant(r["config"]), "pass": name,
+                "deployed": name == next(iter(r["final"]["passes"])),
+                "last": final["last"]["top1"], "mean_last_ten": final["mean_last_ten"]["top1"],
                 "best_at_target": best["top1"], "best_epoch": best["epoch"],
                 "measured_sparsity": r["curve"][-1]["sparsity"], "time_s": r["cost"]["time_s"],
                 "mem_mib": r["cost"]["mem_mib"], "inference_macs": r["cost"]["inference_macs"],
@@ -80,7 +102,8 @@ def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     for r in records:
         for row in r["curve"]:
             for name, top in row["test"].items():
-                rows.append({"run": r["run_id"], "method": r["config"]["method"], "seed": r["config"]["seed"],
+                rows.append({"run": r["run_id"], "method": r["config"]["method"],
+                             "variant": variant(r["config"]), "seed": r["config"]["seed"],
                              "pass": name, "epoch": row["epoch"] + 1, "test": top["top1"],
                              "train": row["train"][name]["top1"], "sparsity": row["sparsity"],
                              "flips": row["flips"] / max(row["refreshes"], 1)})  # fmt: skip

@@ -1,7 +1,6 @@
 """Costs follow from result files and records, and say so where there are none."""
 
 import csv
-import math
 
 import pytest
 
@@ -122,14 +121,6 @@ def test_recorded_runs():
     table = costs.recorded(PAIRED).set_index("run")
     line = table.loc["cifar10, resnet20, dcil, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
-
-
-def test_paired_interval():
-    """The textbook's: mean ± t·s/√n with t(2, 0.975) = 4.3027 (Student's table); one pair has no interval."""
-    mean, low, high = costs.paired_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0 and (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    assert costs.paired_interval([0.5])[0] == 0.5 and math.isnan(costs.paired_interval([0.5])[1])
-    assert all(map(math.isnan, costs.paired_interval([])))
 
 
 def test_precision_pairs_runs_that_differ_in_nothing_else():

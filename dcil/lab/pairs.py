@@ -1,0 +1,108 @@
+"""Two ways of training at the same seeds: paired differences, intervals, equivalence, and how many seeds it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from dcil.lab.stats import MISSING, spread
+
+Values = Sequence[float] | pd.Series
+
+
+def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
+    """Return by seed the value of variant `a` less that of `b`, both as their deployed pass, at equal sparsity.
+
+    A dense run has no sparsity of its own and is paired with every sparsity. `table` is a `runs_table`.
+    """
+    deployed = table[table["deployed"] & (table["status"] == "complete")]
+    index = ["seed"] if "dense" in (a, b) else ["sparsity", "seed"]
+    one, two = (deployed[deployed["variant"] == v].set_index(index)[value] for v in (a, b))
+    return (one - two).dropna() if one.index.is_unique and two.index.is_unique else _clash(a, b)
+
+
+def _clash(a: str, b: str) -> pd.Series:
+    raise ValueError(f"several runs of one seed for {a} or {b}: choose records of one data set, model, tier and device")
+
+
+def interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of paired differences and its t confidence interval (mean, low, high).
+
+    Fewer than two differences have no interval, none has no mean: those are NaN.
+    """
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    values, nan = list(differences), math.nan
+    if len(values) < 2:
+        return (values[0] if values else nan), nan, nan
+    mean = fmean(values)
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / len(values) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def equivalent(differences: Values, margin: float, level: float = 0.95) -> bool | None:
+    """Return whether the mean difference lies within ±`margin`, by two one-sided t tests; None below two differences.
+
+    The same as asking that the interval of level 2·`level` − 1 lies inside ±margin (Schuirmann 1987).
+    """
+    _, low, high = interval(differences, 2 * level - 1)
+    return None if math.isnan(low) else -margin < low and high < margin
+
+
+def seeds_needed(differences: Values, margin: float, level: float = 0.95, power: float = 0.8) -> int:
+    """Return how many paired seeds would show a mean difference of `margin` with this power, as they spread here.
+
+    From the noncentral t distribution of a two-sided paired test; raises `ValueError` below two differences, whose
+    spread is unknown. The spread of few seeds is itself uncertain, so this is an order of magnitude.
+    """
+    from scipy.stats import nct, t
+
+    values = list(differences)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} difference(s) have no spread; at least two are needed")
+    spread_of, n = stdev(values), 2
+    while n < 10_000:
+        limit, shift = t.ppf((1 + level) / 2, n - 1), margin / max(spread_of, 1e-12) * n**0.5
+        if 1 - nct.cdf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift) >= power:
+            break
+        n += 1
+    return n
+
+
+def signed(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """Return "+0.40 (−0.10 to +0.90)", or the mean alone where it has no interval."""
+    if math.isnan(mean):
+        return MISSING
+    return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
+
+
+def compared(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin: float) -> pd.DataFrame:
+    """Return one row for each variant beside a baseline at equal seeds: n, both means, the difference with its 95 %
+    interval, what it shows at a margin (points) fixed beforehand, and how many seeds would show that margin.
+    """
+    rows = []
+    for name in variants:
+        gaps = differences(table, name, baseline)
+        shown = table[table["deployed"] & (table["status"] == "complete")].groupby("variant")["last"]
+        means = {v: part for v, part in shown if v in (name, baseline)}
+        rows.append({
+            "variant": name, "n": len(gaps),
+            "last epoch, %": spread(means[name]) if name in means else MISSING,
+            f"less {baseline}, points": signed(*interval(gaps)),
+            "what it shows": shows(gaps, margin),
+            f"seeds to show {margin:g}": str(seeds_needed(gaps, margin)) if len(gaps) > 1 else "unknown",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def shows(gaps: Values, margin: float) -> str:
+    """Return in words what paired differences show: better, worse, equivalent within the margin, or within noise."""
+    if len(gaps) < 2:
+        return MISSING if len(gaps) == 0 else "one seed: too few"
+    _, low, high = interval(gaps)
+    if equivalent(gaps, margin):
+        return f"equivalent within ±{margin:g}"
+    return "better" if low > 0 else "worse" if high < 0 else "within noise"

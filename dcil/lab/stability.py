@@ -1,0 +1,92 @@
+"""How steadily a run trained: figures of one record, and how alike the final masks of several are."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from dcil.dynamics import final_mask, jaccard
+from dcil.lab.stats import variant
+
+# What each figure is, in words for a page; accuracies are those of the deployed pass.
+FIGURES = {
+    "jitter_high": "mean |change of test accuracy| from epoch to epoch before the first learning-rate step, points",
+    "jitter_mid": "the same between the first and the last learning-rate step, points",
+    "jitter_low": "the same after the last learning-rate step, points",
+    "flips": "share of kept weights exchanged at a choice of masks, once the target is set, %",
+    "overlap_mid": "Jaccard overlap of the mask at the target's first epoch with the last one",
+    "ever_kept": "share of weights kept at some time since the target was set, per weight kept in the end",
+    "norm_gap": "what re-estimated norm statistics add to the last epoch's accuracy, points",
+    "norm_gap_mid": "the same in the middle of the run, points",
+    "cosine": "cosine of STE's and the refined gradient on pruned weights, mean over the run",
+    "norm_ratio": "norm of STE's gradient over that of the refined one on pruned weights, mean over the run",
+}
+
+
+def _deployed(row: dict[str, Any], what: str = "test") -> float:
+    return next(iter(row[what].values()))["top1"]
+
+
+def jitter(curve: list[dict[str, Any]], first: int, last: int) -> float:
+    """Return the mean |change| of the deployed pass's test top-1 between epochs `first` to `last` − 1, in points.
+
+    Source: as measured on the authors' logs. NaN where there are fewer than two epochs.
+    """
+    top1 = [_deployed(row) for row in curve[first:last]]
+    return fmean(abs(b - a) for a, b in zip(top1, top1[1:], strict=False)) if len(top1) > 1 else math.nan
+
+
+def figures(record: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of `FIGURES` for a record; NaN for one that its run did not measure."""
+    curve, config = record["curve"], record["config"]
+    epochs, steps = len(curve), [0, *config["milestones"], len(curve)]
+    at_target = [row for row in curve if config["sparsity"] and row["target_sparsity"] == config["sparsity"]]
+    settled = at_target[1:]  # the first one still prunes
+    kept = record["cost"]["nonzeros"]["conv"]
+    exchanged = [50 * row["flips"] / row["refreshes"] / kept for row in settled if row["refreshes"]]
+    overlaps = {row["epoch"]: row["jaccard"] for row in record.get("masks", {}).get("overlap_with_last", ())}
+    gradients = [row["gradients"] for row in curve if "gradients" in row]
+    controls = {row["epoch"]: _deployed(row, "reestimated") - _deployed(row) for row in curve if "reestimated" in row}
+    ever = curve[-1].get("ever_kept", math.nan)
+    return {
+        "jitter_high": jitter(curve, 0, steps[1]),
+        "jitter_mid": jitter(curve, steps[1], steps[-2]),
+        "jitter_low": jitter(curve, steps[-2], epochs),
+        "flips": fmean(exchanged) if exchanged else math.nan,
+        "overlap_mid": overlaps.get(at_target[0]["epoch"], math.nan) if at_target else math.nan,
+        "ever_kept": ever / (1 - curve[-1]["sparsity"]),
+        "norm_gap": controls.get(epochs - 1, math.nan),
+        "norm_gap_mid": next((gap for epoch, gap in controls.items() if epoch != epochs - 1), math.nan),
+        "cosine": fmean(g["cosine"] for g in gradients) if gradients else math.nan,
+        "norm_ratio": fmean(g["norm_ratio"] for g in gradients) if gradients else math.nan,
+    }
+
+
+def table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each complete run: variant, sparsity, seed and its figures."""
+    rows = [{"run": r["run_id"], "tier": r["tier"], "variant": variant(r["config"]),
+             **{k: r["config"][k] for k in ("sparsity", "seed")}, **figures(r)}
+            for r in records if r["status"] == "complete"]  # fmt: skip
+    return pd.DataFrame(rows, columns=["run", "tier", "variant", "sparsity", "seed", *FIGURES])
+
+
+def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each two runs of one variant and sparsity: Jaccard of their final masks, and chance's.
+
+    Two independent random masks that keep the share k overlap by k / (2 − k).
+    """
+    groups: dict[tuple, list] = {}
+    for r in records:
+        if (mask := final_mask(r)) is not None:
+            groups.setdefault((variant(r["config"]), r["config"]["sparsity"]), []).append((r["config"]["seed"], mask))
+    rows = []
+    for (name, sparsity), masks in groups.items():
+        for (one, a), (two, b) in combinations(masks, 2):
+            share = float(a.mean())
+            rows.append({"variant": name, "sparsity": sparsity, "seeds": f"{one} and {two}",
+                         "overlap": jaccard(a, b), "chance": share / (2 - share)})  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])

@@ -1,0 +1,67 @@
+"""Paired differences: the textbook's intervals, equivalence, and how many seeds it takes."""
+
+import math
+
+import pytest
+
+from dcil.lab import pairs, stats
+from tests.lab.fakes import record
+
+
+def test_interval():
+    """The textbook's: mean ± t·s/√n with t(2, 0.975) = 4.3027 (Student's table); one pair has no interval."""
+    mean, low, high = pairs.interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert pairs.interval([0.5])[0] == 0.5 and math.isnan(pairs.interval([0.5])[1])
+    assert all(map(math.isnan, pairs.interval([])))
+
+
+def test_equivalence_is_two_one_sided_tests():
+    """At n = 3 the 90 % interval is mean ± 2.9200·s/√3: its ends decide, and noise proves nothing equal."""
+    near = [0.0, 0.1, -0.1]  # s = 0.1, so ±0.1686
+    assert pairs.equivalent(near, 0.17) is True and pairs.equivalent(near, 0.168) is False
+    assert pairs.equivalent([-3.0, 0.0, 3.0], 0.5) is False  # mean zero, and nothing known
+    assert pairs.equivalent([0.0], 1.0) is None
+
+
+def test_seeds_needed_by_the_table():
+    """A standardised difference of 0.5 needs 34 pairs, of 1.0 needs 10 (G*Power, two-sided, α 0.05, power 0.8)."""
+    spread = [-(0.5**0.5), 0.5**0.5]  # sample standard deviation 1
+    assert pairs.seeds_needed(spread, 0.5) == 34 and pairs.seeds_needed(spread, 1.0) == 10
+    with pytest.raises(ValueError, match="at least two"):
+        pairs.seeds_needed([1.0], 0.3)
+
+
+def test_differences_pair_seeds_and_sparsities():
+    """Only seeds that both have; a dense run stands beside any sparsity; two runs of one seed are refused."""
+    table = stats.runs_table([record("ste", 0, 80.0), record("dcil", 0, 81.0), record("dcil", 1, 82.0),
+                              record("dense", 0, 85.0, passes=("dense",), sparsity=0.0)])  # fmt: skip
+    assert pairs.differences(table, "dcil", "ste").tolist() == [1.0]
+    assert pairs.differences(table, "dcil", "dense").tolist() == [-4.0]
+    assert pairs.differences(table, "dcil", "rigl").empty
+    with pytest.raises(ValueError, match="several runs"):
+        pairs.differences(stats.runs_table([record("ste", 0, 1.0)] * 2), "ste", "ste")
+
+
+def test_what_pairs_show():
+    """Better and worse need an interval off zero, equivalence one inside the margin; the rest is noise."""
+    words = {(1.0, 1.1, 0.9): "better", (-1.0, -1.1, -0.9): "worse", (0.0, 0.1, -0.1): "equivalent within ±0.3",
+             (-3.0, 3.0, 1.0): "within noise", (1.0,): "one seed: too few", (): "not run"}  # fmt: skip
+    for gaps, said in words.items():
+        assert pairs.shows(gaps, 0.3) == said
+
+
+def test_compared_table():
+    """One row a variant, with mean, interval and the seeds it would take; "not run" where there is no pair."""
+    runs = [record(m, s, last) for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
+            for s, last in enumerate(lasts)]  # fmt: skip
+    table = pairs.compared(stats.runs_table(runs), ["dcil", "rigl"], "ste", 0.3).set_index("variant")
+    assert table.loc["dcil", "n"] == 3 and table.loc["dcil", "less ste, points"].startswith("+1.00 (")
+    assert table.loc["dcil", "what it shows"] == "better"
+    assert table.loc["rigl", "less ste, points"] == "not run" and table.loc["rigl", "last epoch, %"] == "not run"
+
+
+def test_signed():
+    """A sign always, an interval where there is one."""
+    assert pairs.signed(0.4, -0.1, 0.9) == "+0.40 (-0.10 to +0.90)"
+    assert pairs.signed(0.4, math.nan, math.nan) == "+0.40" and pairs.signed(*[math.nan] * 3) == "not run"

@@ -13,19 +13,23 @@ from dcil.lab.stats import MISSING, spread
 Values = Sequence[float] | pd.Series
 
 
-def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
-    """Return by seed the value of variant `a` less that of `b`, both as their deployed pass, at equal sparsity.
+def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
+    """Return a value of a variant's complete runs by seed, of the pass `which`, by default the deployed one.
 
-    A dense run has no sparsity of its own and is paired with every sparsity. `table` is a `runs_table`.
+    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `ValueError` when a
+    seed occurs twice.
     """
-    deployed = table[table["deployed"] & (table["status"] == "complete")]
-    index = ["seed"] if "dense" in (a, b) else ["sparsity", "seed"]
-    one, two = (deployed[deployed["variant"] == v].set_index(index)[value] for v in (a, b))
-    return (one - two).dropna() if one.index.is_unique and two.index.is_unique else _clash(a, b)
+    mine = table[(table["status"] == "complete") & (table["variant"] == variant)]
+    found = mine[mine["deployed"] if which is None else (mine["pass"] == which)].set_index("seed")[value]
+    if not found.index.is_unique:
+        raise ValueError(f"several runs of one seed for {variant!r}: choose records of one data set, network, tier, "
+                         "sparsity and kind of device")  # fmt: skip
+    return found
 
 
-def _clash(a: str, b: str) -> pd.Series:
-    raise ValueError(f"several runs of one seed for {a} or {b}: choose records of one data set, model, tier and device")
+def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
+    """Return by seed the value of variant `a` less that of `b`, both as their deployed pass; see `by_seed`."""
+    return (by_seed(table, a, value=value) - by_seed(table, b, value=value)).dropna()
 
 
 def interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:

@@ -53,7 +53,7 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
                 "train_macs": r["cost"]["train_macs"], "nonzeros": sum(r["cost"]["nonzeros"].values()),
                 "device": r["environment"]["device"], "threads": r["environment"]["threads"],
             })  # fmt: skip
-    return pd.DataFrame(rows, columns=RUN_COLUMNS)
+    return pd.DataFrame(rows, columns=RUN_COLUMNS).astype({"deployed": bool})
 
 
 def html(table: pd.DataFrame, digits: int = 2) -> Any:

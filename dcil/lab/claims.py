@@ -1,0 +1,219 @@
+"""Verdicts on the claims of book/claims.yml: computed from records by rule, never written by a hand.
+
+A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. Then, with the 95 %
+interval of the mean and the margin that the claim fixed beforehand:
+
+| kind    | looks at                                    | reproduced               | not reproduced                  |
+|---------|---------------------------------------------|--------------------------|---------------------------------|
+| better  | accuracy of a less that of b, points        | above 0, mean ≥ margin   | an advantage of margin ruled out|
+| smaller | a figure of `stability`, 1 − a/b            | above 0, mean ≥ margin   | an advantage of margin ruled out|
+| equal   | accuracy of a less that of b, points        | inside ±margin           | outside ±margin                 |
+| matches | accuracy of a less the authors' mean, points| inside ±margin           | outside ±margin                 |
+
+Everything else is within noise: more seeds are needed.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from dcil import methods
+from dcil.errors import DcilError, unknown
+from dcil.lab import pairs, stability
+from dcil.lab.stats import runs_table
+
+SEEDS = 3
+VERDICTS = ("reproduced", "within noise", "not reproduced", "not yet run")
+TIERS = ("quick", "paper")
+FIELDS = ("id", "claim", "source", "paper", "logs", "rule", "evidence", "chapter")
+OPTIONAL = ("logs", "paper", "chapter")
+RULES = {  # what a rule of each kind names besides kind and margin
+    "better": ("a", "b"),
+    "smaller": ("figure", "a", "b"),
+    "equal": ("a", "b"),
+    "matches": ("a",),
+}
+LOGS: dict[str, Any] = json.loads(resources.files(__package__).joinpath("authors_logs.json").read_text("utf-8"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the records of one tier say of a claim: effects by seed (points, or a share), interval, verdict."""
+
+    tier: str
+    effects: tuple[float, ...]
+    low: float
+    high: float
+    verdict: str
+
+    @property
+    def mean(self) -> float:
+        """The mean effect."""
+        return sum(self.effects) / len(self.effects) if self.effects else math.nan
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
+    try:
+        claims = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DcilError(f"the claims {path} cannot be read: {error}") from error
+    if not isinstance(claims, list):
+        raise DcilError(f"the claims {path} must be a list")
+    for number, claim in enumerate(claims, start=1):
+        where = f"{path}, claim {claim.get('id', number) if isinstance(claim, dict) else number}"
+        try:
+            _check(claim)
+        except (DcilError, TypeError, AttributeError) as error:
+            raise DcilError(f"{where}: {error}") from error
+    if len({claim["id"] for claim in claims}) < len(claims):
+        raise DcilError(f"{path} has two claims of one id")
+    return claims
+
+
+def _check(claim: dict[str, Any]) -> None:
+    for name in claim:
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS)
+    for name in (field for field in FIELDS if field not in OPTIONAL):
+        if not claim.get(name):
+            raise DcilError(f"it has no {name}")
+    rule = claim["rule"]
+    if rule.get("kind") not in RULES:
+        raise unknown("kind of rule", str(rule.get("kind")), RULES)
+    allowed = ("kind", "margin", "a_pass", *RULES[rule["kind"]])
+    for name in rule:
+        if name not in allowed:
+            raise unknown("key of its rule", name, allowed)
+    for name in ("margin", *RULES[rule["kind"]]):
+        if name not in rule:
+            raise DcilError(f"its rule of kind {rule['kind']} has no {name}")
+    if not isinstance(rule["margin"], (int, float)) or not rule["margin"] > 0:
+        raise DcilError(f"its margin is {rule['margin']!r}; it must be a positive number")
+    for name in (rule[k].split(",")[0] for k in ("a", "b") if k in rule):
+        methods.get(name)
+    if rule["kind"] == "smaller" and rule["figure"] not in stability.FIGURES:
+        raise unknown("figure", rule["figure"], stability.FIGURES)
+    if rule["kind"] == "matches" and not _logged(claim):
+        raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
+    for tier in claim["evidence"]:
+        if tier not in TIERS:
+            raise unknown("tier", tier, TIERS)
+
+
+def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the setting of the authors' logs that a claim names."""
+    asked = claim.get("logs")
+    return next((s for s in LOGS["settings"] if asked and all(s[k] == v for k, v in asked.items())), None)
+
+
+def evidence(claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records that decide a claim at a tier; dense runs, which have no sparsity, belong to any sparsity."""
+    wanted = claim["evidence"].get(tier)
+    if wanted is None:
+        return []
+
+    def fits(config: dict[str, Any]) -> bool:
+        free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
+        return all(config.get(k) == v for k, v in wanted.items() if k not in free)
+
+    return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
+
+
+def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
+    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+    rule = claim["rule"]
+    if rule["kind"] == "smaller":
+        figures = stability.table(list(found))
+        a, b = (figures[figures["variant"] == rule[k]].set_index("seed")[rule["figure"]] for k in "ab")
+        return (1 - a / b).dropna().sort_index().tolist()
+    table = runs_table(list(found))
+    a = pairs.by_seed(table, rule["a"], rule.get("a_pass"))
+    if rule["kind"] == "matches":
+        return (a - _logged(claim)["last"][0]).sort_index().tolist()
+    return (a - pairs.by_seed(table, rule["b"])).dropna().sort_index().tolist()
+
+
+def judge(kind: str, values: Sequence[float], margin: float) -> str:
+    """Return the verdict that a kind of rule gives on effects and a margin; the table above says how."""
+    if len(values) < SEEDS:
+        return "not yet run"
+    mean, low, high = pairs.interval(values)
+    if kind in ("better", "smaller"):
+        if high < margin:
+            return "not reproduced"
+        return "reproduced" if low > 0 and mean >= margin else "within noise"
+    if -margin < low and high < margin:
+        return "reproduced"
+    return "not reproduced" if low > margin or high < -margin else "within noise"
+
+
+def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[Finding]:
+    """Return what the records say of a claim, at each tier that it names."""
+    result = []
+    for tier in claim["evidence"]:
+        values = effects(claim, evidence(claim, tier, records))
+        _, low, high = pairs.interval(values)
+        verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"])
+        result.append(Finding(tier, tuple(values), low, high, verdict))
+    return result
+
+
+def measured(claim: dict[str, Any], finding: Finding) -> str:
+    """Return a finding in words: the mean effect with its interval and the number of paired seeds."""
+    if not finding.effects:
+        return "not run"
+    share = claim["rule"]["kind"] == "smaller"
+    scale, unit = (100, " % less") if share else (1, " points")
+    text = pairs.signed(*(scale * v for v in (finding.mean, finding.low, finding.high)), digits=0 if share else 2)
+    return f"{text}{unit}, n = {len(finding.effects)}"
+
+
+def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the front page's table, one row for each claim and tier that it names."""
+    rows = []
+    for claim in claims:
+        logged = _logged(claim)
+        logs = f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
+        for finding in findings(claim, records):
+            few = 0 < len(finding.effects) < SEEDS
+            rows.append({
+                "claim": claim["claim"], "the paper says": claim.get("paper") or "", "the authors' logs say, %": logs,
+                "tier": finding.tier, "we measured": measured(claim, finding),
+                "verdict": finding.verdict + (f" ({len(finding.effects)} of {SEEDS} seeds)" if few else ""),
+                "chapter": claim.get("chapter") or "",
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
+    """Return the same as HTML, one row for each claim, a cell for each tier with its verdict as a badge."""
+    head = ("claim", "the paper says", "the authors' logs, %", *(f"we measured, tier {t}" for t in TIERS))
+    lines = [f"<th>{html.escape(name)}</th>" for name in head]
+    rows = ["".join(lines)]
+    for text, part in table(claims, records).groupby("claim", sort=False):
+        first, tiers = part.iloc[0], part.set_index("tier")
+        link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
+        cells = [html.escape(text) + link, html.escape(str(first["the paper says"])) or "–",
+                 html.escape(first["the authors' logs say, %"]) or "–"]  # fmt: skip
+        for tier in TIERS:
+            if tier not in tiers.index:
+                cells.append("–")
+                continue
+            found = tiers.loc[tier]
+            kind = next(v for v in VERDICTS if found["verdict"].startswith(v)).replace(" ", "-")
+            shown = "" if found["we measured"] == "not run" else f"<br>{html.escape(found['we measured'])}"
+            cells.append(f'<span class="verdict {kind}">{html.escape(found["verdict"])}</span>{shown}')
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
+    return f'<table class="dataframe claims">\n{body}</table>'

@@ -1,0 +1,139 @@
+"""Verdicts follow from records by rule: each kind on both sides of its margin, and nothing by hand."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dcil import methods
+from dcil.errors import DcilError
+from dcil.lab import claims
+from tests.lab.fakes import record
+
+BOOK = Path(__file__).parents[2] / "book"
+CLAIM = {"id": "x", "claim": "DCIL is better.", "source": "abstract", "paper": None,
+         "rule": {"kind": "better", "a": "dcil", "b": "ste", "margin": 0.3},
+         "evidence": {"quick": {"dataset": "cifar10", "sparsity": 0.9}}, "chapter": "06-cifar"}  # fmt: skip
+
+
+def runs(**lasts):
+    return [record(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
+
+
+def verdict(records, **changes):
+    return claims.findings(CLAIM | changes, records)[0].verdict
+
+
+@pytest.mark.parametrize(("kind", "values", "expected"), [
+    ("better", [0.5, 0.6, 0.55], "reproduced"),
+    ("better", [0.5, 2.0, -1.0], "within noise"),
+    ("better", [0.05, 0.06, 0.07], "not reproduced"),  # ahead, but an advantage of 0.3 is ruled out
+    ("better", [-0.5, -0.6, -0.55], "not reproduced"),
+    ("better", [5.0, 6.0], "not yet run"),
+    ("smaller", [0.5, 0.6, 0.55], "reproduced"),
+    ("equal", [0.05, -0.05, 0.0], "reproduced"),
+    ("equal", [0.5, 2.0, -1.0], "within noise"),
+    ("equal", [0.9, 0.95, 1.0], "not reproduced"),
+    ("matches", [-0.9, -0.95, -1.0], "not reproduced"),
+    ("matches", [], "not yet run"),
+])  # fmt: skip
+def test_rules(kind, values, expected):
+    """The table of the module, line by line, at a margin of 0.3."""
+    assert claims.judge(kind, values, 0.3) == expected
+
+
+def test_a_verdict_flips_with_the_records():
+    """One claim: not yet run with two seeds, reproduced with three, not reproduced or noise when records change."""
+    few = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
+    assert verdict(few) == "not yet run"
+    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == "reproduced"
+    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == "not reproduced"
+    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
+
+
+def test_only_its_own_evidence_decides():
+    """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
+    good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    others = [r | {"tier": "paper"} for r in good] + [r | {"status": "failed"} for r in good]
+    others += [r | {"config": r["config"] | {"sparsity": 0.95}} for r in good]
+    assert verdict(others) == "not yet run"
+    dense = [record("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
+    rule = {"kind": "equal", "a": "dcil", "b": "dense", "margin": 0.5}
+    assert verdict(good + dense, rule=rule) == "reproduced"
+
+
+def test_a_pass_can_be_named():
+    """DCIL's dense pass beside dense training."""
+    rule = {"kind": "equal", "a": "dcil", "a_pass": "dense", "b": "dense", "margin": 0.5}
+    both = [record("dcil", s, 85.0, passes=("sparse", "dense")) for s in range(3)]
+    for r in both:
+        r["final"]["passes"]["sparse"]["last"]["top1"] = 50.0
+    dense = [record("dense", s, 85.1, passes=("dense",), sparsity=0.0) for s in range(3)]
+    assert verdict(both + dense, rule=rule) == "reproduced"
+
+
+def test_the_authors_number():
+    """Three runs around their mean of 92.74 match it; a point below they do not."""
+    claim = {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
+             "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}}  # fmt: skip
+    assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == "reproduced"
+    assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == "not reproduced"
+
+
+def test_the_table_says_what_is_missing():
+    """No number where nothing ran, and how many seeds are there where too few did."""
+    claim = CLAIM | {"evidence": CLAIM["evidence"] | {"paper": {"dataset": "cifar10"}}}
+    rows = claims.table([claim], runs(ste=(80.0, 80.0), dcil=(81.0, 82.0))).set_index("tier")
+    assert rows.loc["quick", "we measured"].startswith("+1.50 (") and rows.loc["quick", "we measured"].endswith("n = 2")
+    assert rows.loc["quick", "verdict"] == "not yet run (2 of 3 seeds)"
+    assert rows.loc["paper", "we measured"] == "not run" and rows.loc["paper", "verdict"] == "not yet run"
+
+
+def test_the_page_has_a_row_for_each_claim():
+    """Claim linked to its chapter, a badge with the verdict's words in each tier's cell, hostile text escaped."""
+    page = claims.page([CLAIM | {"claim": "a < b"}], runs(ste=(80.0, 80.2, 80.1), dcil=(81.0, 81.1, 81.2)))
+    assert "a &lt; b" in page and 'href="06-cifar.html"' in page
+    assert 'class="verdict reproduced">reproduced<' in page and "n = 3" in page
+    assert page.count("<tr>") == 2
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"verdict": "reproduced"}, "unknown field 'verdict'"),
+    ({"rule": None}, "it has no rule"),
+    ({"rule": {"kind": "better", "a": "dcil", "margin": 0.3}}, "has no b"),
+    ({"rule": CLAIM["rule"] | {"kind": "obvious"}}, "unknown kind of rule 'obvious'"),
+    ({"rule": CLAIM["rule"] | {"a": "dcill"}}, "did you mean 'dcil'"),
+    ({"rule": CLAIM["rule"] | {"margin": 0}}, "margin is 0"),
+    ({"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}}, "unknown figure 'calm'"),
+    ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
+    ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
+    ({"claim": ""}, "it has no claim"),
+])  # fmt: skip
+def test_a_bad_claim_is_named(changes, said, tmp_path):
+    """A verdict written by hand, or a claim that no rule decides, is refused with the claim's name."""
+    file = tmp_path / "claims.yml"
+    file.write_text(yaml.safe_dump([CLAIM | changes]))
+    with pytest.raises(DcilError, match=rf"claim x: .*{re.escape(said)}"):
+        claims.read(file)
+
+
+def test_the_books_claims():
+    """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words."""
+    known = claims.read(BOOK / "claims.yml")
+    for claim in known:
+        assert not any(word in claim["claim"] for word in claims.VERDICTS)
+        assert not claim["chapter"] or (BOOK / f"{claim['chapter']}.ipynb").exists(), claim["id"]
+        assert methods.get(claim["rule"]["a"].split(",")[0])
+    assert len(claims.table(known, [])) == sum(len(claim["evidence"]) for claim in known)
+    assert set(claims.table(known, [])["verdict"]) == {"not yet run"}
+
+
+def test_no_verdict_is_written_into_a_page():
+    """Tables typed into a chapter hold no verdict: those come from cells."""
+    rows = re.compile(rf"\|\s*({'|'.join(claims.VERDICTS)})\b", re.I)
+    for path in BOOK.glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        typed = [c for c in cells if c["cell_type"] == "markdown" and rows.search("".join(c["source"]))]
+        assert not typed, (path.name, typed)

@@ -217,3 +217,13 @@ def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) ->
         rows.append("".join(f"<td>{cell}</td>" for cell in cells))
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return f'<table class="dataframe claims">\n{body}</table>'
+
+
+def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str) -> str:
+    """Return, as a list in Markdown, each claim of a chapter with its verdicts."""
+    lines = []
+    for claim in (c for c in claims if c.get("chapter") == chapter):
+        said = [f"tier {f.tier}: **{f.verdict}**" + (f" ({measured(claim, f)})" if f.effects else "")
+                for f in findings(claim, records)]  # fmt: skip
+        lines.append(f"- {claim['claim']} {'; '.join(said).capitalize()}.")
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dcil.dynamics import final_mask, jaccard
-from dcil.lab.stats import variant
+from dcil.lab.stats import MISSING, spread, variant
 
 # What each figure is, in words for a page; accuracies are those of the deployed pass.
 FIGURES = {
@@ -40,14 +40,27 @@ def jitter(curve: list[dict[str, Any]], first: int, last: int) -> float:
     return fmean(abs(b - a) for a, b in zip(top1, top1[1:], strict=False)) if len(top1) > 1 else math.nan
 
 
+def exchanged(record: dict[str, Any]) -> list[float]:
+    """Return for each epoch the share of kept weights exchanged at a choice of masks, in percent; NaN without a choice.
+
+    An exchange is two weights that change sides. Those by which the sparsity grew or shrank over the epoch are none.
+    """
+    curve, shares = record["curve"], []
+    total = record["cost"]["nonzeros"]["conv"] / max(1 - curve[-1]["sparsity"], 1e-9) if curve else 0
+    for row, before in zip(curve, [0.0, *(row["sparsity"] for row in curve)], strict=False):
+        swapped = max(round(row["flips"] - total * abs(row["sparsity"] - before)), 0) / 2
+        kept = total * (1 - row["sparsity"])
+        shares.append(100 * swapped / row["refreshes"] / kept if row["refreshes"] else math.nan)
+    return shares
+
+
 def figures(record: dict[str, Any]) -> dict[str, float]:
     """Return the figures of `FIGURES` for a record; NaN for one that its run did not measure."""
     curve, config = record["curve"], record["config"]
     epochs, steps = len(curve), [0, *config["milestones"], len(curve)]
     at_target = [row for row in curve if config["sparsity"] and row["target_sparsity"] == config["sparsity"]]
-    settled = at_target[1:]  # the first one still prunes
-    kept = record["cost"]["nonzeros"]["conv"]
-    exchanged = [50 * row["flips"] / row["refreshes"] / kept for row in settled if row["refreshes"]]
+    settled = {row["epoch"] for row in at_target[1:]}  # in the first one it is still set
+    swaps = [e for row, e in zip(curve, exchanged(record), strict=True) if row["epoch"] in settled and row["refreshes"]]
     overlaps = {row["epoch"]: row["jaccard"] for row in record.get("masks", {}).get("overlap_with_last", ())}
     gradients = [row["gradients"] for row in curve if "gradients" in row]
     controls = {row["epoch"]: _deployed(row, "reestimated") - _deployed(row) for row in curve if "reestimated" in row}
@@ -56,7 +69,7 @@ def figures(record: dict[str, Any]) -> dict[str, float]:
         "jitter_high": jitter(curve, 0, steps[1]),
         "jitter_mid": jitter(curve, steps[1], steps[-2]),
         "jitter_low": jitter(curve, steps[-2], epochs),
-        "flips": fmean(exchanged) if exchanged else math.nan,
+        "flips": fmean(swaps) if swaps else math.nan,
         "overlap_mid": overlaps.get(at_target[0]["epoch"], math.nan) if at_target else math.nan,
         "ever_kept": ever / (1 - curve[-1]["sparsity"]),
         "norm_gap": controls.get(epochs - 1, math.nan),
@@ -90,3 +103,43 @@ def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
             rows.append({"variant": name, "sparsity": sparsity, "seeds": f"{one} and {two}",
                          "overlap": jaccard(a, b), "chance": share / (2 - share)})  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])
+
+
+CURVES = ["run", "variant", "seed", "epoch", "test", "exchanged", "overlap", "ever_kept", "cosine", "norm_ratio"]
+
+
+def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each run and epoch: test top-1 (%), share of kept weights exchanged at a choice of masks (%),
+    overlap with the last mask, share ever kept (%), cosine and norm ratio of the two gradients; NaN if not measured.
+    """
+    rows = []
+    for r in records:
+        overlaps = {row["epoch"]: row["jaccard"] for row in r.get("masks", {}).get("overlap_with_last", ())}
+        for row, share in zip(r["curve"], exchanged(r), strict=True):
+            gradients = row.get("gradients", {})
+            rows.append({
+                "run": r["run_id"], "variant": variant(r["config"]), "seed": r["config"]["seed"],
+                "epoch": row["epoch"] + 1, "test": _deployed(row),
+                "exchanged": share, "overlap": overlaps.get(row["epoch"], math.nan),
+                "ever_kept": 100 * row.get("ever_kept", math.nan),
+                **{k: gradients.get(k, math.nan) for k in ("cosine", "norm_ratio")},
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=CURVES)
+
+
+def beside(records: list[dict[str, Any]], a: str, b: str) -> pd.DataFrame:
+    """Return one row for each of `FIGURES`: mean ± sample deviation of two variants, and how many seeds each has."""
+    found, rows = table(records), []
+    for name, words in FIGURES.items():
+        values = {v: found[found["variant"] == v][name].dropna() for v in (a, b)}
+        rows.append({"figure": words, **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
+                     "n": " and ".join(str(len(x)) for x in values.values())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each run and prunable tensor, in the network's order: its sparsity in percent."""
+    rows = [{"variant": variant(r["config"]), "seed": r["config"]["seed"], "layer": name.removesuffix(".weight"),
+             "sparsity": 100 * share}
+            for r in records for name, share in r["cost"]["layer_sparsity"].items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "seed", "layer", "sparsity"])

@@ -78,12 +78,17 @@ def spread(values: pd.Series, digits: int = 2) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
+def at_sparsity(records: list[dict[str, Any]], sparsity: float) -> list[dict[str, Any]]:
+    """Return the records of one final sparsity, and those that prune nothing: they stand beside any."""
+    return [r for r in records if r["config"]["sparsity"] in (sparsity, 0.0)]
+
+
 def by_method(records: list[dict[str, Any]], methods: list[str]) -> pd.DataFrame:
-    """Return one row for each method and pass, in the order given; a method without a complete run says "not run"."""
+    """Return one row for each variant and pass, in the order given; one without a complete run says "not run"."""
     table = runs_table([r for r in records if r["status"] == "complete"])
     rows = []
     for method in methods:
-        mine = table[table["method"] == method] if len(table) else table
+        mine = table[table["variant"] == method] if len(table) else table
         for name, part in mine.groupby("pass", sort=False) if len(mine) else [(MISSING, None)]:
             row = {"method": method, "pass": name, "n": 0 if part is None else len(part)}
             columns = ("last epoch, %", "best at target, %", "sparsity, %", "minutes a run")

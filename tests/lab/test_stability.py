@@ -1,0 +1,63 @@
+"""Figures of one record by hand, and how alike masks are."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dcil import fit
+from dcil.lab import stability
+from tests.lab.fakes import record
+
+
+def curve(*top1, **extra):
+    return [{"epoch": i, "sparsity": 0.9, "target_sparsity": 0.9 if i else 0.5, "flips": 20, "refreshes": 2,
+             "test": {"sparse": {"top1": t}}, **extra} for i, t in enumerate(top1)]  # fmt: skip
+
+
+def a_run(seed=0, **changes):
+    return record("ste", seed, 1.0) | {"curve": curve(10.0, 30.0, 20.0, 40.0, 41.0, 40.5)} | changes
+
+
+def test_jitter_by_hand():
+    """Means of absolute changes within a phase; one epoch has none."""
+    rows = curve(10.0, 30.0, 20.0, 40.0)
+    assert stability.jitter(rows, 0, 4) == pytest.approx(50 / 3) and stability.jitter(rows, 1, 3) == 10.0
+    assert math.isnan(stability.jitter(rows, 3, 4))
+
+
+def test_figures_by_hand():
+    """An exchange is two flips; per weight kept, after the first epoch at target. Pruning by the ramp is none."""
+    run = a_run()
+    run["config"] |= {"milestones": [2, 4], "epochs": 6}
+    found = stability.figures(run)
+    assert found["jitter_high"] == 20.0 and found["jitter_mid"] == 20.0 and found["jitter_low"] == 0.5
+    assert found["flips"] == pytest.approx(100 * 20 / 2 / 2 / run["cost"]["nonzeros"]["conv"])
+    ramp = stability.exchanged(run | {"curve": [run["curve"][0] | {"flips": 18}, run["curve"][1]]})
+    assert ramp[0] == 0.0  # 27 of the 30 weights went: more than 18 flips explain
+    assert all(math.isnan(found[k]) for k in ("overlap_mid", "ever_kept", "norm_gap", "cosine"))
+
+
+def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
+    """Every figure that two epochs can have is a number; two runs' masks overlap as two vectors do."""
+    runs = [fit(tiny_config(seed=s), dataset=tiny_dataset, runs_dir=tmp_path, progress=False) for s in (0, 1)]
+    found = stability.figures(runs[0])
+    assert {k for k, v in found.items() if math.isnan(v)} <= {"jitter_high", "jitter_mid", "jitter_low", "flips"}
+    assert found["overlap_mid"] == 1.0 and found["ever_kept"] >= 1.0
+    masks = [stability.final_mask(r) for r in runs]
+    row = stability.mask_overlaps(runs).iloc[0]
+    assert row["overlap"] == pytest.approx(np.sum(masks[0] & masks[1]) / np.sum(masks[0] | masks[1]))
+    assert row["chance"] == pytest.approx(0.2 / 1.8, rel=0.01) and row["seeds"] == "0 and 1"
+    curves = stability.curves(runs)
+    assert len(curves) == 4 and curves["overlap"].notna().all() and curves["exchanged"].max() <= 100
+    assert len(stability.layers(runs)) == 2 * len(runs[0]["cost"]["layer_sparsity"])
+
+
+def test_beside_says_what_is_missing():
+    """No seed: "not run"; the count of seeds stands beside each figure."""
+    run = a_run()
+    run["config"] |= {"milestones": [3, 4], "epochs": 6}  # the recipe's
+    table = stability.beside([run], "ste", "dcil").set_index("figure")
+    row = table.loc[stability.FIGURES["jitter_high"]]
+    assert (row["ste"], row["dcil"], row["n"]) == ("15.000", "not run", "1 and 0")
+    assert stability.table([run | {"status": "failed"}]).empty

@@ -9,8 +9,6 @@ import torch
 from dcil import checkpoint, data, records, trainer
 from dcil.config import LATER, RunConfig
 from dcil.errors import DcilError
-from dcil.methods import METHODS
-from dcil.rules import RULES
 from dcil.train import fit
 from dcil.trainer import Trainer, learning_rate
 
@@ -36,24 +34,6 @@ def test_learning_rate_by_hand():
     wide = RunConfig(model="wrn28_2", epochs=195).resolve()
     rates = [learning_rate(wide, epoch * steps, steps) for epoch in (0, 59, 60, 120, 160)]
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_ends_at_its_sparsity(method, tiny_dataset, tiny_config, tmp_path):
-    """The saved masks keep N − int(N·s) − 1 weights, as the record says; a dense run keeps all."""
-    config = tiny_config(method=method)
-    record = run(config, tiny_dataset, tmp_path)
-    record_path, checkpoint_path = files(tmp_path, config)
-    assert records.read(record_path) == record
-    state = checkpoint.load(checkpoint_path, config)["model"]
-    masks = [m for name, m in state.items() if name.startswith("_masks.")]
-    n, kept = sum(m.numel() for m in masks), sum(int(m.sum()) for m in masks)
-    expected = n - int(n * 0.8) - 1 if METHODS[method].prunes else n
-    assert kept == expected == record["cost"]["nonzeros"]["conv"]
-    assert record["curve"][-1]["sparsity"] == pytest.approx(1 - kept / n, abs=1e-8)
-    assert record["status"] == "complete" and len(record["curve"]) == 2
-    assert list(record["final"]["passes"]) == [RULES[rule].sees for rule in METHODS[method].rules]
-    assert all(math.isfinite(row["loss"]["total"]) for row in record["curve"])
 
 
 def test_masks_and_losses_follow_the_schedule(tiny_dataset, tiny_config, tmp_path):

@@ -12,22 +12,25 @@ from dcil import data, methods, records
 from dcil.arguments import command, group, table
 from dcil.config import DATASETS
 from dcil.errors import DcilError
-from dcil.lab import authors, chapters, grid, queue
+from dcil.lab import authors, chapters, compare, grid, queue
 from dcil.stopping import TRY_AGAIN
 
 # --- records
 
 
 def records_parser(commands: Any) -> None:
-    """Add `records list`, `records add` and `records check`."""
-    actions = group(commands, "records", "list, take in or check run records")
+    """Add `records list`, `records add`, `records check` and `records diff`."""
+    actions = group(commands, "records", "list, take in, check or compare run records")
     listing = command(actions, "list", list_records, "one line for each record")
     choices = {"dataset": DATASETS, "method": sorted(methods.METHODS), "tier": ("smoke", "quick", "paper")}
     for name, allowed in choices.items():
         listing.add_argument(f"--{name}", metavar=name.upper(), choices=allowed, help=" | ".join(allowed))
     adding = command(actions, "add", add_records, "check records of any machine and take them in, never overwriting")
     adding.add_argument("files", metavar="FILE", nargs="+", type=Path)
-    for action in (listing, adding):
+    comparing = command(actions, "diff", diff_records, "two records side by side; exit code 1 if they differ")
+    for which in ("A", "B"):
+        comparing.add_argument(which, help="a file, a run id or its beginning, or the hash at its end")
+    for action in (listing, adding, comparing):
         action.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
     checking = command(actions, "check", check_records, "check every record of a folder and name the bad ones")
     checking.add_argument("records_dir", metavar="DIR", nargs="?", type=Path, default="records", help="[records]")
@@ -76,6 +79,15 @@ def check_records(args: argparse.Namespace) -> int:
             print(f"dcil: error: {error}", file=sys.stderr)
     print(f"{len(paths)} record(s) in {args.records_dir}, {bad} bad")
     return 2 if bad else 0
+
+
+def diff_records(args: argparse.Namespace) -> int:
+    """Print two records side by side."""
+    a, b = (compare.find(name, args.records_dir) for name in (args.A, args.B))
+    print(table(("what", a["run_id"], b["run_id"], "difference"), compare.side_by_side(a, b)))
+    same = compare.same(a, b)
+    print("the same but for clocks, memory and date" if same else "they differ")
+    return 0 if same else 1
 
 
 # --- authors

@@ -1,0 +1,72 @@
+"""What a run's training computes, in multiply-accumulates, so that methods can be compared at equal compute.
+
+Counted as the machine computes: dense kernels, backward at twice a forward, every pass that ran. A mask saves nothing
+here, because no kernel of this trainer skips a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from dcil import methods
+from dcil.config import LATER
+from dcil.lab.pairs import interval, shows, signed
+from dcil.lab.stats import MISSING, spread, variant
+
+COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
+
+
+def passes_a_step(config: dict[str, Any]) -> float:
+    """Return how many passes a step takes on average: the first always, further ones at every `dense_every`-th."""
+    more = len(methods.get(config["method"]).rules) - 1
+    return 1 + more / (LATER | config)["dense_every"]
+
+
+def epoch_macs(record: dict[str, Any]) -> float:
+    """Return the MACs of an epoch of training. `cost.train_macs` is an image's with every pass."""
+    passes = len(methods.get(record["config"]["method"]).rules)
+    return passes_a_step(record["config"]) / passes * record["cost"]["train_macs"] * record["data"]["train_size"]
+
+
+def total_macs(record: dict[str, Any]) -> float:
+    """Return the MACs of a whole run of training."""
+    return epoch_macs(record) * record["config"]["epochs"]
+
+
+def label(record: dict[str, Any]) -> str:
+    """Return a run's variant and its epochs."""
+    return f"{variant(record['config'])}, {record['config']['epochs']} epochs"
+
+
+def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each run and epoch: MACs spent so far, and test top-1 (%) of the deployed pass."""
+    rows = [{"run": r["run_id"], "variant": variant(r["config"]), "seed": r["config"]["seed"],
+             "epochs": r["config"]["epochs"], "epoch": row["epoch"] + 1, "macs": (row["epoch"] + 1) * epoch_macs(r),
+             "test": next(iter(row["test"].values()))["top1"]} for r in records for row in r["curve"]]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def at_budget(
+    records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
+) -> pd.DataFrame:
+    """Return one row for each wanted label (see `label`): runs whose training took `budget` MACs within 2 %.
+
+    Last-epoch top-1 of the deployed pass, and the difference to `baseline` at equal seeds with its 95 % interval.
+    """
+    ends: dict[str, dict[int, float]] = {}
+    for r in (r for r in records if r["status"] == "complete" and abs(total_macs(r) / budget - 1) < 0.02):
+        last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
+        ends.setdefault(label(r), {})[r["config"]["seed"]] = last
+    rows = []
+    for name in wanted:
+        mine, theirs = ends.get(name, {}), ends.get(baseline, {})
+        gaps = [mine[s] - theirs[s] for s in sorted(mine.keys() & theirs.keys())]
+        rows.append({
+            "run": name, "n": len(mine), "last epoch, %": spread(pd.Series(list(mine.values()))) if mine else MISSING,
+            f"less {baseline}, points": "" if name == baseline else signed(*interval(gaps)),
+            "what it shows": "" if name == baseline else shows(gaps, margin),
+        })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,39 @@
+"""Equal compute: MACs by hand, and only runs of the same budget side by side."""
+
+import pytest
+
+from dcil.lab import budget
+from tests.lab.fakes import record
+
+
+def run(method, seed, last, train_macs=60, epochs=1, **changes):
+    made = record(method, seed, last, **changes)
+    made["config"]["epochs"] = epochs
+    made["cost"]["train_macs"] = train_macs
+    return made | {"data": {"train_size": 100}}
+
+
+def test_macs_by_hand():
+    """Two passes of 60 MACs an image: the dense one at every fourth step makes it 1.25 passes of 30."""
+    assert budget.epoch_macs(run("dcil", 0, 1.0)) == 6000
+    assert budget.epoch_macs(run("dcil", 0, 1.0, dense_every=4)) == pytest.approx(100 * 30 * 1.25)
+    assert budget.total_macs(run("ste", 0, 1.0, train_macs=30, epochs=4)) == 12_000
+    assert budget.passes_a_step({"method": "ste"}) == 1 and budget.passes_a_step({"method": "dcil"}) == 2
+
+
+def test_only_equal_budgets_stand_side_by_side():
+    """DCIL at 2 epochs costs what STE costs at 4; STE at 2 epochs is another budget."""
+    runs = [run("dcil", s, 81.0 + s, epochs=2) for s in range(2)]
+    runs += [run("ste", s, 80.0, train_macs=30, epochs=4) for s in range(2)]
+    runs += [run("ste", 5, 10.0, train_macs=30, epochs=2)]
+    wanted = [budget.label(runs[2]), budget.label(runs[0]), "gmp, 4 epochs"]
+    table = budget.at_budget(runs, 12_000, wanted, wanted[0], 0.3).set_index("run")
+    assert table.loc[wanted[0], "last epoch, %"] == "80.00 ± 0.00" and table.loc[wanted[0], "n"] == 2
+    assert table.loc[wanted[1], f"less {wanted[0]}, points"].startswith("+1.50 (")
+    assert table.loc["gmp, 4 epochs", "last epoch, %"] == "not run" and table.loc["gmp, 4 epochs", "n"] == 0
+
+
+def test_curves_count_what_was_spent():
+    """A row an epoch, MACs so far."""
+    rows = budget.curves([run("ste", 0, 80.0, train_macs=30)])
+    assert rows["macs"].tolist() == [3000] and rows["test"].tolist() == [80.0]

@@ -22,7 +22,8 @@ PRESET = config.get("preset", "smoke")
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
 CODE = sorted(str(p) for p in Path("dcil").rglob("*") if p.suffix in (".py", ".json"))
-TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg"))
+TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
+GRIDS = sorted(str(p) for p in Path("experiments").glob("*.yaml"))
 MEASURED = sorted(str(p) for p in Path("benchmarks").rglob("*") if p.suffix in (".csv", ".yaml"))
 PYTHON = sys.executable
 
@@ -47,9 +48,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def data_read(wildcards):
-    """The records, those of the grid included, and the measurements, for chapters that read them."""
+    """The records, those of the grid included, and whatever else a chapter reads."""
     source = Path(f"book/{wildcards.name}.ipynb").read_text()
-    return RECORDS * ("load_all(" in source) + MEASURED * ("costs." in source)
+    reads = {"load_all(": RECORDS, "costs.": MEASURED, "grid.read(": GRIDS, "claims.read(": ["book/claims.yml"],
+             "assumptions.read(": ["book/assumptions.yml"]}  # fmt: skip
+    return [file for words, files in reads.items() if words in source for file in files]
 
 
 def given(wildcards):

@@ -47,7 +47,9 @@ def stale(tree, *words, target="all"):
     (f"book/{CHAPTERS[0]}.ipynb", {f"chapter {CHAPTERS[0]}", "site"}),
     ("dcil/losses.py", {*(f"chapter {name}" for name in CHAPTERS), "site"}),
     ("book/references.md", {"site"}),
-], ids=["nothing", "chapter", "code", "page"])  # fmt: skip
+    ("book/_static/runs-table.js", {"site"}),
+    ("book/assumptions.yml", {"chapter what-the-paper-leaves-open", "site"}),
+], ids=["nothing", "chapter", "code", "page", "script", "assumptions"])  # fmt: skip
 def test_what_a_change_makes_stale(tree, file, expected):
     """Nothing after none; one chapter after its own change; all of them after a change of the code."""
     if file:
@@ -57,6 +59,17 @@ def test_what_a_change_makes_stale(tree, file, expected):
     finally:
         if file:
             os.utime(tree / file, (1e9, 1e9))
+
+
+def test_a_changed_record_changes_the_pages(tree):
+    """Every chapter that reads records is made again, the front page with its verdicts among them, and no other."""
+    file = sorted((tree / "records").glob("*.json"))[0]
+    os.utime(file)
+    try:
+        readers = {name for name in CHAPTERS if "load_all(" in (ROOT / "book" / f"{name}.ipynb").read_text()}
+        assert stale(tree) == {*(f"chapter {name}" for name in readers), "site"} and "index" in readers
+    finally:
+        os.utime(file, (1e9, 1e9))
 
 
 def test_a_grid_is_trained_and_shown(tree):

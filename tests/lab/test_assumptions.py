@@ -1,0 +1,46 @@
+"""What the paper leaves open: every entry whole, settings from the code, effects from records."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dcil import preset
+from dcil.errors import DcilError
+from dcil.lab import assumptions, stats
+from tests.lab.fakes import record
+
+BOOK = Path(__file__).parents[2] / "book" / "assumptions.yml"
+ENTRY = {"question": "q", "authors": "a", "ours": "o", "fields": ["mask_period"], "variant": "ste"}
+
+
+def test_the_books_entries():
+    """All can be read, their variants name methods, and settings show the preset's values."""
+    entries = assumptions.read(BOOK)
+    shown = assumptions.table(entries, stats.runs_table([]), preset("paper"))
+    assert len(shown) == len(entries) > 12
+    assert (
+        shown["our setting"].str.contains("mask_period = 16").any()
+        and shown["our setting"].str.contains("ramp_end = 225").any()
+    )
+    assert set(shown["measured effect, points"].str.rpartition(": ")[2]) == {"not measured", "not run"}
+
+
+def test_effects_come_from_records():
+    """The difference at equal seeds, with its interval."""
+    runs = [
+        record(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
+    ]
+    shown = assumptions.table([ENTRY], stats.runs_table(runs), preset("quick"))
+    assert shown["measured effect, points"].item().startswith("ste: -1.10 (") and shown[
+        "measured effect, points"
+    ].item().endswith("n = 2")
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"effect": "+1"}, "must have"), ({"ours": ""}, "must have"),
+                                               ({"fields": ["mask_perod"]}, "did you mean 'mask_period'")])  # fmt: skip
+def test_a_bad_entry_is_named(changes, said, tmp_path):
+    """An effect written by hand, an empty answer, a setting that does not exist."""
+    (tmp_path / "a.yml").write_text(yaml.safe_dump([ENTRY, ENTRY | changes]))
+    with pytest.raises(DcilError, match=f"entry 2.*{said}"):
+        assumptions.read(tmp_path / "a.yml")

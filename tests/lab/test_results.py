@@ -1,0 +1,30 @@
+"""A row for everything that a grid asks for, "not run" where there is no record."""
+
+from dcil import RunConfig
+from dcil.lab import results
+from dcil.lab.grid import Planned
+from tests.lab.fakes import record
+
+
+def planned(**changes):
+    config = RunConfig(dataset="cifar10", model="resnet32", **changes).resolve()
+    return Planned(config, 1, 0, ("x",))
+
+
+def test_rows_follow_the_grid():
+    """Two seeds of one setting are one row; another sparsity and method are others; the authors' logs stand beside."""
+    runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.95), planned(method="dense")]
+    done = record("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id}
+    table = results.table(runs, [done])
+    assert table["n"].tolist() == ["1 of 2", "0 of 1", "0 of 1"]
+    assert table["last epoch, %"].tolist() == ["92.00", "not run", "not run"]
+    assert table["second pass, %"].tolist() == ["92.00", "", ""]
+    assert table["authors' logs, %"].tolist() == ["92.74 last, 93.12 best", "92.11 last, 92.37 best", ""]
+    assert results.coverage(runs, [done]) == "1 of 4 runs have a record"
+
+
+def test_failed_runs_are_no_results():
+    """A failed record leaves its row at "not run"."""
+    run = planned()
+    failed = record("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
+    assert results.table([run], [failed])["last epoch, %"].item() == "not run"

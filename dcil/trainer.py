@@ -101,7 +101,11 @@ class Trainer:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
         with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
-            return self.dual.gradients(loss_of, images, rule=rule, index=index)
+            found = self.dual.gradients(loss_of, images, rule=rule, index=index)
+        if self.team.size > 1:  # ranks must choose by the same gradient
+            found = {name: gradient.contiguous() for name, gradient in found.items()}
+            self.team.mean_(found.values())
+        return found
 
     def run(self, progress: bool) -> Iterator[bool]:
         """Train to the end; yields between steps whether an epoch just ended. `state()` is whole at every yield."""

@@ -109,7 +109,7 @@ WITHOUT_BATCH_NORM = """
 import json, sys
 import torch
 from torch import nn
-from dcil import RunConfig, data, fit, models
+from dcil import RunConfig, data, fit, models, refresh
 
 def build(name, num_classes):
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
@@ -120,15 +120,17 @@ images = torch.randint(256, (50, 3, 8, 8), generator=torch.Generator().manual_se
 labels = torch.arange(50) % 10
 dataset = data.Dataset("tiny", images[:37], labels[:37], images[37:], labels[37:], 10, (0.4,) * 3, (0.25,) * 3)
 config = RunConfig(epochs=3, batch_size=10, mask_period=2, ramp_end=2, distill_from=1, precision="float64",
-                   sparsity=0.8, device="cpu")
+                   sparsity=0.8, device="cpu", method=sys.argv[2])
+refresh.REGROW_PERIOD = 2
 record = fit(config, dataset=dataset, runs_dir=sys.argv[1], progress=False)
 """
 
 
-def test_two_ranks_compute_what_one_does(tmp_path):
+@pytest.mark.parametrize("method", ["dcil", "rigl"])
+def test_two_ranks_compute_what_one_does(method, tmp_path):
     """In float64 and without batch norm: the same losses, masks and accuracies, a last batch of seven included."""
     (tmp_path / "train.py").write_text(WITHOUT_BATCH_NORM)
-    for words in (("train.py", "one"), (*TORCHRUN, "train.py", "two")):
+    for words in (("train.py", "one", method), (*TORCHRUN, "train.py", "two", method)):
         code, said = python(tmp_path, *words)
         assert code == 0, said
     (one,), (two,) = ([records.read(p) for p in (tmp_path / name).glob("*/record.json")] for name in ("one", "two"))

@@ -53,8 +53,10 @@ def sentence(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil
     gap = signed(worst["mean"], worst["low"], worst["high"])
     name, count = worst["variant"], len(found)
     if worst["mean"] >= 0:
-        return f"None of the {count} variants that were run ends behind {baseline}. The lowest is {name}: {gap} points."
-    lead = f"Of the {count} variants that were run, **{name}** ends furthest from {baseline}: {gap} points"
+        return (
+            f"None of the {count} variant(s) that were run ends behind {baseline}. The lowest is {name}: {gap} points."
+        )
+    lead = f"Of the {count} variant(s) that were run, **{name}** ends furthest from {baseline}: {gap} points"
     if math.isnan(worst["low"]):
         return f"{lead}, at one seed. **Not settled.**"
     settled = worst["high"] < 0

@@ -61,6 +61,12 @@ class Finding:
         """The mean effect."""
         return sum(self.effects) / len(self.effects) if self.effects else math.nan
 
+    @property
+    def words(self) -> str:
+        """The verdict, and how many seeds are there where they are too few."""
+        few = 0 < len(self.effects) < SEEDS
+        return self.verdict + (f" ({len(self.effects)} of {SEEDS} seeds)" if few else "")
+
 
 def read(path: str | Path) -> list[dict[str, Any]]:
     """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
@@ -176,6 +182,7 @@ def measured(claim: dict[str, Any], finding: Finding) -> str:
     share = claim["rule"]["kind"] == "smaller"
     scale, unit = (100, " % less") if share else (1, " points")
     text = pairs.signed(*(scale * v for v in (finding.mean, finding.low, finding.high)), digits=0 if share else 2)
+    text = text.replace("+", "") if share else text
     return f"{text}{unit}, n = {len(finding.effects)}"
 
 
@@ -186,11 +193,10 @@ def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -
         logged = _logged(claim)
         logs = f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
         for finding in findings(claim, records):
-            few = 0 < len(finding.effects) < SEEDS
             rows.append({
                 "claim": claim["claim"], "the paper says": claim.get("paper") or "", "the authors' logs say, %": logs,
                 "tier": finding.tier, "we measured": measured(claim, finding),
-                "verdict": finding.verdict + (f" ({len(finding.effects)} of {SEEDS} seeds)" if few else ""),
+                "verdict": finding.words,
                 "chapter": claim.get("chapter") or "",
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -223,7 +229,7 @@ def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]
     """Return, as a list in Markdown, each claim of a chapter with its verdicts."""
     lines = []
     for claim in (c for c in claims if c.get("chapter") == chapter):
-        said = [f"tier {f.tier}: **{f.verdict}**" + (f" ({measured(claim, f)})" if f.effects else "")
+        said = [f"tier {f.tier}: **{f.words}**" + (f", {measured(claim, f)}" if f.effects else "")
                 for f in findings(claim, records)]  # fmt: skip
         lines.append(f"- {claim['claim']} {'; '.join(said).capitalize()}.")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import pandas as pd
 from dcil.lab.stats import MISSING, spread
 
 Values = Sequence[float] | pd.Series
+MANY = 1000  # seeds: beyond this nobody will run them
 
 
 def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
@@ -60,7 +61,7 @@ def seeds_needed(differences: Values, margin: float, level: float = 0.95, power:
     """Return how many paired seeds would show a mean difference of `margin` with this power, as they spread here.
 
     From the noncentral t distribution of a two-sided paired test; raises `ValueError` below two differences, whose
-    spread is unknown. The spread of few seeds is itself uncertain, so this is an order of magnitude.
+    spread is unknown. Counts up to `MANY`. The spread of few seeds is uncertain, so this is an order of magnitude.
     """
     from scipy.stats import nct, t
 
@@ -68,12 +69,20 @@ def seeds_needed(differences: Values, margin: float, level: float = 0.95, power:
     if len(values) < 2:
         raise ValueError(f"{len(values)} difference(s) have no spread; at least two are needed")
     spread_of, n = stdev(values), 2
-    while n < 10_000:
+    while n < MANY:
         limit, shift = t.ppf((1 + level) / 2, n - 1), margin / max(spread_of, 1e-12) * n**0.5
         if 1 - nct.cdf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift) >= power:
             break
         n += 1
     return n
+
+
+def wanted_seeds(differences: Values, margin: float) -> str:
+    """Return `seeds_needed` in words."""
+    if len(differences) < 2:
+        return "unknown"
+    needed = seeds_needed(differences, margin)
+    return str(needed) if needed < MANY else f"over {MANY:,}"
 
 
 def signed(mean: float, low: float, high: float, digits: int = 2) -> str:
@@ -92,12 +101,13 @@ def compared(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin
         gaps = differences(table, name, baseline)
         shown = table[table["deployed"] & (table["status"] == "complete")].groupby("variant")["last"]
         means = {v: part for v, part in shown if v in (name, baseline)}
+        itself = name == baseline
         rows.append({
             "variant": name, "n": len(gaps),
             "last epoch, %": spread(means[name]) if name in means else MISSING,
-            f"less {baseline}, points": signed(*interval(gaps)),
-            "what it shows": shows(gaps, margin),
-            f"seeds to show {margin:g}": str(seeds_needed(gaps, margin)) if len(gaps) > 1 else "unknown",
+            f"less {baseline}, points": "" if itself else signed(*interval(gaps)),
+            "what it shows": "" if itself else shows(gaps, margin),
+            f"seeds to show {margin:g}": "" if itself else wanted_seeds(gaps, margin),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

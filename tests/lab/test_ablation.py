@@ -13,11 +13,11 @@ def test_the_worst_variant_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     said = ablation.sentence(table(**runs), ["ste", "dcil_no_mutual", "dcil_shared"])
-    assert "Of the 2 variants" in said and "**ste** ends furthest from dcil: -2.00" in said and "matters most" in said
+    assert "Of the 2 variant(s)" in said and "**ste** ends furthest from dcil: -2.00" in said and "matters most" in said
     assert "at one seed. **Not settled.**" in ablation.sentence(table(dcil=(85,), ste=(83,)), ["ste"])
     assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste=(83, 82, 80)), ["ste"])
     assert "Not run yet" in ablation.sentence(table(dcil=(85,)), ["ste"])
-    assert "None of the 1 variants" in ablation.sentence(table(dcil=(80, 80), ste=(81, 82)), ["ste"])
+    assert "None of the 1 variant(s)" in ablation.sentence(table(dcil=(80, 80), ste=(81, 82)), ["ste"])
 
 
 def test_design_follows_the_methods():

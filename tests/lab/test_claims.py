@@ -99,6 +99,14 @@ def test_the_page_has_a_row_for_each_claim():
     assert page.count("<tr>") == 2
 
 
+def test_chapters_say_the_same():
+    """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
+    said = claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
+    assert said == "- DCIL is better. Tier quick: **not yet run (1 of 3 seeds)**, +1.00 points, n = 1."
+    share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")
+    assert claims.measured({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"verdict": "reproduced"}, "unknown field 'verdict'"),
     ({"rule": None}, "it has no rule"),

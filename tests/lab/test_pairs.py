@@ -30,6 +30,7 @@ def test_seeds_needed_by_the_table():
     assert pairs.seeds_needed(spread, 0.5) == 34 and pairs.seeds_needed(spread, 1.0) == 10
     with pytest.raises(ValueError, match="at least two"):
         pairs.seeds_needed([1.0], 0.3)
+    assert [pairs.wanted_seeds(v, 0.5) for v in (spread, [1.0], [-90.0, 90.0])] == ["34", "unknown", "over 1,000"]
 
 
 def test_differences_pair_seeds_and_sparsities():

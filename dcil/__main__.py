@@ -36,6 +36,10 @@ def train_parser(commands: Any) -> None:
     where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
     how = parser.add_argument_group("how it runs", "none of these changes a number")
     how.add_argument("--max-minutes", metavar="M", type=float, help="stop in time, with a checkpoint [no limit]")
+    how.add_argument("--workers", metavar="N", type=int,
+                     help="processes that prepare a folder's images [CPU: 0; GPU: its share of cores]")  # fmt: skip
+    how.add_argument("--decoded-gib", metavar="G", type=float, default=10.0,
+                     help="keep a folder's images decoded under --runs-dir if they fit; 0: never [10]")  # fmt: skip
     how.add_argument("--eager", action="store_true", help="on a GPU: plain steps, no CUDA graph, one stream")
     how.add_argument("--quiet", action="store_true", help="no progress, only what was run and where it ended")
     what = parser.add_argument_group("the run", "options not given come from the preset, else have the default shown")
@@ -58,7 +62,7 @@ def train(args: argparse.Namespace) -> int:
     before = record_path.stat().st_mtime_ns if record_path.exists() else None
     record = fit(config, data_dir=args.data_dir, download=args.download, runs_dir=args.runs_dir,
                  resume=not args.no_resume, progress=not args.quiet, max_minutes=args.max_minutes,
-                 fast=not args.eager)  # fmt: skip
+                 fast=not args.eager, workers=args.workers, decoded_gib=args.decoded_gib)  # fmt: skip
     if not leads:
         return 0
     if before == record_path.stat().st_mtime_ns:
@@ -97,8 +101,9 @@ def list_models(args: argparse.Namespace) -> int:
     for name in models.MODELS:
         with torch.device("meta"):  # shapes only
             net = models.build(name, 10)
-        blocks = [m for m in net.modules() if isinstance(m, (models.BasicBlock, models.Bottleneck, models.PreActBlock))]
-        summary = (type(blocks[0]).__doc__ or "").partition(";")[0].rstrip(".")
+        kinds = {kind.__name__: kind for kind in (models.BasicBlock, models.Bottleneck, models.PreActBlock)}
+        blocks = [m for m in net.modules() if type(m).__name__ in kinds]  # torchvision's have the same names
+        summary = (kinds[type(blocks[0]).__name__].__doc__ or "").partition(";")[0].rstrip(".")
         rows.append((name, f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M", len(blocks), summary))
     print(table(("model", "parameters", "blocks", "a block"), rows))
     return 0

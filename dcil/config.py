@@ -16,16 +16,17 @@ import torch
 from dcil import methods
 from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
-from dcil.models import MODELS
+from dcil.models import MODELS, TORCHVISION
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+FOLDERS = ("imagenette", "imagenet", "imagefolder")  # of images of any size
+DATASETS = ("digits", "cifar10", "cifar100", *FOLDERS)
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A schedule of the authors, in epochs of a full run; shorter runs scale it."""
+    """A schedule in epochs of a full run; shorter runs scale it."""
 
     epochs: int
     milestones: tuple[int, ...]
@@ -35,11 +36,17 @@ class Recipe:
     warmup_epochs: int
     warmup_factor: float
     weight_decay: float
+    lr: float = 0.1
+    lr_per: int = 0  # images a step that lr is for; 0: any number
 
 
 # Both from the authors' code (their run scripts end at ramp end + 75).
 RESNET = Recipe(300, (150, 225), 0.1, 225, 70, 5, 2.0, 1e-4)
 WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
+# For networks of torchvision. The usual ImageNet recipe (Goyal et al. 2017): 90 epochs, lr 0.1 for 256 images after a
+# warm-up of 5 epochs, a tenth at 30, 60 and 80. The authors' code has none; ramp and mutual loss at the same parts of
+# training as in their CIFAR runs.
+IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=256)
 
 
 def _field(default: Any, why: str) -> Any:
@@ -47,7 +54,7 @@ def _field(default: Any, why: str) -> Any:
 
 
 # Fields added since the first records, with their defaults.
-LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1}
+LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1, "label_smoothing": 0.0}
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -73,7 +80,7 @@ class RunConfig:
     allowed name.
     """
 
-    dataset: str = _field("digits", "digits | cifar10 | cifar100 | imagefolder; digits needs no download")
+    dataset: str = _field("digits", "digits (no download) | cifar10 | cifar100 | imagenette | imagenet | imagefolder")
     model: str = _field("resnet20", "a name of dcil.models; the smallest network in the authors' code")
     method: str = _field("dcil", "a name of dcil.methods; the method this book is about")
     sparsity: float = _field(0.9, "final fraction removed, in [0, 1); the authors' first setting")
@@ -81,7 +88,7 @@ class RunConfig:
     score: str = _field("l2", "l2 = w² (authors) | l1 = |w|")
     epochs: int = _field(300, "passes over the training set (authors, CIFAR ResNets)")
     batch_size: int = _field(128, "images a step (authors)")
-    lr: float = _field(0.1, "learning rate before warm-up (authors)")
+    lr: float | None = _field(None, "learning rate before warm-up (authors: 0.1; ImageNet: 0.01 for 256 images a step)")
     momentum: float = _field(0.9, "Nesterov momentum (authors)")
     weight_decay: float | None = _field(None, "on all parameters (authors): 1e-4, Wide ResNets 5e-4")
     warmup_epochs: int | None = _field(None, "lr rises linearly this long (authors: 5 of 300; none for Wide ResNets)")
@@ -93,8 +100,9 @@ class RunConfig:
     distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
     distill_warmup: int = _field(0, "epochs over which the mutual loss grows to full strength (authors: at once)")
     dense_every: int = _field(1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)")
+    label_smoothing: float = _field(0.0, "part of each target spread over all classes; 0.1 is common on ImageNet")
     temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)")
-    image_size: int = _field(64, "side in pixels, imagefolder only; our choice, small enough for a CPU")
+    image_size: int | None = _field(None, "side of the crops in pixels, folders of images only (224, as usual)")
     precision: str = _field("float32", "float32 (authors) | tf32 (GPU) | bf16 (autocast) | float64")
     channels_last: bool = _field(False, "memory layout; faster with bf16, the same mathematics")
     sync_batchnorm: bool = _field(False, "batch norm over all ranks' images; GPUs only, for small shares of a batch")
@@ -118,7 +126,8 @@ class RunConfig:
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
         if self.seed >= 2**32:
             raise DcilError(f"seed is {self.seed}; it must be below 2^32")
-        for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay"):
+        for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay",
+                     "label_smoothing"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise DcilError(f"{name} is {value!r}; it must be a number")
@@ -131,7 +140,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise DcilError(f"{name} is {value}; it must be a positive number")
-        for name in ("momentum", "weight_decay"):
+        for name in ("momentum", "weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise DcilError(f"{name} is {value}; it must be in [0, 1)")
@@ -144,7 +153,9 @@ class RunConfig:
             object.__setattr__(self, "milestones", tuple(self.milestones))
 
     def recipe(self) -> Recipe:
-        """Return the authors' schedule for this model family."""
+        """Return the schedule for this model family: the authors', or for ImageNet the usual one."""
+        if self.model in TORCHVISION:
+            return IMAGENET
         return WIDE_RESNET if self.model.startswith("wrn") else RESNET
 
     def resolve(self) -> RunConfig:
@@ -159,12 +170,15 @@ class RunConfig:
             return epoch * self.epochs // recipe.epochs
 
         fill = {
+            "lr": recipe.lr * (self.batch_size / recipe.lr_per if recipe.lr_per else 1),
             "weight_decay": recipe.weight_decay,
             "warmup_epochs": max(1, scaled(recipe.warmup_epochs)) if recipe.warmup_epochs else 0,
             "warmup_factor": recipe.warmup_factor,
             "milestones": tuple(sorted({scaled(e) for e in recipe.milestones} - {0})),
             "lr_decay": recipe.lr_decay,
             "ramp_end": scaled(recipe.ramp_end),
+            # Other data sets have a size of their own; 64 is what their records have always said.
+            "image_size": 224 if self.dataset in FOLDERS else 64,
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
         changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
@@ -208,6 +222,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64},
     "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
     "paper": {"dataset": "cifar10", "model": "resnet32", "epochs": 300},
+    "imagenette": {"dataset": "imagenette", "model": "resnet18", "epochs": 12, "batch_size": 64, "sparsity": 0.8,
+                   "image_size": 128, "precision": "bf16", "channels_last": True},
+    "imagenet": {"dataset": "imagenet", "model": "resnet50", "epochs": 90, "batch_size": 256, "sparsity": 0.8,
+                 "precision": "bf16", "channels_last": True},
 }
 
 
@@ -215,7 +233,7 @@ def preset(name: str, **overrides: Any) -> RunConfig:
     """Return a preset's configuration with overrides; an override of `None` means "as in the preset".
 
     "smoke" takes seconds on any machine, "quick" minutes on a CPU with CIFAR, "paper" is the
-    authors' full schedule and wants a GPU.
+    authors' full schedule and wants a GPU. "imagenette" and "imagenet" train networks of torchvision.
     """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dcil.errors import DcilError, unknown
+from dcil.images import ImageFolder, Store, imagefolder, named
 from dcil.vision import import_torchvision
 
 # Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
@@ -33,7 +34,6 @@ CIFAR_FILES = {
 }
 # The authors use CIFAR-10's figures for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -133,42 +133,20 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
                    CIFAR_MEAN, CIFAR_STD)  # fmt: skip
 
 
-def imagefolder(data_dir: str | Path | None = None, image_size: int = 64) -> Dataset:
-    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg; sides resized and centre-cropped to `image_size`."""
-    vision, folder = import_torchvision(), data_folder(data_dir)
-    transforms = vision.transforms
-    shape = transforms.Compose([transforms.Resize(image_size), transforms.CenterCrop(image_size),
-                                transforms.PILToTensor()])  # fmt: skip
-    parts, classes = {}, {}
-    for part in ("train", "val"):
-        if not (folder / part).is_dir():
-            raise DcilError(f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
-                            "and val/CLASS/*.jpg. Give it with --data-dir")  # fmt: skip
-        try:
-            files = vision.datasets.ImageFolder(str(folder / part))
-        except FileNotFoundError as error:
-            raise DcilError(f"{folder / part}: {error}") from error
-        images = []
-        for path, _ in files.samples:
-            try:
-                images.append(shape(files.loader(path)))
-            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged bytes
-                raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it") from error
-        parts[part] = torch.stack(images), torch.tensor(files.targets)
-        classes[part] = files.classes
-    if classes["train"] != classes["val"]:
-        odd = sorted(set(classes["train"]) ^ set(classes["val"]))
-        raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
-    return Dataset("imagefolder", *parts["train"], *parts["val"], len(classes["train"]), IMAGENET_MEAN, IMAGENET_STD)
+def load(
+    name: str, data_dir: str | Path | None = None, download: bool = False, store: Store | None = None
+) -> Dataset | ImageFolder:
+    """Load a data set by name; `store` is where decoded images of a folder are kept, by default nowhere.
 
-
-def load(name: str, data_dir: str | Path | None = None, download: bool = False, image_size: int = 64) -> Dataset:
-    """Load a data set by name; raises `DcilError` for an unknown name, missing, damaged or unreadable files."""
-    makers: dict[str, Callable[[], Dataset]] = {
+    Raises `DcilError` for an unknown name, missing, damaged or unreadable files.
+    """
+    makers: dict[str, Callable[[], Dataset | ImageFolder]] = {
         "digits": digits,
         "cifar10": lambda: cifar("cifar10", data_dir, download),
         "cifar100": lambda: cifar("cifar100", data_dir, download),
-        "imagefolder": lambda: imagefolder(data_dir, image_size),
+        "imagefolder": lambda: imagefolder(data_folder(data_dir), store),
+        "imagenette": lambda: named("imagenette", data_folder(data_dir), store, download),
+        "imagenet": lambda: named("imagenet", data_folder(data_dir), store),
     }
     if name not in makers:
         raise unknown("dataset", name, makers)

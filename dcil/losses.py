@@ -24,9 +24,13 @@ def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bo
     return F.kl_div(log_student, target, reduction="batchmean") * temperature**2
 
 
-def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]."""
-    return {f"ce_{name}": F.cross_entropy(output, labels) for name, output in logits.items()}
+def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N].
+
+    With `smoothing` that part of each target is spread evenly over all classes.
+    """
+    return {f"ce_{name}": F.cross_entropy(output, labels, label_smoothing=smoothing)
+            for name, output in logits.items()}  # fmt: skip
 
 
 def divergences(

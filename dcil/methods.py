@@ -56,7 +56,7 @@ def phase_of(config: RunConfig, epoch: int, step: int) -> Phase:
 
 def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Phase) -> dict[str, Tensor]:
     """Cross-entropy of each pass."""
-    return cross_entropies(logits, labels)
+    return cross_entropies(logits, labels, config.label_smoothing)
 
 
 def mutual(
@@ -72,7 +72,7 @@ def mutual(
     `learners` names the passes that learn from the other, by default both; with `detach=False` the
     teacher moves towards its pupil too.
     """
-    parts = cross_entropies(logits, labels)
+    parts = cross_entropies(logits, labels, config.label_smoothing)
     if len(logits) == 2 and phase.mutual:
         terms = divergences(logits, config.temperature, learners, detach)
         parts |= {name: phase.mutual * term for name, term in terms.items()}

@@ -3,7 +3,7 @@
 `resnet8` to `resnet56` follow He et al. 2016 (6n+2 layers, basic blocks) with the authors' strided
 1×1 convolution + norm as shortcut. `resnet83_bottleneck` is what the authors' code builds when it
 is asked for "ResNet-56": bottleneck blocks, 9 a stage, so 83 weight layers. `wrn28_k` follows
-Zagoruyko & Komodakis 2016.
+Zagoruyko & Komodakis 2016. `resnet18` and `resnet50` are torchvision's, for larger images.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcil.errors import unknown
+from dcil.vision import import_torchvision
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -152,6 +153,15 @@ resnet8, resnet20, resnet32 = partial(_resnet, 8), partial(_resnet, 20), partial
 resnet44, resnet56 = partial(_resnet, 44), partial(_resnet, 56)
 wrn28_2, wrn28_4, wrn28_8 = partial(_wrn28, 2), partial(_wrn28, 4), partial(_wrn28, 8)
 
+
+def _torchvision(name: str, num_classes: int = 1000) -> nn.Module:
+    """Build a network of torchvision, freshly initialised."""
+    return getattr(import_torchvision().models, name)(num_classes=num_classes)
+
+
+resnet18, resnet50 = partial(_torchvision, "resnet18"), partial(_torchvision, "resnet50")
+TORCHVISION: dict[str, Callable[..., nn.Module]] = {"resnet18": resnet18, "resnet50": resnet50}
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
     "resnet20": resnet20,
@@ -162,6 +172,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "wrn28_2": wrn28_2,
     "wrn28_4": wrn28_4,
     "wrn28_8": wrn28_8,
+    **TORCHVISION,
 }
 
 

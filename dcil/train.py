@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dcil import data, machine, ranks, records
 from dcil.config import RunConfig
+from dcil.images import ImageFolder, Store
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
@@ -24,7 +25,7 @@ AGREE_EVERY = 8  # steps between two moments at which several ranks ask each oth
 def fit(
     config: RunConfig,
     *,
-    dataset: data.Dataset | None = None,
+    dataset: data.Dataset | ImageFolder | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     runs_dir: str | Path = "runs",
@@ -33,6 +34,8 @@ def fit(
     max_minutes: float | None = None,
     stop: Stop | None = None,
     fast: bool = True,
+    workers: int | None = None,
+    decoded_gib: float = 10.0,
 ) -> dict[str, Any]:
     """Train a configuration and return its record, also written to `runs_dir`/<run id>/record.json.
 
@@ -40,9 +43,12 @@ def fit(
     `dataset` replaces the one that the configuration names. With `resume=False` the run starts anew
     and its files are replaced. After `max_minutes`, on Ctrl-C and on SIGTERM it stops between two
     steps with a checkpoint and raises `Stopped`; `stop` shares that with other runs. `fast=False`
-    takes plain eager steps on a GPU. Raises `DcilError` for bad input, a device that is not there, a
-    damaged file, a run that another process holds, or a loss that is not finite; then a record with
-    status "failed" is left beside the checkpoint. Under `torchrun` every rank calls it and returns the same record.
+    takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by
+    default none on a CPU, one a core beside a GPU) and kept decoded under `runs_dir` if they fit
+    into `decoded_gib`. Raises `DcilError` for bad input, a device that is not there, a damaged file,
+    a run that another process holds, or a loss that is not finite; then a record with status
+    "failed" is left beside the checkpoint. Under `torchrun` every rank calls it and returns the same
+    record.
     """
     config = config.resolve()
     machine.require(config.device)  # before anything is written
@@ -56,8 +62,9 @@ def fit(
         team.first(lambda: stack.enter_context(folder.hold()))
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
-        dataset = dataset or team.in_turn(lambda: data.load(config.dataset, data_dir, download, config.image_size))
-        trainer = Trainer(config, dataset, team, fast)
+        store = Store(Path(runs_dir) / "decoded", decoded_gib)
+        dataset = dataset or team.in_turn(lambda: data.load(config.dataset, data_dir, download, store))
+        trainer = Trainer(config, dataset, team, fast, workers)
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
             trainer.load_state(state)

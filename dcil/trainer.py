@@ -20,7 +20,8 @@ from dcil.config import RunConfig
 from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
-from dcil.loaders import TestLoader, TrainLoader
+from dcil.images import ImageFolder
+from dcil.loaders import loaders_of
 from dcil.measures import Tally, evaluate, reestimated
 from dcil.methods import Phase
 from dcil.paths import OWN, DualPath
@@ -54,7 +55,14 @@ class NotFinite(DcilError):
 class Trainer:
     """A run in memory: network, optimizer, loaders, the curve so far and the epoch under way."""
 
-    def __init__(self, config: RunConfig, dataset: data.Dataset, team: Ranks = ALONE, fast: bool = True):
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: data.Dataset | ImageFolder,
+        team: Ranks = ALONE,
+        fast: bool = True,
+        workers: int | None = None,
+    ):
         self.config, self.dataset, self.team = config, dataset, team
         self.engine = engine = Engine(config, team, fast)
         # Taken now: the checkout may change while this trains.
@@ -63,8 +71,8 @@ class Trainer:
         self.dual = engine.place(build(config, dataset.num_classes))
         self.model = ranks.share(self.dual, team, engine.device)
         self.optimizer = engine.optimizer(self.dual, config)
-        self.loader = TrainLoader(dataset, config.batch_size, config.seed, engine.device, engine.dtype, team)
-        self.test = TestLoader(dataset, engine.device, engine.dtype, team)
+        self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
+        self.data_sha256 = dataset.checksum()
         self.take_step = engine.fast(self.step)
         self.curve: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []  # each start and resume: epochs, seconds, memory
@@ -187,10 +195,14 @@ class Trainer:
                 "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
         return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
                 "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part,
-                "dynamics": self.dynamics.state()}  # fmt: skip
+                "dynamics": self.dynamics.state(), "data_sha256": self.data_sha256}  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a run where `state()` left it."""
+        """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""
+        if (before := state.get("data_sha256", self.data_sha256)) != self.data_sha256:
+            raise DcilError(f"{self.config.run_id} was begun on other data ({self.dataset.name} with checksum "
+                            f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
+                            "another --runs-dir")  # fmt: skip
         self.dual.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
@@ -216,7 +228,7 @@ class Trainer:
         """Return the run record of what has been trained so far."""
         self.note_session()
         d, config = self.dataset, self.config
-        image = self.test.normalize(self.test.images[:1])
+        image = next(iter(self.test))[0][:1]
         record = {
             "schema": records.SCHEMA,
             "run_id": config.run_id,
@@ -224,7 +236,7 @@ class Trainer:
             "status": status,
             "config": config.as_dict(),
             "environment": self.environment,
-            "data": {"name": d.name, "sha256": d.checksum(), "train_size": len(d.train_labels),
+            "data": {"name": d.name, "sha256": self.data_sha256, "train_size": len(d.train_labels),
                      "test_size": len(d.test_labels), "num_classes": d.num_classes},
             "curve": self.curve,
             "final": records.summarize(self.curve, config.sparsity),

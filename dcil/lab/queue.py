@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dcil import data, records
 from dcil.arguments import argv_of_config
 from dcil.errors import DcilError
+from dcil.images import ImageFolder, Store
 from dcil.lab.grid import Planned, status
 from dcil.runs import Held, RunFolder
 from dcil.stopping import TRY_AGAIN, Stop, Stopped
@@ -85,15 +86,14 @@ def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
 
 def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) -> Runner:
     """Return a runner that trains in this process, one thread and one CUDA stream a run."""
-    sets: dict[tuple, data.Dataset] = {}
+    sets: dict[str, data.Dataset | ImageFolder] = {}
 
     def run(planned: Planned) -> str:
         config = planned.config
-        key = (config.dataset, config.image_size)
         try:
-            if key not in sets:
-                sets[key] = data.load(config.dataset, data_dir, image_size=config.image_size)
-            fit(config, dataset=sets[key], runs_dir=runs_dir, progress=False, stop=stop)
+            if config.dataset not in sets:
+                sets[config.dataset] = data.load(config.dataset, data_dir, store=Store(Path(runs_dir) / "decoded"))
+            fit(config, dataset=sets[config.dataset], runs_dir=runs_dir, progress=False, stop=stop)
         except Stopped:
             return "stopped"
         except Held as error:

@@ -1,0 +1,253 @@
+"""Folders of images: each decoded before training, so that no bad file ends it later, and kept so if there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcil.checkpoint import write_atomically
+from dcil.errors import DcilError
+from dcil.vision import import_torchvision
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision has them
+BATCH = 256  # images decoded and waiting to be written
+
+
+class Known(NamedTuple):
+    """A data set that comes as a folder: the names of that folder, its number of classes and, if few, all of them."""
+
+    folders: tuple[str, ...]
+    num_classes: int
+    classes: frozenset[str] = frozenset()
+
+    def problem(self, found: list[str]) -> str:
+        """Return in words what is wrong with the classes found, or nothing."""
+        if len(found) != self.num_classes:
+            return f"it has {len(found)} classes, expected {self.num_classes}"
+        odd = sorted(set(found) - self.classes) if self.classes else []
+        return f"it has the class {odd[0]}" if odd else ""
+
+
+KNOWN = {
+    "imagenet": Known(("imagenet",), 1000),
+    # github.com/fastai/imagenette, classes by WordNet id
+    "imagenette": Known(("imagenette160", "imagenette2-160", "imagenette2-320", "imagenette2"), 10,
+                        frozenset({"n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+                                   "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"})),
+}  # fmt: skip
+
+
+class Store(NamedTuple):
+    """Where decoded images are kept, and how much may be: `limit_gib` 0 keeps none."""
+
+    folder: Path
+    limit_gib: float = 10.0
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open an image with Pillow; raises `DcilError` naming the file for whatever goes wrong with it in the block."""
+    from PIL import Image  # here: nothing else of dcil needs it
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
+        raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it") from error
+
+
+def decode(path: str) -> tuple[np.ndarray, str]:
+    """Return an image as uint8 [H, W, 3], and the mode it had; greys, palettes and CMYK become RGB.
+
+    Raises `DcilError` naming the file when it cannot be read whole.
+    """
+    with _opened(path) as image:
+        return np.asarray(image.convert("RGB")), image.mode
+
+
+def size_of(path: str) -> tuple[int, int]:
+    """Return an image's (height, width), from its first bytes alone."""
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or test part: its files, their labels [N] and sizes [N, 2] (height, width), and the decoded copy."""
+
+    files: tuple[str, ...]
+    labels: Tensor
+    sizes: np.ndarray
+    pixels_file: Path | None
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each image's bytes begin in the decoded copy."""
+        return np.concatenate(([0], np.cumsum(self.sizes.prod(1, dtype=np.int64) * 3)))
+
+    @cached_property
+    def pixels(self) -> np.ndarray | None:
+        """The decoded copy, mapped into memory; "c" because PyTorch wants arrays it may write to."""
+        return None if self.pixels_file is None else np.memmap(self.pixels_file, np.uint8, "c")
+
+    def image(self, index: int) -> Tensor:
+        """Return an image as uint8 [3, H, W]."""
+        if self.pixels is None:
+            pixels = decode(self.files[index])[0].copy()
+        else:
+            pixels = self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images of any size in train/CLASS/ and val/CLASS/, read when they are needed."""
+
+    name: str
+    train: Part
+    test: Part
+    num_classes: int
+    digest: str
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    @property
+    def train_labels(self) -> Tensor:
+        """Labels of the training part [N]."""
+        return self.train.labels
+
+    @property
+    def test_labels(self) -> Tensor:
+        """Labels of the test part [N]."""
+        return self.test.labels
+
+    def checksum(self) -> str:
+        """Return the SHA-256 over every file's place and size; ImageNet's 150 GB of content are not read for it."""
+        return self.digest
+
+
+def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
+    """Return the classes, the files and their labels of one part; raises `DcilError` for a class without images."""
+    try:
+        found = import_torchvision().datasets.ImageFolder(str(root))
+    except FileNotFoundError as error:
+        raise DcilError(f"{root}: {error}") from error
+    return found.classes, [path for path, _ in found.samples], torch.tensor(found.targets)
+
+
+def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.ndarray, Path | None]:
+    """Decode every file, once in a store's life; returns the sizes [N, 2] and the decoded copy, if it fits the store.
+
+    `key` stands for these very files: what was found is kept under it. Raises `DcilError` naming the
+    first file that cannot be read; then nothing is kept.
+    """
+    if store is None:
+        return _decode_all(files, None), None
+    sizes_file, pixels_file = store.folder / f"{key}.sizes.npy", store.folder / f"{key}.pixels"
+    try:
+        if sizes_file.exists():
+            sizes = np.load(sizes_file)
+            if not fits(sizes, store):
+                return sizes, None
+            if pixels_file.exists() and pixels_file.stat().st_size == 3 * sizes.prod(1, dtype=np.int64).sum():
+                return sizes, pixels_file
+        with ThreadPoolExecutor() as pool:
+            keep = fits(np.array(list(pool.map(size_of, files))), store)
+        found: list[np.ndarray] = []
+        if keep:
+            write_atomically(pixels_file, lambda part: found.append(_decode_all(files, part)))
+        else:
+            found.append(_decode_all(files, None))
+        write_atomically(sizes_file, lambda part: _save(part, found[0]))
+    except OSError as error:
+        raise DcilError(f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or read the "
+                        "originals at every epoch with --decoded-gib 0") from error  # fmt: skip
+    return found[0], pixels_file if keep else None
+
+
+def _decode_all(files: list[str], into: Path | None) -> np.ndarray:
+    """Decode every file, append the pixels to the file `into` if given, and return the sizes [N, 2]."""
+    sizes, modes = np.zeros((len(files), 2), dtype=np.int32), Counter[str]()
+    with ThreadPoolExecutor() as pool, open(into or os.devnull, "wb") as out:
+        for start in tqdm(range(0, len(files), BATCH), "decoding images", leave=False, disable=None):
+            for i, (pixels, mode) in enumerate(pool.map(decode, files[start : start + BATCH]), start):
+                sizes[i] = pixels.shape[:2]
+                modes[mode] += 1
+                out.write(pixels)
+    if odd := {mode: n for mode, n in modes.items() if mode != "RGB"}:
+        print(f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
+              f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}", file=sys.stderr)  # fmt: skip
+    return sizes
+
+
+def _save(part: Path, sizes: np.ndarray) -> None:
+    with part.open("wb") as file:  # np.save would add a suffix to the name
+        np.save(file, sizes)
+
+
+def fits(sizes: np.ndarray, store: Store) -> bool:
+    """Return whether images of these sizes [N, 2] fit the store when decoded."""
+    return 3 * sizes.prod(1, dtype=np.int64).sum() <= store.limit_gib * 2**30
+
+
+def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefolder") -> ImageFolder:
+    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg, every image decoded once to see that it can be.
+
+    Raises `DcilError` for a part that is missing, a class without images or in one part only, and
+    for an image that cannot be read, naming it.
+    """
+    parts, classes, lists = {}, {}, {}
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            raise DcilError(f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
+                            "and val/CLASS/*.jpg. Give it with --data-dir")  # fmt: skip
+        classes[part], *lists[part] = listing(folder / part)
+    if classes["train"] != classes["val"]:
+        odd = sorted(set(classes["train"]) ^ set(classes["val"]))
+        raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
+    if name in KNOWN and (why := KNOWN[name].problem(classes["train"])):
+        raise DcilError(f"{folder.resolve()} is not {name}: {why}. For other images: --dataset imagefolder")
+    whole = hashlib.sha256()
+    for part, (files, labels) in lists.items():
+        stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]
+        whole.update("\n".join(f"{name} {stat.st_size}" for name, stat in stats).encode())
+        lines = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode()).hexdigest()[:16]
+        parts[part] = Part(tuple(files), labels, *look_through(files, key, store))
+    return ImageFolder(name, parts["train"], parts["val"], len(classes["train"]), whole.hexdigest())
+
+
+
+def named(name: str, folder: Path, store: Store | None = None, download: bool = False) -> ImageFolder:
+    """Read a data set of `KNOWN` from its folder, or from one of its usual names in there.
+
+    With `download` torchvision fetches Imagenette, the version of 160 px, first. Raises `DcilError` as `imagefolder`.
+    """
+    usual = KNOWN[name].folders
+    inside = next((folder / place for place in ("", *usual) if (folder / place / "train").is_dir()), None)
+    if inside is None and download and name == "imagenette":
+        try:
+            import_torchvision().datasets.Imagenette(str(folder), size="160px", download=True)
+        except (OSError, RuntimeError) as error:
+            raise DcilError(f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or unpack "
+                            "imagenette2-160.tgz there by hand") from error  # fmt: skip
+        inside = folder / "imagenette2-160"
+    if inside is None:
+        fetch = ", or fetch it with --download" if name == "imagenette" else ""
+        raise DcilError(f"{name} is not in {folder.resolve()}: neither train/ nor {', '.join(f'{f}/' for f in usual)} "
+                        f"is there. Give its folder with --data-dir or DCIL_DATA{fetch}")  # fmt: skip
+    return imagefolder(inside, store, name)

@@ -117,9 +117,14 @@ def peak_mib(trainer: Trainer) -> float:
         step()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    return peak_allocated_mib(step)
+
+
+def peak_allocated_mib(act: Act) -> float:
+    """Return how far PyTorch's allocations rise at their highest while a CPU acts, in MiB."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
+        act()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(path))

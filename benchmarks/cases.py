@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import several
 from benchmarks.bench import SPARSITY, Act, Bench, Row, compare, peak_mib, stepper
+from benchmarks.folders import imagenet, loading
 from dcil.config import RunConfig
 from dcil.errors import DcilError
 from dcil.loaders import PAD, TrainLoader
@@ -153,4 +154,5 @@ def gpu(bench: Bench) -> Iterator[Row]:
             yield bench.row("1 alone", f"1 of {k}, {how.__name__.replace('_', ' ')}", compare(times[1], times[k]))
 
 
-BENCHMARKS = {act.__name__: act for act in (step, eager, refresh, loader, memory, epoch, scaling, ranks, gpu)}
+BENCHMARKS = {act.__name__: act for act in (step, eager, refresh, loader, memory, epoch, scaling, ranks, gpu,
+                                           loading, imagenet)}  # fmt: skip

@@ -56,10 +56,10 @@ def training_sample(image: Tensor, crop: Crop, side: int) -> Tensor:
     return sample.flip(-1) if crop.flip else sample
 
 
-def central_sample(image: Tensor, side: int) -> Tensor:
-    """Return an image [3, H, W] resized to a short side of 256/224 of `side`, and of it the central square."""
+def central_sample(image: Tensor, side: int, short: int | None = None) -> Tensor:
+    """Return an image [3, H, W] resized to the short side `short`, by default 256/224 of `side`; its central square."""
     height, width = image.shape[-2:]
-    short = round(side * RESIZE)
+    short = round(side * RESIZE) if short is None else short
     if height <= width:
         image = resized(image, short, int(short * width / height))
     else:

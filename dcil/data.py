@@ -32,8 +32,10 @@ CIFAR_FILES = {
         "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     },
 }
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # The authors use CIFAR-10's figures for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+DIGITS_MEAN, DIGITS_STD = (0.305,) * 3, (0.324,) * 3  # of the training part
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool = True
+    classes: tuple[str, ...] = ()  # names, where they are known
 
     def __post_init__(self):
         for part, images, labels in (("train", self.train_images, self.train_labels),
@@ -93,9 +96,9 @@ def digits() -> Dataset:
     large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
     images, labels = large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels).long()
     test = torch.arange(len(labels)) % 5 == 0
-    # Mean and spread of the training part; a mirrored digit is another sign, so no flip.
+    # A mirrored digit is another sign, so no flip.
     return Dataset("digits", images[~test], labels[~test], images[test], labels[test], 10,
-                   (0.305,) * 3, (0.324,) * 3, flip=False)  # fmt: skip
+                   DIGITS_MEAN, DIGITS_STD, flip=False, classes=tuple("0123456789"))  # fmt: skip
 
 
 def _read_cifar(path: Path, md5: str) -> dict:
@@ -130,7 +133,7 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
     labels = torch.tensor([label for b in batches for label in b[key]])
     train = len(labels) - len(batches[-1][key])  # the last file is the test set
     return Dataset(name, images[:train], labels[:train], images[train:], labels[train:], classes,
-                   CIFAR_MEAN, CIFAR_STD)  # fmt: skip
+                   CIFAR_MEAN, CIFAR_STD, classes=CIFAR10_CLASSES if name == "cifar10" else ())  # fmt: skip
 
 
 def load(

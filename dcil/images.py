@@ -28,26 +28,28 @@ BATCH = 256  # images decoded and waiting to be written
 
 
 class Known(NamedTuple):
-    """A data set that comes as a folder: the names of that folder, its number of classes and, if few, all of them."""
+    """A data set that comes as a folder: that folder's usual names, how many classes, their names by folder."""
 
     folders: tuple[str, ...]
     num_classes: int
-    classes: frozenset[str] = frozenset()
+    names: dict[str, str] = {}
 
     def problem(self, found: list[str]) -> str:
         """Return in words what is wrong with the classes found, or nothing."""
         if len(found) != self.num_classes:
             return f"it has {len(found)} classes, expected {self.num_classes}"
-        odd = sorted(set(found) - self.classes) if self.classes else []
+        odd = sorted(set(found) - set(self.names)) if self.names else []
         return f"it has the class {odd[0]}" if odd else ""
 
 
 KNOWN = {
     "imagenet": Known(("imagenet",), 1000),
-    # github.com/fastai/imagenette, classes by WordNet id
+    # github.com/fastai/imagenette
     "imagenette": Known(("imagenette160", "imagenette2-160", "imagenette2-320", "imagenette2"), 10,
-                        frozenset({"n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
-                                   "n03394916", "n03417042", "n03425413", "n03445777", "n03888257"})),
+                        {"n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
+                         "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
+                         "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
+                         "n03888257": "parachute"}),
 }  # fmt: skip
 
 
@@ -120,10 +122,15 @@ class ImageFolder:
     name: str
     train: Part
     test: Part
-    num_classes: int
+    classes: tuple[str, ...]
     digest: str
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
 
     @property
     def train_labels(self) -> Tensor:
@@ -228,7 +235,9 @@ def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefold
         lines = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
         key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode()).hexdigest()[:16]
         parts[part] = Part(tuple(files), labels, *look_through(files, key, store))
-    return ImageFolder(name, parts["train"], parts["val"], len(classes["train"]), whole.hexdigest())
+    names = KNOWN[name].names if name in KNOWN else {}
+    shown = tuple(names.get(place, place) for place in classes["train"])
+    return ImageFolder(name, parts["train"], parts["val"], shown, whole.hexdigest())
 
 
 

@@ -195,7 +195,8 @@ class Trainer:
                 "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
         return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
                 "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part,
-                "dynamics": self.dynamics.state(), "data_sha256": self.data_sha256}  # fmt: skip
+                "dynamics": self.dynamics.state(), "data_sha256": self.data_sha256,
+                "classes": list(self.dataset.classes)}  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""

@@ -91,7 +91,7 @@ def read(path: str | Path) -> list[Planned]:
             turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
             run = Planned(config, priority, turn, (str(entry["serves"]),))
             if known := planned.get(run.run_id):
-                run = replace(min(known, run, key=urgency), serves=known.serves + run.serves)
+                run = replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
             planned[run.run_id] = run
     return sorted(planned.values(), key=urgency)  # stable: then as written
 

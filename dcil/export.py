@@ -1,0 +1,180 @@
+"""A trained network as a file for other machines: dense, sparse, shrunk, ONNX or int8.
+
+Every file carries a card: which run it is from, how sparse it is and what it takes. Reading one runs
+no code, whoever wrote it, and a damaged one is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dcil import models
+from dcil.checkpoint import read_torch, write_atomically
+from dcil.crops import central_sample
+from dcil.errors import DcilError, unknown
+from dcil.onnx_files import OnnxNetwork, write_int8, write_onnx
+from dcil.shrink import Kept, shrink
+
+SCHEMA = 1
+ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
+# How far outputs may be from the network's; None: they are other numbers by design.
+TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a file says of its network: where it is from, and what goes in and comes out.
+
+    An image is resized to the short side `short`, its central `side` × `side` taken, divided by 255,
+    and normalised by `mean` and `std` per channel; in goes float32 [N, 3, side, side], out come
+    logits [N, classes].
+    """
+
+    run_id: str
+    model: str
+    num_classes: int
+    classes: tuple[str, ...]
+    sparsity: float
+    dataset: str
+    side: int
+    short: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def prepare(self, pixels: np.ndarray) -> Tensor:
+        """Return an image, uint8 [H, W, 3], as what the network takes, [1, 3, side, side]."""
+        image = central_sample(torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.side, self.short)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return ((image / 255 - mean) / std)[None]
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Card:
+        """Build from what a file holds; raises `TypeError` or `ValueError` if that is no card."""
+        lists = {"classes": str, "mean": float, "std": float}
+        kinds = {"run_id": str, "model": str, "num_classes": int, "sparsity": float, "dataset": str,
+                 "side": int, "short": int}  # fmt: skip
+        return cls(**{k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
+                      for k, v in dict(values).items()})  # fmt: skip
+
+
+# --- state dicts, plain and sparse
+
+
+def pack(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return a state dict with each weight as a bitmap of what is not zero and those values: 1 bit + 4 bytes each."""
+
+    def packed(tensor: Tensor) -> Any:
+        if tensor.dim() < 2 or not tensor.is_floating_point():
+            return tensor
+        there = tensor != 0
+        bits = torch.from_numpy(np.packbits(there.numpy().ravel()))
+        return {"shape": list(tensor.shape), "there": bits, "values": tensor[there]}
+
+    return {name: packed(tensor) for name, tensor in state.items()}
+
+
+def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict that `pack` was given, bit by bit."""
+
+    def unpacked(value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        shape, values = value["shape"], value["values"]
+        count = int(np.prod(shape))
+        there = torch.from_numpy(np.unpackbits(value["there"].numpy(), count=count)).bool().view(shape)
+        full = torch.zeros(shape, dtype=values.dtype)
+        full[there] = values
+        return full
+
+    return {name: unpacked(value) for name, value in state.items()}
+
+
+# --- writing and reading any of them
+
+
+def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[Tensor] | None = None) -> Path:
+    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare; returns the path.
+
+    "int8" needs `calibration`, batches of normalised training images. Raises `DcilError` when the
+    file's outputs are farther from the network's than `TOLERANCE` allows; then nothing is written.
+    """
+    if to not in ENDINGS:
+        raise unknown("format", to, ENDINGS)
+    net = copy.deepcopy(net).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
+
+    def write(part: Path) -> None:
+        if to == "onnx":
+            write_onnx(net, card.side, json.dumps(asdict(card)), part)
+        elif to == "int8":
+            if calibration is None:
+                raise DcilError("int8 needs images to measure activations on; give training images")
+            write_int8(net, card.side, json.dumps(asdict(card)), part, calibration)
+        else:
+            content: dict[str, Any] = {"schema": SCHEMA, "format": to, "card": asdict(card)}
+            if to == "shrunk":
+                small, plan = shrink(net)
+                content |= {"state": small.state_dict(), "plan": {k: asdict(v) for k, v in plan.items()}}
+            else:
+                content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
+            torch.save(content, part)
+        check(net, card, part, to)
+
+    write_atomically(path, write)
+    return path
+
+
+@torch.no_grad()
+def check(net: nn.Module, card: Card, path: Path, to: str) -> float:
+    """Return the largest difference between a file's outputs and a network's; raises `DcilError` beyond `TOLERANCE`."""
+    images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
+    loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))
+    apart = float((loaded(images) - net(images)).abs().max())
+    if TOLERANCE[to] is not None and not apart <= TOLERANCE[to]:
+        raise DcilError(f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
+                        f"{TOLERANCE[to]:g}; nothing was written")  # fmt: skip
+    return apart
+
+
+def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
+    """Return the network of an exported file, ready to use, and its card; no code in the file is run.
+
+    Raises `DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DcilError(f"there is no file {path}")
+    try:
+        if path.suffix == ".onnx" if is_onnx is None else is_onnx:
+            network = OnnxNetwork(path)
+            if network.card is None:
+                raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
+            return network, Card.from_dict(json.loads(network.card))
+        content = read_torch(path)
+        if content["schema"] > SCHEMA:
+            raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+        card = Card.from_dict(content["card"])
+        net, state = models.build(card.model, card.num_classes), content["state"]
+        if content["format"] == "shrunk":
+            plan = {name: Kept(tuple(k["filters"]), k["ones"]) for name, k in content["plan"].items()}
+            net = shrink(net, plan)[0]
+        net.load_state_dict(unpack(state) if content["format"] == "sparse" else state)
+    except DcilError:
+        raise
+    except Exception as error:  # damaged bytes can make the readers fail in any way
+        why = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DcilError(f"{path} cannot be read as an exported network ({why:.120}). It was left as it is") from error
+    return net.eval(), card

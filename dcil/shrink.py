@@ -1,0 +1,183 @@
+"""Pruned filters taken out of a network instead of masked: fewer channels, the same outputs.
+
+A filter of zeros does not give zeros: its norm makes a constant of it. That constant is kept. Where the
+filter's channel is read by convolutions alone, all removed channels become one channel of ones, which
+each reader weighs by what they add up to; zero padding stays exact that way, at any image size.
+Elsewhere (a residual sum) the constant is put back in its place after the smaller convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from dcil.errors import DcilError
+
+RELUS: tuple[Callable, ...] = (F.relu, torch.relu, torch.relu_)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a convolution: the numbers of its filters, and whether a channel of ones follows them."""
+
+    filters: tuple[int, ...]
+    ones: bool = False
+
+
+class Spread(nn.Module):
+    """Put channels [N, k, H, W] back among `total`, [N, total, H, W]; the others have a constant value each."""
+
+    def __init__(self, filters: tuple[int, ...], constants: Tensor):
+        super().__init__()
+        places = torch.full((len(constants),), len(filters))  # the removed ones read the zeros appended below
+        places[list(filters)] = torch.arange(len(filters))
+        self.register_buffer("places", places)
+        self.register_buffer("constants", constants.view(1, -1, 1, 1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 0, 1)).index_select(1, self.places) + self.constants
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A convolution of a traced network with the norm and the ReLU right behind it, and who reads the result."""
+
+    conv: fx.Node
+    norm: fx.Node | None
+    relu: bool
+    tail: fx.Node
+
+    @property
+    def readers(self) -> list[fx.Node]:
+        return list(self.tail.users)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_plain(norm: nn.BatchNorm2d) -> bool:
+    return norm.affine and norm.track_running_stats
+
+
+def _chains(traced: fx.GraphModule) -> dict[str, _Chain]:
+    """Return the chain of each plain convolution that is called once, by the module's name."""
+    modules = dict(traced.named_modules())
+    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+
+    def is_a(node: fx.Node | None, kind: type[nn.Module], often: bool = False) -> bool:
+        is_module = node is not None and node.op == "call_module"
+        return is_module and isinstance(modules[node.target], kind) and (often or calls[node.target] == 1)
+
+    chains = {}
+    for node in traced.graph.nodes:
+        if not is_a(node, nn.Conv2d) or modules[node.target].groups > 1:
+            continue
+        after = _only_user(node)
+        norm = after if is_a(after, nn.BatchNorm2d) and _is_plain(modules[after.target]) else None
+        tail = norm or node
+        after = _only_user(tail)
+        relu = is_a(after, nn.ReLU, often=True) or (after is not None and after.target in RELUS)
+        chains[node.target] = _Chain(node, norm, relu, after if relu else tail)
+    return chains
+
+
+def _is_inner(chain: _Chain, chains: Mapping[str, _Chain]) -> bool:
+    """Return whether only convolutions that can be rewritten read the chain."""
+    return bool(chain.readers) and all(reader.target in chains for reader in chain.readers)
+
+
+def _constants(chain: _Chain, modules: Mapping[str, nn.Module]) -> Tensor:
+    """Return what each channel of a chain is where its filter is all zeros [O]."""
+    conv = modules[chain.conv.target]
+    value = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias.clone()
+    if chain.norm is not None:
+        value = modules[chain.norm.target](value.view(1, -1, 1, 1)).view(-1)
+    return value.relu() if chain.relu else value
+
+
+def _empty(conv: nn.Conv2d) -> Tensor:
+    """Return which filters are all zeros [O]; the first one is kept if they all are."""
+    empty = (conv.weight == 0).flatten(1).all(1)
+    empty[0] &= not empty.all()
+    return empty
+
+
+def _smaller(chain: _Chain, modules: Mapping[str, nn.Module], kept: Kept) -> dict[str, nn.Module]:
+    """Return the convolution and norm of a chain with the kept filters alone, and the ones behind them."""
+    conv, rows = modules[chain.conv.target], list(kept.filters)
+    more = int(kept.ones)
+    new = nn.Conv2d(conv.in_channels, len(rows) + more, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+                    bias=conv.bias is not None or (kept.ones and chain.norm is None),
+                    padding_mode=conv.padding_mode, dtype=conv.weight.dtype)  # fmt: skip
+    new.weight.zero_()
+    new.weight[: len(rows)] = conv.weight[rows]
+    if new.bias is not None:
+        new.bias.fill_(0 if chain.norm else 1)
+        new.bias[: len(rows)] = 0 if conv.bias is None else conv.bias[rows]
+    made: dict[str, nn.Module] = {chain.conv.target: new}
+    if chain.norm is not None:
+        norm = modules[chain.norm.target]
+        small = nn.BatchNorm2d(len(rows) + more, norm.eps, norm.momentum, dtype=conv.weight.dtype).eval()
+        ones = {"weight": 0.0, "bias": 1.0, "running_mean": 0.0, "running_var": 1.0}
+        for name, value in ones.items():
+            getattr(small, name).fill_(value)
+            getattr(small, name)[: len(rows)] = getattr(norm, name)[rows]
+        made[chain.norm.target] = small
+    return made
+
+
+@torch.no_grad()
+def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.Module, dict[str, Kept]]:
+    """Return a smaller network for inference whose outputs equal those of `net` in eval mode, and what was kept.
+
+    Every filter that is all zeros goes. With `plan`, what an earlier call returned, the network is cut
+    to that very shape instead, whatever its weights: it can then load the smaller network's state
+    dict. Raises `DcilError` for a network that `torch.fx` cannot trace. Source: none; removing
+    channels exactly, norms included, is worked out here.
+    """
+    net = copy.deepcopy(net).eval()
+    try:
+        traced = fx.symbolic_trace(net)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise DcilError(f"this {type(net).__name__} cannot be traced, which shrinking needs ({error}); its forward "
+                        "must not depend on values. Export it to another format") from error  # fmt: skip
+    chains = _chains(traced)
+    done: dict[str, Kept] = {}
+    for name, chain in chains.items():
+        modules = dict(traced.named_modules())  # readers were rewritten
+        conv = modules[name]
+        inner, constants = _is_inner(chain, chains), _constants(chain, modules)
+        if plan is None:
+            empty = _empty(conv)
+            kept = Kept(tuple((~empty).nonzero().flatten().tolist()), inner and bool(constants[empty].any()))
+        else:
+            kept = plan.get(name, Kept(tuple(range(conv.out_channels))))
+        gone = sorted(set(range(conv.out_channels)) - set(kept.filters))
+        if not gone:
+            continue
+        done[name] = kept
+        if inner:
+            for reader in (modules[node.target] for node in chain.readers):
+                extra = torch.einsum("oihw,i->ohw", reader.weight[:, gone], constants[gone])[:, None]
+                left = reader.weight[:, list(kept.filters)]
+                reader.weight = nn.Parameter(torch.cat((left, extra), 1) if kept.ones else left)
+                reader.in_channels = reader.weight.shape[1]
+        else:
+            constants[list(kept.filters)] = 0
+            spread = f"{name.replace('.', '_')}_spread"
+            traced.add_submodule(spread, Spread(kept.filters, constants))
+            with traced.graph.inserting_after(chain.tail):
+                node = traced.graph.call_module(spread, (chain.tail,))
+            chain.tail.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user is not node)
+        for target, module in _smaller(chain, modules, kept).items():
+            parent, _, leaf = target.rpartition(".")
+            setattr(traced.get_submodule(parent), leaf, module)
+    traced.recompile()
+    return traced, done

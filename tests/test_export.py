@@ -1,0 +1,218 @@
+"""Exported networks: every format equals the network it is from, says where it is from, and is read safely."""
+
+import json
+import os
+import pickle
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dcil
+from dcil import export, models
+from dcil.__main__ import main
+from dcil.errors import DcilError
+from dcil.export import ENDINGS, TOLERANCE, Card
+from dcil.lab import deploy
+
+EXACT = ("state_dict", "sparse", "shrunk")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of two epochs on the digits: filters pruned, so that there is something to shrink."""
+    folder = tmp_path_factory.mktemp("runs")
+    record = dcil.fit(dcil.preset("smoke", epochs=2, sparsity=0.4, scope="filter", device="cpu"), runs_dir=folder,
+                      progress=False)  # fmt: skip
+    return folder, record
+
+
+@pytest.fixture(scope="module")
+def files(run, tmp_path_factory):
+    """The run in every format, by `python -m dcil export`."""
+    runs, record = run
+    out = tmp_path_factory.mktemp("exports")
+    assert main(["export", record["run_id"][:14], "--to", *ENDINGS, "--runs-dir", str(runs), "--out", str(out)]) == 0
+    return {to: out / f"{record['run_id']}.{ending}" for to, ending in ENDINGS.items()}
+
+
+@pytest.mark.parametrize("to", ENDINGS)
+@torch.no_grad()
+def test_outputs_and_card(run, files, to):
+    """What is loaded gives the sparse pass's outputs, for any batch size, and says run, sparsity and input."""
+    runs, record = run
+    net, card, _ = deploy.network(record["run_id"], runs)
+    loaded, found = export.load(files[to])
+    assert found == card and card.run_id == record["run_id"]
+    assert card.sparsity == pytest.approx(record["curve"][-1]["sparsity"], abs=1e-6)
+    assert (card.side, card.short, card.classes) == (32, 32, tuple("0123456789"))
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 32, 32)
+        apart = (loaded(images) - net(images)).abs().max()
+        assert apart <= (TOLERANCE[to] if TOLERANCE[to] is not None else 5)
+
+
+@torch.no_grad()
+def test_int8_classifies_as_well(files):
+    """On real test images int8 chooses as float32 does; random images would not show it."""
+    digits = dcil.data.digits()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (digits.mean, digits.std))
+    images = (digits.test_images / 255 - mean) / std
+    chosen = {to: export.load(files[to])[0](images).argmax(1) for to in ("onnx", "int8")}
+    assert (chosen["onnx"] == digits.test_labels).double().mean() > 0.2  # two epochs; one in ten by chance
+    assert (chosen["onnx"] == chosen["int8"]).double().mean() > 0.9
+
+
+def test_sparse_and_shrunk_are_smaller(files):
+    """Pruned weights cost no bytes."""
+    size = {to: path.stat().st_size for to, path in files.items()}
+    assert size["sparse"] < 0.7 * size["state_dict"] and size["shrunk"] < 0.8 * size["state_dict"]
+    assert size["int8"] < 0.5 * size["onnx"]
+
+
+def test_pack_is_exact():
+    """Bitmap and values give back every bit, of any shape and of whole numbers too."""
+    state = {"a": torch.randn(3, 5, 3) * (torch.rand(3, 5, 3) > 0.7), "b": torch.arange(4), "c": torch.zeros(2, 7)}
+    back = export.unpack(export.pack(state))
+    assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in state.items())
+
+
+def test_zeros_have_no_sign(run, files):
+    """Masks make -0.0 of negative weights; in a file there is one zero, else it would not compress."""
+    runs, record = run
+    net = deploy.network(record["run_id"], runs)[0]
+    loaded = export.load(files["state_dict"])[0]
+    assert any(torch.signbit(p[p == 0]).any() for p in net.parameters())
+    assert not any(torch.signbit(p[p == 0]).any() for p in loaded.parameters())
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("to", ENDINGS)
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"no network",
+                                    ], ids=["half", "empty", "text"])  # fmt: skip
+def test_damaged_file(files, to, damage, tmp_path):
+    """It is named and left as it is."""
+    path = tmp_path / files[to].name
+    raw = damage(files[to].read_bytes())
+    path.write_bytes(raw)
+    with pytest.raises(DcilError, match=f"{re.escape(str(path))} (cannot be read|is ONNX but has no card)"):
+        export.load(path)
+    assert path.read_bytes() == raw
+
+
+@pytest.mark.parametrize("to", EXACT)
+def test_flipped_bits(files, to, tmp_path):
+    """PyTorch would load some of them in silence."""
+    raw = bytearray(files[to].read_bytes())
+    raw[len(raw) // 2] ^= 4
+    path = tmp_path / files[to].name
+    path.write_bytes(raw)
+    with pytest.raises(DcilError, match="cannot be read as an exported network"):
+        export.load(path)
+
+
+def test_a_stranger_s_file_runs_nothing(tmp_path):
+    """A pickle that would run a command is refused, and the command is not run."""
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    content = {"schema": 1, "card": Evil()}
+    torch.save(content, tmp_path / "torch.pt")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(content, protocol=2))
+    for name in ("torch.pt", "pickle.pt"):
+        with pytest.raises(DcilError, match=f"{name} cannot be read"):
+            export.load(tmp_path / name)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c.pop("card"), lambda c: c["card"].update(model="resnet9000"), lambda c: c["card"].update(num_classes=3),
+    lambda c: c["card"].pop("side"), lambda c: c.update(format="shrunk"), lambda c: c["state"].pop("conv1.weight"),
+], ids=["no card", "no model", "other head", "half a card", "no plan", "no weight"])  # fmt: skip
+def test_not_of_export(files, tmp_path, change):
+    """Whatever does not fit together is named."""
+    content = torch.load(files["state_dict"], weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(DcilError, match=r"odd\.pt|unknown model"):
+        export.load(tmp_path / "odd.pt")
+
+
+def test_newer_schema_and_no_file(files, tmp_path):
+    """A file of a later dcil asks for an update; one that is not there is said to be absent."""
+    content = torch.load(files["state_dict"], weights_only=True)
+    torch.save(content | {"schema": 99}, tmp_path / "new.pt")
+    with pytest.raises(DcilError, match="schema 99.*update dcil"):
+        export.load(tmp_path / "new.pt")
+    with pytest.raises(DcilError, match="there is no file"):
+        export.load(tmp_path / "none.pt")
+
+
+def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
+    """The file is read back before it gets its name; one that computes something else never does."""
+    card = Card("run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.3,) * 3, (0.3,) * 3)
+    monkeypatch.setattr(export, "pack", lambda state: {k: v * 1.1 for k, v in state.items()})
+    monkeypatch.setattr(export, "unpack", lambda state: state)
+    with pytest.raises(DcilError, match=r"format sparse gives outputs up to .* apart.*nothing was written"):
+        export.save(models.resnet8(), card, tmp_path / "net.sparse.pt", "sparse")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DcilError, match="int8 needs images"):
+        export.save(models.resnet8(), card, tmp_path / "net.int8.onnx", "int8")
+
+
+def test_sources(run, tmp_path, capsys):
+    """A run by its folder, id or hash; what is not there is said with what is."""
+    runs, record = run
+    for name in (str(runs / record["run_id"]), record["run_id"], record["run_id"].rpartition("-")[2]):
+        assert deploy.network(name, runs)[1].run_id == record["run_id"]
+    assert main(["export", "nothing", "--runs-dir", str(runs)]) == 2
+    assert f"unknown finished run of {runs} 'nothing'" in capsys.readouterr().err
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "record.json").write_text(json.dumps(record | {"status": "failed"}))
+    assert main(["export", "broken", "--runs-dir", str(tmp_path)]) == 2
+
+
+# --- predict
+
+
+def test_predict(files, tmp_path, capsys):
+    """A drawn zero is named a class with its chance; every format agrees on the first."""
+    digits = dcil.data.digits()
+    pixels = digits.test_images[0].permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    first = set()
+    for to in (*EXACT, "onnx"):
+        assert main(["predict", str(tmp_path / "digit.png"), "--from", str(files[to]), "--top", "3"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 4 and "%" in lines[1]
+        first.add(lines[1])
+    assert len(first) == 1
+
+
+def test_predict_refuses(files, tmp_path, capsys):
+    """No picture, no network."""
+    (tmp_path / "text.png").write_text("no picture")
+    assert main(["predict", str(tmp_path / "text.png"), "--from", str(files["onnx"])]) == 2
+    assert "cannot be read as an image" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "text.png"), "--from", str(tmp_path / "none.onnx")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_prepare_is_what_the_test_loader_does():
+    """A picture of any size becomes what the network was tested on."""
+    folder_card = Card("run", "resnet18", 10, ("a",) * 10, 0.8, "imagenette", 128, 146, (0.485, 0.456, 0.406),
+                       (0.229, 0.224, 0.225))  # fmt: skip
+    pixels = np.random.RandomState(0).randint(256, size=(160, 200, 3)).astype(np.uint8)
+    from dcil.crops import central_sample
+
+    image = central_sample(torch.from_numpy(pixels).permute(2, 0, 1), 128) / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (folder_card.mean, folder_card.std))
+    torch.testing.assert_close(folder_card.prepare(pixels), ((image - mean) / std)[None])
+    assert Card.from_dict(json.loads(json.dumps(asdict(folder_card)))) == folder_card

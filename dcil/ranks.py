@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -111,7 +112,9 @@ def share(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
     if ranks.size == 1:
         return model
     where = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # its new name is not in PyTorch 2.11
+        return nn.parallel.DistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

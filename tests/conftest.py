@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dcil.data import CIFAR_FILES, Dataset, data_folder
+from dcil.images import KNOWN
 
 torch.set_num_threads(1)  # sums in another order give other last digits
 
@@ -22,6 +23,9 @@ def missing(mark: str) -> str:
     if mark == "cifar":
         absent = [f for files in CIFAR_FILES.values() for f in files if not (data_folder() / f).exists()]
         return f"CIFAR is not in {data_folder()} ({absent[0]}); set DCIL_DATA" if absent else ""
+    if mark == "imagenette":
+        known = any((data_folder() / name / "train").is_dir() for name in KNOWN["imagenette"].folders)
+        return "" if known else f"Imagenette is not in {data_folder()}; set DCIL_DATA"
     if mark == "browser":
         chromium = Path(os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium"))
         absent = [str(path) for path in (chromium, SITE) if not path.exists()]
@@ -38,7 +42,7 @@ def missing(mark: str) -> str:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip where something is absent; in CI only a missing GPU or SLURM may skip, all else fails."""
-    for mark in ("cifar", "browser", "gpu", "slurm"):
+    for mark in ("cifar", "imagenette", "browser", "gpu", "slurm"):
         if item.get_closest_marker(mark) and (reason := missing(mark)):
             if os.environ.get("CI") == "true" and mark not in ("gpu", "slurm"):
                 pytest.fail(f"CI must have what the mark {mark!r} needs: {reason}", pytrace=False)

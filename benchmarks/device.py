@@ -145,8 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = {"device": machine.device_name(CPU), "torch": torch.__version__, "commit": commit, "dirty": dirty,
                  "date": datetime.now(UTC).strftime("%Y-%m-%d")}  # fmt: skip
         for source in args.sources:
-            card = deploy.network(source, args.runs_dir)[1]
+            _, card, config = deploy.network(source, args.runs_dir)
             about = {k: v for k, v in asdict(card).items() if k in ("run_id", "model", "dataset", "sparsity", "side")}
+            about["scope"] = config.scope
             with tempfile.TemporaryDirectory() as folder:
                 rows = pd.DataFrame([about | row | where for row in measure(source, args, Path(folder))])
             path = args.out / f"{card.run_id}.csv"

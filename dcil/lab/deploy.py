@@ -63,7 +63,9 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     if source.endswith((".pth", ".npz")):
         dual = authors.load(source)
         classes = dual.net.fc.out_features
-        config = RunConfig(dataset=f"cifar{classes}", model="resnet32", sparsity=dual.sparsity()).resolve()
+        rows = [mask.flatten(1) for mask in dual.masks.values()]
+        scope = "filter" if all((row.any(1) == row.all(1)).all() for row in rows) else "global"
+        config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
         return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
     folder = find_run(source, runs_dir)
     record, state = records.read(folder / "record.json"), checkpoint.load(folder / "checkpoint.pt")

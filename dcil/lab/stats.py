@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dcil.config import LATER, RunConfig
+from dcil.config import FOLDERS, LATER, RunConfig
 from dcil.lab import authors
 
 MISSING = "not run"
@@ -26,7 +26,9 @@ def variant(config: dict[str, Any]) -> str:
     For example "dcil" or "dcil, dense_every 4".
     """
     config = LATER | config
-    named = {k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *CARRIED_OUT) if k in config}
+    own = ("batch_size", "image_size") if config["dataset"] in FOLDERS else ()  # of the data, and lr follows
+    named = {k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *own, *CARRIED_OUT)
+             if k in config}  # fmt: skip
     usual = RunConfig.from_dict(named).resolve().as_dict()
     if config["dataset"] == "digits":  # the smoke preset's own batch size
         usual["batch_size"] = config["batch_size"]

@@ -51,7 +51,8 @@ def data_read(wildcards):
     """The records, those of the grid included, and whatever else a chapter reads."""
     source = Path(f"book/{wildcards.name}.ipynb").read_text()
     reads = {"load_all(": RECORDS, "costs.": MEASURED, "grid.read(": GRIDS, "claims.read(": ["book/claims.yml"],
-             "assumptions.read(": ["book/assumptions.yml"]}  # fmt: skip
+             "assumptions.read(": ["book/assumptions.yml"], "devices.load(": MEASURED,
+             "read_published(": ["book/published.yml"]}  # fmt: skip
     return [file for words, files in reads.items() if words in source for file in files]
 
 

@@ -242,9 +242,14 @@ def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefold
 
 
 def named(name: str, folder: Path, store: Store | None = None, download: bool = False) -> ImageFolder:
-    """Read a data set of `KNOWN` from its folder, or from one of its usual names in there.
+    """Read a data set of `KNOWN`; raises `DcilError` as `find` and `imagefolder` do."""
+    return imagefolder(find(name, folder, download), store, name)
 
-    With `download` torchvision fetches Imagenette, the version of 160 px, first. Raises `DcilError` as `imagefolder`.
+
+def find(name: str, folder: Path, download: bool = False) -> Path:
+    """Return where a data set of `KNOWN` lies: the folder given, or one of its usual names in there.
+
+    With `download` torchvision fetches Imagenette, the version of 160 px, first. Raises `DcilError` where it is not.
     """
     usual = KNOWN[name].folders
     inside = next((folder / place for place in ("", *usual) if (folder / place / "train").is_dir()), None)
@@ -259,4 +264,4 @@ def named(name: str, folder: Path, store: Store | None = None, download: bool = 
         fetch = ", or fetch it with --download" if name == "imagenette" else ""
         raise DcilError(f"{name} is not in {folder.resolve()}: neither train/ nor {', '.join(f'{f}/' for f in usual)} "
                         f"is there. Give its folder with --data-dir or DCIL_DATA{fetch}")  # fmt: skip
-    return imagefolder(inside, store, name)
+    return inside

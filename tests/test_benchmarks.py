@@ -5,10 +5,13 @@ import csv
 import pytest
 import torch
 
+import dcil
 from benchmarks import __main__ as benchmarks
-from benchmarks import bench
+from benchmarks import bench, device, folders
 from benchmarks.bench import compare, in_turns, peak_mib
+from benchmarks.sparse_conv import with_csr
 from dcil.data import Dataset
+from dcil.lab import devices
 from dcil.trainer import Trainer
 
 FACTS = {"device": "A CPU (tm) 9", "threads": 2, "torch": "2.11.0+cpu", "date": "2026-01-02T03:04:05+00:00"}
@@ -102,3 +105,53 @@ def test_what_people_can_mend(words, message, capsys):
     """The nearest name, or the least value; exit code 2 and nothing measured."""
     assert benchmarks.main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_imagenet_step(black, tmp_path, monkeypatch):
+    """Time and memory of both methods on noise of another size; chapter 7 makes hours of the row."""
+    monkeypatch.setattr(benchmarks, "images", lambda _: black)
+    monkeypatch.setattr(folders, "IMAGENET_SIDE", 32)
+    words = "--only imagenet --rounds 6 --threads 1 --device cpu --out"
+    assert benchmarks.main([*words.split(), str(tmp_path)]) == 0
+    (path,) = tmp_path.iterdir()
+    (row,) = csv.DictReader(path.open())
+    assert (row["model"], row["batch_size"], row["recipe_epochs"]) == ("resnet50", "16", "90")
+    assert 1.2 < float(row["mem_mib"]) / float(row["baseline_mib"]) < 3 and float(row["median_s"]) > 0
+
+
+@pytest.mark.imagenette
+def test_loading(black, tmp_path, monkeypatch):
+    """Three ways to read Imagenette, compared in pairs."""
+    monkeypatch.setattr(benchmarks, "images", lambda _: black)
+    assert benchmarks.main(["--only", "loading", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.iterdir()
+    rows = {(row["case"], row["baseline"]): float(row["ratio"]) for row in csv.DictReader(path.open())}
+    assert set(rows) == {("ImageFolder + DataLoader", "originals"), ("ImageFolder + DataLoader", "decoded"),
+                         ("originals", "decoded")}  # fmt: skip
+
+
+def test_device(tmp_path, capsys):
+    """A trained network measured in every format and engine; the chapter's tables can be made of it."""
+    record = dcil.fit(dcil.preset("smoke", epochs=1, sparsity=0.4, scope="filter", device="cpu"), progress=False,
+                      runs_dir=tmp_path / "runs")  # fmt: skip
+    words = [record["run_id"], "--runs-dir", str(tmp_path / "runs"), "--rounds", "2", "--threads", "1", "--out"]
+    assert device.main([*words, str(tmp_path / "out")]) == 0
+    rows = devices.load(tmp_path / "out")
+    assert set(rows["run_id"]) == {record["run_id"]} and set(rows["scope"]) == {"filter"}
+    assert set(devices.FORMATS) <= set(rows["variant"])
+    assert "fewer bytes" in devices.verdict(rows) and len(devices.latencies(rows, 1)) == 9
+    shrunk, whole = (devices.figure(rows, "MACs", variant) for variant in ("shrunk", "dense"))
+    assert shrunk < whole == record["cost"]["dense_macs"]
+    assert device.main(["nothing", "--runs-dir", str(tmp_path)]) == 2
+    assert "unknown finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kernel", ["torch", "scipy"])
+@torch.no_grad()
+def test_sparse_convolutions_compute_the_same(kernel):
+    """Strides, paddings and 1×1 kernels included."""
+    net = dcil.models.resnet8().eval()
+    for conv in (m for m in net.modules() if isinstance(m, torch.nn.Conv2d)):
+        conv.weight *= torch.rand_like(conv.weight) > 0.8
+    images = torch.randn(3, 3, 20, 20)
+    torch.testing.assert_close(with_csr(net, kernel)(images), net(images), rtol=1e-4, atol=1e-4)

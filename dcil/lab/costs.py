@@ -32,6 +32,11 @@ def load(folder: str | Path) -> pd.DataFrame:
     return rows[newest].reset_index(drop=True)[COLUMNS]
 
 
+def training(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows about training on small images, less those of the chapter on ImageNet."""
+    return results[~results["name"].isin(("loading", "imagenet"))]
+
+
 def read_targets(path: str | Path) -> dict[str, Any]:
     """Return what the book holds itself to, as `benchmarks/targets.yaml` says it."""
     return yaml.safe_load(Path(path).read_text())

@@ -1,0 +1,66 @@
+"""The tables of the chapter on ImageNet, from benchmark rows and records made up for the purpose."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from dcil.lab import claims, costs, imagenet
+from dcil.lab.chapters import root
+from tests.lab.fakes import record
+
+MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
+
+
+def rows(*given):
+    """Return benchmark rows of one machine."""
+    common = {"ratio_q1": 1.9, "ratio_q3": 2.1, "rounds": 5, "mem_mib": 2048.0, "batch_size": 64}
+    return pd.DataFrame([MACHINE | common | row for row in given], columns=costs.COLUMNS)
+
+
+STEP = {"name": "imagenet", "case": "dcil", "baseline": "dense", "model": "resnet50", "batch_size": 16,
+        "median_s": 8.0, "baseline_s": 4.0, "ratio": 2.0}  # fmt: skip
+LOADS = [{"name": "loading", "case": "ImageFolder + DataLoader", "baseline": how, "median_s": 0.064, "baseline_s": s,
+          "ratio": 0.064 / s} for how, s in (("originals", 0.032), ("decoded", 0.016))]  # fmt: skip
+
+
+def test_estimates():
+    """Steps times seconds, in hours; what was not measured is not run."""
+    table = imagenet.estimates(rows(STEP))
+    steps = 90 * 1_281_167 / 16
+    assert table["dense run, device-hours"].tolist() == [f"{steps * 4 / 3600:,.0f}", "not run"]
+    assert table["DCIL run, device-hours"][0] == f"{steps * 8 / 3600:,.0f}" and table["DCIL step, GiB"][0] == "2.0"
+    assert table["machine"].tolist() == ["a CPU, 1 thread(s)", "no GPU yet"]
+
+
+def test_loading_and_feeding():
+    """Images a second of each way, and how many the device takes."""
+    table = imagenet.loading(rows(*LOADS))
+    assert table["images a second"].tolist() == ["1,000", "2,000", "4,000"]
+    assert table["times as fast"].tolist()[0] == "1" and table["times as fast"][2].startswith("4.00")
+    assert "takes 4.00 images a second" in imagenet.feeding(rows(STEP, *LOADS))
+    assert imagenet.feeding(rows()) == "Not run."
+    assert imagenet.loading(rows())["how"].tolist() == ["not run"]
+
+
+def test_published_table():
+    """Every row has its source; ours say "not run" until a record exists, and then its figure."""
+    published = imagenet.read_published(root() / "book" / "published.yml")
+    table = imagenet.published_table(published, [])
+    assert len(table) == len(published) + 2 and table["source"].str.len().min() > 3
+    assert table[table["method"] == "ST-3"]["90 %"].item() == "76.03"
+    ours = table[table["source"] == "this book"]
+    assert (ours[["80 %", "90 %", "95 %"]] == "not run").all(axis=None)
+    run = record(method="ste", sparsity=0.9, dataset="imagenet", model="resnet50", epochs=90)
+    table = imagenet.published_table(published, [run])
+    end = next(iter(run["final"]["passes"].values()))["last"]["top1"]
+    assert table[table["method"] == "STE"]["90 %"].item() == f"{end:.2f}"
+
+
+@pytest.mark.parametrize("dataset", ["imagenette", "imagefolder"])
+def test_imagenet_is_not_settled_by_other_images(dataset):
+    """However many runs on ten classes there are, the claim about ImageNet is not run."""
+    (claim,) = [c for c in claims.read(root() / "book" / "claims.yml") if c["id"] == "imagenet"]
+    runs = [record(method=m, seed=s, sparsity=0.9, dataset=dataset, model="resnet50", epochs=90)
+            for m in ("dcil", "ste") for s in range(5)]  # fmt: skip
+    assert all(f.verdict.startswith("not yet run") for f in claims.findings(claim, runs))
+    assert yaml.safe_load((root() / "book" / "claims.yml").read_text())

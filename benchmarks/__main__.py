@@ -74,7 +74,7 @@ def others_cpu_s() -> float:
 def facts(bench: Bench) -> Row:
     """Return what every row says of where it comes from."""
     commit, dirty = machine.source_state()
-    return {"data": bench.dataset.name, "device": machine.device_name(torch.device(bench.device)),
+    return {"device": machine.device_name(torch.device(bench.device)),
             "kind": bench.device, "threads": bench.threads, "malloc": os.environ.get("GLIBC_TUNABLES", ""),
             "torch": torch.__version__, "date": datetime.now(UTC).isoformat("T", "seconds"), "commit": commit,
             "dirty": dirty}  # fmt: skip

@@ -60,7 +60,8 @@ class Bench:
 
     def row(self, case: str, baseline: str, result: Row, **more: Any) -> Row:
         """Return a row of the results: a case compared with a baseline."""
-        known = {"case": case, "baseline": baseline, "model": self.model, "batch_size": self.batch_size}
+        known = {"case": case, "baseline": baseline, "model": self.model, "batch_size": self.batch_size,
+                 "data": self.dataset.name}  # fmt: skip
         return known | result | more
 
 

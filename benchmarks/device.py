@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 rows = pd.DataFrame([about | row | where for row in measure(source, args, Path(folder))])
             path = args.out / f"{card.run_id}.csv"
-            write_atomically(path, lambda part, rows=rows: rows.to_csv(part, index=False, float_format="%.6g"))
+            write_atomically(path, lambda part, rows=rows: rows.to_csv(part, index=False, float_format="%.10g"))
             print(path, flush=True)
         return 0
     except (DcilError, OSError) as error:

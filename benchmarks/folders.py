@@ -13,8 +13,9 @@ import torch
 from benchmarks.bench import Act, Bench, Row, compare, peak_mib
 from dcil import crops, data, images
 from dcil.data import Dataset
+from dcil.decoding import Store
 from dcil.errors import DcilError
-from dcil.images import ImageFolder, Store
+from dcil.images import ImageFolder
 from dcil.loaders import FolderTrainLoader
 from dcil.vision import import_torchvision
 
@@ -52,7 +53,7 @@ def loading(bench: Bench) -> Iterator[Row]:
     except DcilError as error:
         print(f"loading: not run: {error}")
         return
-    part = replace(bench, model="none", batch_size=BATCH)
+    part = replace(bench, model="none", batch_size=BATCH, dataset=folders["decoded"])
     for name in folders:
         yield part.row("ImageFolder + DataLoader", name, compare(times["ImageFolder + DataLoader"], times[name]))
     yield part.row("originals", "decoded", compare(times["originals"], times["decoded"]))
@@ -64,7 +65,7 @@ def imagenet(bench: Bench) -> Iterator[Row]:
     noise = torch.randint(256, (size, 3, IMAGENET_SIDE, IMAGENET_SIDE), dtype=torch.uint8)
     labels = torch.arange(size)
     few = Dataset("random", noise, labels, noise[:1], labels[:1], 1000, images.MEAN, images.STD)
-    part = replace(bench, model="resnet50", batch_size=size, few=few)
+    part = replace(bench, model="resnet50", batch_size=size, dataset=few, few=few)
     times = part.times({method: part.stepper(method) for method in ("dcil", "dense")}, fewer=3)
     mib = {method: peak_mib(part.trainer(method, fast=False)) for method in ("dcil", "dense")}
     yield part.row("dcil", "dense", compare(times["dcil"], times["dense"]), mem_mib=mib["dcil"],

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcil.decoding import Store
 from dcil.errors import DcilError, unknown
-from dcil.images import ImageFolder, Store, imagefolder, named
+from dcil.images import ImageFolder, imagefolder, named
 from dcil.vision import import_torchvision
 
 # Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from dcil import data, machine, ranks, records
 from dcil.config import RunConfig
-from dcil.images import ImageFolder, Store
+from dcil.decoding import Store
+from dcil.images import ImageFolder
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer

@@ -9,8 +9,9 @@ from PIL import Image
 
 from dcil import data
 from dcil.crops import AREA, RATIO, central_sample, training_crop, training_sample
+from dcil.decoding import Store
 from dcil.errors import DcilError
-from dcil.images import Store, imagefolder
+from dcil.images import imagefolder
 from dcil.loaders import FolderTestLoader, FolderTrainLoader
 from dcil.ranks import Ranks
 from dcil.vision import import_torchvision
@@ -59,7 +60,7 @@ def test_decoded_once(folder, store, monkeypatch):
     first = imagefolder(folder, store)
     assert first.train.pixels_file is not None and len(list(store.folder.glob("*.pixels"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("dcil.images.decode", lambda path: pytest.fail(f"{path} was decoded again"))
+        patch.setattr("dcil.decoding.decode", lambda path: pytest.fail(f"{path} was decoded again"))
         again = imagefolder(folder, store)
         assert torch.equal(again.train.image(3), first.train.image(3)) and again.checksum() == first.checksum()
     noise(folder / "train" / "blue" / "3.png", 30, 30, seed=99)

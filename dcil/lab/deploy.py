@@ -16,6 +16,7 @@ from dcil import checkpoint, data, export, images, records
 from dcil.arguments import command, table
 from dcil.config import FOLDERS, RunConfig
 from dcil.crops import RESIZE
+from dcil.decoding import decode
 from dcil.errors import DcilError, unknown
 from dcil.export import Card
 from dcil.lab import authors
@@ -139,7 +140,7 @@ def predict(net: export.Network, card: Card, pixels: np.ndarray) -> list[tuple[s
 def run_predict(args: argparse.Namespace) -> int:
     """Print the likeliest classes of a picture."""
     net, card = export.load(args.file)
-    likely = predict(net, card, images.decode(args.image)[0])
+    likely = predict(net, card, decode(args.image)[0])
     print(f"{args.image}, by {card.run_id} (sparsity {card.sparsity:.2f})")
     for name, chance in likely[: max(1, args.top)]:
         print(f"{chance:7.1%}  {'█' * round(30 * chance):30}  {name}")

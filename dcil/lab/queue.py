@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from dcil import data, records
 from dcil.arguments import argv_of_config
+from dcil.decoding import Store
 from dcil.errors import DcilError
-from dcil.images import ImageFolder, Store
+from dcil.images import ImageFolder
 from dcil.lab.grid import Planned, status
 from dcil.runs import Held, RunFolder
 from dcil.stopping import TRY_AGAIN, Stop, Stopped

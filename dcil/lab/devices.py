@@ -39,7 +39,7 @@ def figure(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
 
 
 def storage(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return by network and format: KiB, how many times smaller than dense, and the same compressed with gzip."""
+    """Return by network and format: KiB, how many times smaller than dense, the same with gzip, and how exact it is."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         whole = figure(mine, "bytes", "state_dict")
@@ -47,7 +47,8 @@ def storage(rows: pd.DataFrame) -> pd.DataFrame:
             plain, small = figure(mine, "bytes", to), figure(mine, "bytes", f"{to}, gzip")
             lines.append({"network": network, "file": words, "KiB": f"{plain / 2**10:,.0f}",
                           "times smaller": f"{whole / plain:.1f}", "gzip, KiB": f"{small / 2**10:,.0f}",
-                          "gzip, times smaller": f"{whole / small:.1f}"})  # fmt: skip
+                          "gzip, times smaller": f"{whole / small:.1f}",
+                          "outputs apart by": f"{figure(mine, 'largest difference', to):.1g}"})  # fmt: skip
     return pd.DataFrame(lines)
 
 

@@ -17,6 +17,8 @@ def measured(tmp_path):
     """One network's results, read from a file."""
     rows = [{"what": "bytes", "variant": f"{to}{z}", "value": value / (2 if z else 1)} for z in ("", ", gzip")
             for to, value in (("state_dict", 4096), ("sparse", 1024), ("shrunk", 2048), ("onnx", 4096), ("int8", 1024))]
+    rows += [{"what": "largest difference", "variant": to, "value": value} for to, value in
+             (("state_dict", 0.0), ("sparse", 0.0), ("shrunk", 2e-6), ("onnx", 3e-6), ("int8", 0.4))]  # fmt: skip
     for variant, macs, kept in (("dense", 8e6, 8e6), ("masked", 8e6, 2e6), ("shrunk", 4e6, 2e6)):
         rows += [{"what": what, "variant": variant, "value": value} for what, value in
                  (("MACs", macs), ("MACs of nonzeros", kept), ("parameters", 9))]  # fmt: skip
@@ -35,6 +37,7 @@ def test_tables(measured):
     storage = devices.storage(measured).set_index("file")
     sparse = storage.loc["sparse: bitmap and values"]
     assert (sparse["KiB"], sparse["times smaller"], sparse["gzip, times smaller"]) == ("1", "4.0", "8.0")
+    assert storage["outputs apart by"].tolist() == ["0", "0", "2e-06", "3e-06", "0.4"]
     work = devices.work(measured).set_index("variant")
     assert work.loc["shrunk", "MACs computed, 10⁶"] == "4.0" and work.loc["masked", "of nonzero weights, 10⁶"] == "2.0"
     timed = devices.latencies(measured, 1).set_index("engine and network")

@@ -1,4 +1,4 @@
-"""Every run as one table of HTML: searchable and sortable with book/_static/runs-table.js, a plain table without it."""
+"""Every run as one table of HTML: searchable with book/_static/runs-table.js, a plain table without it."""
 
 from __future__ import annotations
 

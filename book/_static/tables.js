@@ -1,0 +1,36 @@
+// Every table of data sorts by a click on a heading. Without this script it is a plain table.
+(function () {
+  "use strict";
+  // A number, and what may follow it in a cell: a unit, a spread, a count of seeds.
+  const NUMBER = /^[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?=$|[\s%±×(])/i;
+  const text = (row, i) => (row.cells[i].dataset.value ?? row.cells[i].textContent).trim().replace("−", "-");
+  const number = (value) => Number((value.match(NUMBER) ?? ["NaN"])[0].replaceAll(",", ""));
+
+  function sort(table, heading) {
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = Array.from(table.tBodies[0].rows, (row) => ({ row, text: text(row, heading.cellIndex) }));
+    // Words such as "not run" may stand among numbers; they come last.
+    const numbers = rows.some((r) => NUMBER.test(r.text)) && rows.every((r) => NUMBER.test(r.text) || !/\d/.test(r.text));
+    const known = (r) => !numbers || NUMBER.test(r.text);
+    rows.sort((a, b) => {
+      if (known(a) !== known(b)) return known(a) ? -1 : 1;
+      const both = numbers && known(a);
+      const order = both ? number(a.text) - number(b.text) : a.text.localeCompare(b.text, "en", { numeric: true });
+      return down ? -order : order;
+    });
+    table.tBodies[0].append(...rows.map((r) => r.row));
+  }
+
+  for (const table of document.querySelectorAll("table.dataframe")) {
+    if (table.tHead?.rows.length !== 1 || table.tBodies[0].rows.length < 2) continue;
+    for (const heading of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => sort(table, heading));
+    }
+  }
+})();

@@ -88,15 +88,15 @@ rule all:
 rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
-        text=["_config.yml", "_toc.yml", *TEXT],
+        text=["_config.yml", "_toc.yml", *TEXT, *CODE],  # of the code: its docstrings
     output:
         "_build/html/index.html",
     log:
         "_build/log/site.log",
     shell:
-        "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage/book && "
-        "cp _config.yml _toc.yml _build/stage/ && "
-        "cp -r book/_static book/*.bib book/*.md {input.chapters} _build/stage/book/ && "
+        "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage && "
+        "cp _config.yml _toc.yml _build/stage/ && cp -r book _build/stage/ && "
+        "cp {input.chapters} _build/stage/book/ && "
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"

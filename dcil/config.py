@@ -76,8 +76,15 @@ def run_id_of(config: dict[str, Any]) -> str:
 class RunConfig:
     """All that decides a run. `None` means "the authors' recipe for this model, scaled to `epochs`".
 
-    Raises `DcilError` on any value outside its range, naming the value, the range and the nearest
+    Raises `dcil.DcilError` on any value outside its range, naming the value, the range and the nearest
     allowed name.
+
+    >>> config = RunConfig(dataset="cifar10", method="dcil", sparsity=0.95, epochs=30)
+    >>> config.resolve().milestones, config.resolve().ramp_end
+    ((15, 22), 22)
+    >>> RunConfig(sparsity=95)
+    Traceback (most recent call last):
+    dcil.errors.DcilError: sparsity is 95.0; it is the fraction removed and must be in [0, 1); did you mean 0.95?
     """
 
     dataset: str = _field("digits", "digits (no download) | cifar10 | cifar100 | imagenette | imagenet | imagefolder")
@@ -218,6 +225,7 @@ class RunConfig:
         return "paper" if self.epochs >= self.recipe().epochs else "quick"
 
 
+#: What each preset sets; the rest is at its default.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64},
     "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
@@ -234,6 +242,14 @@ def preset(name: str, **overrides: Any) -> RunConfig:
 
     "smoke" takes seconds on any machine, "quick" minutes on a CPU with CIFAR, "paper" is the
     authors' full schedule and wants a GPU. "imagenette" and "imagenet" train networks of torchvision.
+    Raises `dcil.DcilError` for an unknown preset or field.
+
+    >>> config = preset("smoke", method="ste", seed=1)
+    >>> config.dataset, config.epochs, config.tier
+    ('digits', 6, 'smoke')
+    >>> preset("smok")
+    Traceback (most recent call last):
+    dcil.errors.DcilError: unknown preset 'smok': did you mean 'smoke'? Allowed: ...
     """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)

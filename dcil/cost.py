@@ -21,6 +21,9 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
     """Return (dense MACs, MACs of nonzero weights) of every convolution and linear layer, for one image [1, ...].
 
     Norms, activations and biases are not counted, as is usual.
+
+    >>> layer_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 32, 32))  # 216 weights, 32·32 positions
+    {'': (221184, 221184)}
     """
     macs: dict[str, tuple[int, int]] = {}
     names = {module: name for name, module in net.named_modules()}
@@ -45,7 +48,11 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
 
 
 def nonzeros(net: nn.Module) -> dict[str, int]:
-    """Return the nonzero parameters a deployed network stores: convolutions, norms, linear layers, other."""
+    """Return the nonzero parameters a deployed network stores: convolutions, norms, linear layers, other.
+
+    >>> nonzeros(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False)))
+    {'conv': 216, 'norm': 0, 'linear': 80, 'other': 0}
+    """
     kinds = (("conv", _ConvNd), ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)), ("linear", nn.Linear))
     counts = dict.fromkeys(("conv", "norm", "linear", "other"), 0)
     for module in net.modules():

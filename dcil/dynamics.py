@@ -50,7 +50,7 @@ def sample(masks: Mapping[str, Tensor]) -> Tensor:
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |A∩B| / |A∪B| of two boolean vectors: 1 for the same weights kept, 0 for none in common."""
+    """Return `|A∩B| / |A∪B|` of two boolean vectors: 1 for the same weights kept, 0 for none in common."""
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 

@@ -26,7 +26,7 @@ from dcil.shrink import Kept, shrink
 
 SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
-# How far outputs may be from the network's; None: they are other numbers by design.
+#: How far outputs may be from the network's; None: they are other numbers by design.
 TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
 
 Network = Callable[[Tensor], Tensor]
@@ -85,7 +85,12 @@ def pack(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict that `pack` was given, bit by bit."""
+    """Return the state dict that `dcil.export.pack` was given, bit by bit.
+
+    >>> state = {"weight": torch.tensor([[0.0, 1.5], [0.0, 0.0]])}
+    >>> torch.equal(unpack(pack(state))["weight"], state["weight"])
+    True
+    """
 
     def unpacked(value: Any) -> Tensor:
         if isinstance(value, Tensor):
@@ -107,7 +112,16 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
     """Write a plain network with its card in a format of `ENDINGS`, read it back and compare; returns the path.
 
     "int8" needs `calibration`, batches of normalised training images. Raises `DcilError` when the
-    file's outputs are farther from the network's than `TOLERANCE` allows; then nothing is written.
+    file's outputs are farther from the network's than `dcil.export.TOLERANCE` allows; then nothing is written.
+
+    >>> import tempfile
+    >>> net = models.build("resnet8", num_classes=10).eval()
+    >>> card = Card("my-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
+    >>> path = save(net, card, Path(tempfile.mkdtemp()) / "net.sparse.pt", to="sparse")
+    >>> loaded, card = load(path)
+    >>> images = torch.zeros(1, 3, 32, 32)
+    >>> torch.equal(loaded(images), net(images)), card.run_id
+    (True, 'my-run')
     """
     if to not in ENDINGS:
         raise unknown("format", to, ENDINGS)

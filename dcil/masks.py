@@ -13,7 +13,9 @@ from torch import Tensor
 
 from dcil.errors import DcilError, unknown
 
+#: What ranks the weights, by name; the weight goes in, a score of its shape comes out.
 SCORES = {"l2": torch.square, "l1": torch.abs}
+#: What one threshold is taken over: all layers, each layer, or the mean scores of whole filters.
 SCOPES = ("global", "layer", "filter")
 
 
@@ -22,6 +24,9 @@ def cubic_sparsity(epoch: int, final: float, ramp_end: int) -> float:
 
     s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017; the authors' code evaluates it on
     whole epochs). With `ramp_end = 0` there is no ramp and the target holds from the start.
+
+    >>> [round(cubic_sparsity(epoch, final=0.9, ramp_end=4), 2) for epoch in range(6)]
+    [0.0, 0.52, 0.79, 0.89, 0.9, 0.9]
     """
     if epoch >= ramp_end:
         return final
@@ -33,6 +38,11 @@ def threshold_mask(scores: Tensor, sparsity: float) -> Tensor:
 
     The authors' rule, edges included: without ties N − int(N·s) − 1 entries stay, so even at
     sparsity 0 the smallest one goes. A selection, not a sort, and no value leaves the device.
+    Raises `dcil.DcilError` for a sparsity outside [0, 1).
+
+    >>> import torch
+    >>> threshold_mask(torch.tensor([0.4, 0.1, 0.3, 0.2]), sparsity=0.5).tolist()
+    [True, False, False, False]
     """
     if not 0 <= sparsity < 1:
         raise DcilError(f"sparsity is {sparsity}; it is the fraction removed and must be in [0, 1), e.g. 0.9")
@@ -41,7 +51,12 @@ def threshold_mask(scores: Tensor, sparsity: float) -> Tensor:
 
 
 def filter_scores(scores: Tensor) -> Tensor:
-    """Return the mean score of each filter: [out, ...] -> [out]."""
+    """Return the mean score of each filter: [out, ...] -> [out].
+
+    >>> import torch
+    >>> filter_scores(torch.tensor([[1.0, 3.0], [5.0, 7.0]])).tolist()
+    [2.0, 6.0]
+    """
     return scores.flatten(1).mean(1)
 
 
@@ -53,8 +68,15 @@ def compute_masks(
 
     `scope` "global" takes one threshold over all weights (the authors' choice), "layer" one per
     weight tensor, "filter" one over the mean score of whole filters (slices of dimension 0).
-    `score` is "l2" (w²) or "l1" (|w|); they differ only for filters.
-    Raises `DcilError` for an unknown scope or score and for a sparsity outside [0, 1).
+    `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters.
+    Raises `dcil.DcilError` for an unknown scope or score and for a sparsity outside [0, 1).
+
+    >>> import torch
+    >>> weights = {"a": torch.tensor([[0.9, -0.1], [0.8, 0.7]]), "b": torch.tensor([[0.2, -0.3]])}
+    >>> {name: mask.int().tolist() for name, mask in compute_masks(weights, sparsity=0.5).items()}
+    {'a': [[1, 0], [1, 0]], 'b': [[0, 0]]}
+    >>> {name: mask.int().tolist() for name, mask in compute_masks(weights, sparsity=0.4, scope="filter").items()}
+    {'a': [[0, 0], [1, 1]], 'b': [[0, 0]]}
     """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
@@ -74,19 +96,33 @@ def compute_masks(
 
 
 def flips(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
-    """Return how many weights changed sides between two sets of masks (0-d integer tensor)."""
+    """Return how many weights changed sides between two sets of masks (0-d integer tensor).
+
+    >>> import torch
+    >>> flips({"w": torch.tensor([True, True, False])}, {"w": torch.tensor([True, False, True])}).item()
+    2
+    """
     return torch.stack([(before[name] ^ after[name]).sum() for name in after]).sum()
 
 
 def overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    """Return the Jaccard index of two sets of masks, |A∩B| / |A∪B| over kept weights (0-d tensor)."""
+    """Return the Jaccard index of two sets of masks, `|A∩B| / |A∪B|` over kept weights (0-d tensor).
+
+    >>> import torch
+    >>> overlap({"w": torch.tensor([True, True, False])}, {"w": torch.tensor([True, False, False])}).item()
+    0.5
+    """
     both = torch.stack([(a[name] & b[name]).sum() for name in a]).sum()
     either = torch.stack([(a[name] | b[name]).sum() for name in a]).sum()
     return both / either
 
 
 def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Return whole numbers near shares·sizes that add up to `total`, none above its size (largest remainders first)."""
+    """Return whole numbers near shares·sizes that add up to `total`, none above its size (largest remainders first).
+
+    >>> allocate({"a": 0.5, "b": 0.5}, {"a": 3, "b": 5}, total=4)
+    {'a': 2, 'b': 2}
+    """
     ideal = {name: shares[name] * sizes[name] for name in sizes}
     counts = {name: min(int(value), sizes[name]) for name, value in ideal.items()}
     by_remainder = sorted((n for n in sizes), key=lambda n: (counts[n] - ideal[n], n))
@@ -103,6 +139,11 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
     """Return the kept share of each layer, in proportion to (sum of its dimensions) / (product of them), at most 1.
 
     Small layers stay denser. Source: ERK of RigL (Evci et al. 2020, arXiv 1911.11134), after SET.
+
+    >>> import torch
+    >>> shares = erdos_renyi_kernel({"small": torch.Size([4, 4]), "large": torch.Size([40, 40])}, sparsity=0.8)
+    >>> {name: round(share, 3) for name, share in shares.items()}
+    {'small': 1.0, 'large': 0.192}
     """
     raw = {name: sum(shape) / shape.numel() for name, shape in shapes.items()}
     full: set[str] = set()
@@ -122,6 +163,11 @@ def random_masks(
 
     `spread` "uniform" gives every layer the same share, "erk" that of `erdos_renyi_kernel`. Drawn on
     the CPU, so that a seed gives the same masks on any device.
+
+    >>> import torch
+    >>> masks = random_masks({"w": torch.zeros(4, 5)}, 0.5, "uniform", torch.Generator().manual_seed(0))
+    >>> masks["w"].shape, int(masks["w"].sum())
+    (torch.Size([4, 5]), 9)
     """
     shapes = {name: w.shape for name, w in weights.items()}
     sizes = {name: shape.numel() for name, shape in shapes.items()}
@@ -140,7 +186,12 @@ def drop_and_grow(weight: Tensor, mask: Tensor, share: float, growth: Tensor) ->
     """Return a mask that drops the smallest `share` of the kept weights and grows as many elsewhere.
 
     `growth` (the weight's shape) ranks the candidates, the largest first; what was just dropped is no
-    candidate. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020) with |gradient|.
+    candidate. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020) with `|gradient|`.
+
+    >>> import torch
+    >>> weight, mask = torch.tensor([0.9, 0.1, 0.0, 0.0]), torch.tensor([True, True, False, False])
+    >>> drop_and_grow(weight, mask, share=0.5, growth=torch.tensor([0.0, 9.0, 0.2, 0.7])).tolist()
+    [True, False, False, True]
     """
     kept = int(mask.sum())
     exchanged = min(int(share * kept), mask.numel() - kept)

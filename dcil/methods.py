@@ -84,7 +84,7 @@ class Method:
     """One way of training.
 
     `rules` has a gradient rule for each pass, `masks` says when and how masks change (`dcil.refresh`),
-    `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.paths.OWN`).
+    `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.parts.OWN`).
     """
 
     name: str
@@ -146,11 +146,16 @@ ROWS = (
     replace(DCIL, name="dcil_pruned_pass", rules=("kept", "pruned_only"),
             summary="DCIL, the second pass sees the pruned weights alone", source=PATHS),
 )  # fmt: skip
+#: Every method by name.
 METHODS: dict[str, Method] = {method.name: method for method in ROWS}
 
 
 def get(name: str) -> Method:
-    """Return a method by name; raises `DcilError` with the nearest name for an unknown one."""
+    """Return a method by name; raises `dcil.DcilError` with the nearest name for an unknown one.
+
+    >>> get("dcil").rules, get("dcil").prunes
+    (('kept', 'refined'), True)
+    """
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]

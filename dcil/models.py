@@ -162,6 +162,7 @@ def _torchvision(name: str, num_classes: int = 1000) -> nn.Module:
 resnet18, resnet50 = partial(_torchvision, "resnet18"), partial(_torchvision, "resnet50")
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {"resnet18": resnet18, "resnet50": resnet50}
 
+#: What builds each network by name; takes `num_classes`.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
     "resnet20": resnet20,
@@ -177,7 +178,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, num_classes: int) -> nn.Module:
-    """Build a model by name; raises `DcilError` with the nearest name for an unknown one."""
+    """Build a model by name, freshly initialised: [N, 3, H, W] -> logits [N, num_classes].
+
+    Raises `dcil.DcilError` with the nearest name for an unknown one.
+
+    >>> net = build("resnet20", num_classes=10)
+    >>> sum(p.numel() for p in net.parameters())
+    272474
+    """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     return MODELS[name](num_classes=num_classes)

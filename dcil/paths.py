@@ -9,69 +9,16 @@ control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcop
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from dcil import masks as mask_rules
 from dcil.errors import DcilError, unknown
+from dcil.parts import OWN, Choice, aliases, choose, is_conv_weight
 from dcil.rules import RULES
-
-Choice = Callable[[str, nn.Module], bool] | Iterable[str]
-
-
-def is_conv_weight(name: str, owner: nn.Module) -> bool:
-    """The default for `prunable`: every convolution weight, 1×1 and first ones included (authors' code)."""
-    return name.rpartition(".")[2] == "weight" and isinstance(owner, _ConvNd)
-
-
-def norms(net: nn.Module) -> list[str]:
-    """Every batch norm; the head is shared."""
-    return [name for name, module in net.named_modules() if isinstance(module, _BatchNorm)]
-
-
-def head(net: nn.Module) -> list[str]:
-    """The last linear layer; the norms are shared."""
-    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
-
-
-# What each pass has of its own, by the name a method gives it.
-OWN: dict[str, Callable[[nn.Module], list[str]]] = {
-    "norms and head": lambda net: norms(net) + head(net),  # the authors
-    "norms": norms,
-    "head": head,
-    "nothing": lambda net: [],
-}
-
-
-def _choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[str]:
-    """Return the candidate names that a predicate accepts, or that a list of names or globs matches."""
-    if callable(choice):
-        return [name for name, module in candidates.items() if choice(name, module)]
-    patterns = [choice] if isinstance(choice, str) else list(choice)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in candidates):
-            raise unknown(what, pattern, candidates)
-    return [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _aliases(net: nn.Module) -> dict[str, list[str]]:
-    """Return, for each tied parameter or buffer, the names under which other modules hold the same tensor.
-
-    `functional_call` can do this itself (`tie_weights`), but then it leaves a module that is
-    registered under two names without its parameters.
-    """
-    places: dict[int, list[str]] = {}
-    for prefix, module in net.named_modules():  # each module once
-        for name, tensor in (module._parameters | module._buffers).items():
-            if tensor is not None:
-                places.setdefault(id(tensor), []).append(f"{prefix}.{name}" if prefix else name)
-    return {name: [n for n in names if n != name] for names in places.values() if len(names) > 1 for name in names}
 
 
 def _key(name: str) -> str:
@@ -89,12 +36,21 @@ class DualPath(nn.Module):
     others and stay frozen. With `fresh=True` the copies are initialised anew, as the authors do
     when training from scratch; the default copies them, which suits a trained network.
 
-    Calling it returns one output per pass, in the order of `rules`:
+    Calling it returns one output per pass, in the order of `rules`, of the shapes that the network returns.
 
-        sparse_logits, dense_logits = DualPath(net)(images)
+    >>> import torch
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
+    >>> dual = DualPath(net)
+    >>> sparse_logits, dense_logits = dual(torch.zeros(2, 3, 8, 8))
+    >>> sparse_logits.shape, dense_logits.shape
+    (torch.Size([2, 10]), torch.Size([2, 10]))
+    >>> dual.prunable
+    ('0.weight',)
 
-    Raises `DcilError` when nothing is prunable, when a name matches nothing, or when a weight is
-    both prunable and per-pass.
+    Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, or when a weight is
+    both prunable and per-pass. Source: DCIL (arXiv 2109.04660); the authors' code has a norm and a
+    classifier for each pass.
     """
 
     def __init__(
@@ -115,12 +71,12 @@ class DualPath(nn.Module):
             raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see another network")
         modules = dict(net.named_modules())
         owners = {name: modules[name.rpartition(".")[0]] for name, _ in net.named_parameters()}
-        self.prunable = tuple(_choose("parameter", prunable, owners))
+        self.prunable = tuple(choose("parameter", prunable, owners))
         if not self.prunable:
             looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
             raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
                             "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
-        own = OWN["norms and head"](net) if per_pass is None else _choose("module", per_pass, modules)
+        own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
         own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
         private = {id(p) for name in own for p in modules[name].parameters()}
         clash = [name for name in self.prunable if id(net.get_parameter(name)) in private]  # tied weights too
@@ -129,7 +85,7 @@ class DualPath(nn.Module):
                             "leave it out of `prunable` or out of `per_pass`")  # fmt: skip
 
         self.net = net
-        self.aliases = _aliases(net)
+        self.aliases = aliases(net)
         self.own = nn.ModuleList()
         for _ in rules[1:]:
             memo: dict = {}  # one for all, so that ties between them hold in the copies
@@ -200,7 +156,13 @@ class DualPath(nn.Module):
         """Return a plain copy of the network as one pass sees it, masked weights as zeros.
 
         `which` is "sparse", "dense" or "pruned"; by default the first pass. The copy needs nothing
-        of `dcil`, and its outputs equal that pass exactly.
+        of `dcil`, and its outputs equal that pass exactly. Raises `dcil.DcilError` for a pass that there is not.
+
+        >>> from torch import nn
+        >>> dual = DualPath(nn.Conv2d(3, 8, 3))
+        >>> changed = set_masks(dual, sparsity=0.9)
+        >>> int(dual.export().weight.count_nonzero())
+        21
         """
         which = which or self.pass_names[0]
         if which not in self.pass_names:
@@ -239,8 +201,17 @@ def unwrap(model: nn.Module) -> DualPath:
 def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: str = "l2") -> Tensor:
     """Choose the masks anew from the weights' scores, in place and on their device.
 
-    Returns how many weights changed sides (0-d tensor, not synchronised). See
-    `dcil.masks.compute_masks` for `scope`, `score` and the errors.
+    `model` is a `dcil.DualPath` or a DDP or `torch.compile` wrapper of one; `sparsity` is the fraction to
+    remove, in [0, 1). Returns how many weights changed sides (0-d tensor, not synchronised). See
+    `dcil.masks.compute_masks` for `scope`, `score` and the errors. Call it between two steps, not in one.
+    Source: the authors' code, every 16 steps.
+
+    >>> from torch import nn
+    >>> dual = DualPath(nn.Conv2d(3, 8, 3))
+    >>> set_masks(dual, sparsity=0.9).item()  # of 216 weights, 216·0.9 and one more
+    195
+    >>> round(dual.sparsity(), 4)
+    0.9028
     """
     dual = unwrap(model)
     return put_masks(dual, mask_rules.compute_masks(dual.weights, sparsity, scope, score), sparsity)

@@ -3,13 +3,15 @@
 With weights `w`, a mask `m` (1 = kept) and `g` the gradient with respect to the value that the
 layer used, each rule is one line of stop-gradient algebra:
 
-| rule             | forward  | gradient reaching w | used by                           |
-|------------------|----------|---------------------|-----------------------------------|
-| kept             | w·m      | g·m                 | static masks, DCIL's sparse pass  |
-| straight_through | w·m      | g                   | DPF / STE                         |
-| refined          | w        | g·(1−m)             | DCIL's dense pass                 |
-| dense            | w        | g                   | dense training, ablation          |
-| pruned_only      | w·(1−m)  | g·(1−m)             | ablation                          |
+================  =======  ===================  ================================
+rule              forward  gradient reaching w  used by
+================  =======  ===================  ================================
+kept              w·m      g·m                  static masks, DCIL's sparse pass
+straight_through  w·m      g                    DPF / STE
+refined           w        g·(1−m)              DCIL's dense pass
+dense             w        g                    dense training, ablation
+pruned_only       w·(1−m)  g·(1−m)              ablation
+================  =======  ===================  ================================
 
 The forward values are exact, not merely close: for a binary mask every sum below adds a zero.
 """
@@ -23,14 +25,32 @@ from torch import Tensor
 
 
 def kept(w: Tensor, m: Tensor) -> Tensor:
-    """Use the kept weights and train only them (`w·m`, gradient `g·m`); any shape, `m` boolean."""
+    """Use the kept weights and train only them (`w·m`, gradient `g·m`).
+
+    `w` of any shape, `m` boolean and of the same shape. Source: training with a fixed mask, as usual.
+
+    >>> import torch
+    >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
+    >>> kept(w, m).tolist()
+    [3.0, 0.0]
+    >>> torch.autograd.grad(kept(w, m).sum(), w)[0].tolist()
+    [1.0, 0.0]
+    """
     return w * m
 
 
 def straight_through(w: Tensor, m: Tensor) -> Tensor:
     """Use the kept weights but give every weight the gradient found there (`w·m`, gradient `g`).
 
-    Source: Bengio et al. 2013 for the estimator, Lin et al. 2020 (DPF) for its use in pruning.
+    Shapes as in `dcil.rules.kept`. Source: Bengio et al. 2013 for the estimator, Lin et al. 2020 (DPF)
+    for its use in pruning.
+
+    >>> import torch
+    >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
+    >>> straight_through(w, m).tolist()
+    [3.0, 0.0]
+    >>> torch.autograd.grad(straight_through(w, m).sum(), w)[0].tolist()
+    [1.0, 1.0]
     """
     return w + (w * m - w).detach()
 
@@ -38,23 +58,48 @@ def straight_through(w: Tensor, m: Tensor) -> Tensor:
 def refined(w: Tensor, m: Tensor) -> Tensor:
     """Use all weights but train only the pruned ones (`w`, gradient `g·(1−m)`).
 
-    Source: DCIL's refined gradient (arXiv 2109.04660); the authors' "full" path.
+    Shapes as in `dcil.rules.kept`. Source: DCIL's refined gradient (arXiv 2109.04660); the authors'
+    "full" path.
+
+    >>> import torch
+    >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
+    >>> refined(w, m).tolist()
+    [3.0, 5.0]
+    >>> torch.autograd.grad(refined(w, m).sum(), w)[0].tolist()
+    [0.0, 1.0]
     """
     return w * m.logical_not() + (w * m).detach()
 
 
 def dense(w: Tensor, m: Tensor) -> Tensor:
-    """Use and train every weight; the mask plays no part (`w`, gradient `g`)."""
+    """Use and train every weight; the mask plays no part (`w`, gradient `g`).
+
+    >>> import torch
+    >>> dense(torch.tensor([3.0, 5.0]), torch.tensor([True, False])).tolist()
+    [3.0, 5.0]
+    """
     return w
 
 
 def pruned_only(w: Tensor, m: Tensor) -> Tensor:
-    """Use and train only the weights that the mask removes (`w·(1−m)`, gradient `g·(1−m)`)."""
+    """Use and train only the weights that the mask removes (`w·(1−m)`, gradient `g·(1−m)`).
+
+    Source: a path type in the authors' code.
+
+    >>> import torch
+    >>> pruned_only(torch.tensor([3.0, 5.0]), torch.tensor([True, False])).tolist()
+    [0.0, 5.0]
+    """
     return w * m.logical_not()
 
 
 def observed(w: Tensor, m: Tensor) -> Tensor:
-    """Use all weights and train none of them (`w`, gradient 0): a dense teacher whose norms and head still learn."""
+    """Use all weights and train none of them (`w`, gradient 0): a dense teacher whose norms and head still learn.
+
+    >>> import torch
+    >>> observed(torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])).requires_grad
+    False
+    """
     return w.detach()
 
 
@@ -62,8 +107,13 @@ def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """Use the kept weights, pulled towards zero by the threshold and scaled up again by filter; gradient `g` to all.
 
     `w` [out, ...], `threshold` the size below which weights were pruned (0-d). A filter that keeps the
-    share r of its mean |w| is scaled by 1.01 / (r + 0.01). Source: ST-3, Vanderschueren & De Vleeschouwer
+    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`. Source: ST-3, Vanderschueren & De Vleeschouwer
     2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree.
+
+    >>> import torch
+    >>> w, m = torch.tensor([[3.0, -5.0, 1.0]]), torch.tensor([[True, True, False]])
+    >>> [round(x, 2) for x in soft_threshold(w, m, torch.tensor(1.0))[0].tolist()]
+    [2.25, -4.49, 0.0]
     """
     fixed = w.detach()
     size = fixed.abs()
@@ -80,6 +130,7 @@ class Rule(NamedTuple):
     takes_threshold: bool = False
 
 
+#: Every rule by name.
 RULES: dict[str, Rule] = {
     "kept": Rule(kept, "sparse"),
     "straight_through": Rule(straight_through, "sparse"),

@@ -49,7 +49,13 @@ def fit(
     into `decoded_gib`. Raises `DcilError` for bad input, a device that is not there, a damaged file,
     a run that another process holds, or a loss that is not finite; then a record with status
     "failed" is left beside the checkpoint. Under `torchrun` every rank calls it and returns the same
-    record.
+    record. `dcil.records.validate` says what a record must hold.
+
+    >>> import tempfile, dcil
+    >>> config = dcil.preset("smoke", method="dcil", sparsity=0.9, epochs=1, device="cpu")
+    >>> record = dcil.fit(config, runs_dir=tempfile.mkdtemp(), progress=False)
+    >>> record["status"], sorted(record["final"]["passes"])
+    ('complete', ['dense', 'sparse'])
     """
     config = config.resolve()
     machine.require(config.device)  # before anything is written

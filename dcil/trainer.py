@@ -24,7 +24,8 @@ from dcil.images import ImageFolder
 from dcil.loaders import loaders_of
 from dcil.measures import Tally, evaluate, reestimated
 from dcil.methods import Phase
-from dcil.paths import OWN, DualPath
+from dcil.parts import OWN
+from dcil.paths import DualPath
 from dcil.ranks import ALONE, Ranks
 from dcil.refresh import refresh
 

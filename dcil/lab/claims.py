@@ -3,12 +3,14 @@
 A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. Then, with the 95 %
 interval of the mean and the margin that the claim fixed beforehand:
 
-| kind    | looks at                                    | reproduced               | not reproduced                  |
-|---------|---------------------------------------------|--------------------------|---------------------------------|
-| better  | accuracy of a less that of b, points        | above 0, mean ≥ margin   | an advantage of margin ruled out|
-| smaller | a figure of `stability`, 1 − a/b            | above 0, mean ≥ margin   | an advantage of margin ruled out|
-| equal   | accuracy of a less that of b, points        | inside ±margin           | outside ±margin                 |
-| matches | accuracy of a less the authors' mean, points| inside ±margin           | outside ±margin                 |
+=======  ============================================  ======================  ================================
+kind     looks at                                      reproduced              not reproduced
+=======  ============================================  ======================  ================================
+better   accuracy of a less that of b, points          above 0, mean ≥ margin  an advantage of margin ruled out
+smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin  an advantage of margin ruled out
+equal    accuracy of a less that of b, points          inside ±margin          outside ±margin
+matches  accuracy of a less the authors' mean, points  inside ±margin          outside ±margin
+=======  ============================================  ======================  ================================
 
 Everything else is within noise: more seeds are needed.
 """

@@ -1,4 +1,4 @@
-"""Grids of runs: what experiments/*.yaml asks for, how much of it is done, and what the rest will cost."""
+"""Grids of runs: what a file of experiments/ asks for, how much of it is done, and what the rest will cost."""
 
 from __future__ import annotations
 

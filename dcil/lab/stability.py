@@ -32,7 +32,7 @@ def _deployed(row: dict[str, Any], what: str = "test") -> float:
 
 
 def jitter(curve: list[dict[str, Any]], first: int, last: int) -> float:
-    """Return the mean |change| of the deployed pass's test top-1 between epochs `first` to `last` − 1, in points.
+    """Return the mean absolute change of the deployed pass's test top-1 over epochs `first` to `last` − 1, in points.
 
     Source: as measured on the authors' logs. NaN where there are fewer than two epochs.
     """

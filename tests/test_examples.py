@@ -1,0 +1,33 @@
+"""The examples in docstrings are executed, and the everyday surface has one each."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import dcil
+from dcil import losses, masks, rules
+
+MODULES = sorted(m.name for m in pkgutil.walk_packages(dcil.__path__, "dcil.") if not m.name.endswith("__main__"))
+EVERYDAY = [
+    dcil.DualPath, dcil.DualPath.export, dcil.set_masks, dcil.collective_loss, dcil.fit, dcil.preset, dcil.RunConfig,
+    dcil.models.build, dcil.methods.get, dcil.data.load, *(
+        thing for module in (rules, masks, losses) for _, thing in inspect.getmembers(module, inspect.isfunction)
+        if thing.__module__ == module.__name__
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_say_what_happens(name):
+    """Every `>>>` of a module gives the output that stands under it."""
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert not failed
+
+
+@pytest.mark.parametrize("thing", EVERYDAY, ids=lambda thing: f"{thing.__module__}.{thing.__qualname__}")
+def test_everyday_surface_has_examples(thing):
+    """What the first page of the library shows, and each function of its mathematics, comes with an example."""
+    assert ">>>" in thing.__doc__

@@ -20,14 +20,15 @@ def load(folder: str | Path) -> pd.DataFrame:
     if not paths:
         return pd.DataFrame(columns=["network", *COLUMNS])
     rows = pd.concat([pd.read_csv(path, dtype={"commit": str}) for path in paths], ignore_index=True)
-    return rows.assign(network=[name(r) for r in rows.itertuples()])
+    rows = rows.assign(network=[name(r) for r in rows.itertuples()])
+    alike = rows.groupby("network")["run_id"].transform("nunique") > 1
+    return rows.assign(network=rows["network"].where(~alike, rows["network"] + ", " + rows["run_id"]))
 
 
 def name(row: object) -> str:
-    """Return a network in words: what it is, trained on what, and how sparse."""
-    kind = "in whole filters" if row.scope == "filter" else "one by one"
-    model = row.model.replace("resnet", "ResNet-")
-    return f"{model}, {row.dataset}, {100 * row.sparsity:.0f} % of weights, {kind}"
+    """Return a network in words: what it is, and how many of its weights are pruned, singly or as whole filters."""
+    how = " in filters" if row.scope == "filter" else ""
+    return f"{row.model.replace('resnet', 'ResNet-')}, {100 * row.sparsity:.0f} % pruned{how}"
 
 
 def figure(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:

@@ -33,7 +33,7 @@ def measured(tmp_path):
 
 def test_tables(measured):
     """Factors against dense, in the units that the columns name."""
-    assert set(measured["network"]) == {"ResNet-8, digits, 50 % of weights, in whole filters"}
+    assert set(measured["network"]) == {"ResNet-8, 50 % pruned in filters"}
     storage = devices.storage(measured).set_index("file")
     sparse = storage.loc["sparse: bitmap and values"]
     assert (sparse["KiB"], sparse["times smaller"], sparse["gzip, times smaller"]) == ("1", "4.0", "8.0")
@@ -65,3 +65,11 @@ def test_the_book_s_results():
     for _, mine in rows.groupby("network"):
         assert set(devices.FORMATS) <= set(mine["variant"]) and "nan" not in devices.verdict(mine)
         assert set(mine["threads"].dropna()) == {1, 2} and set(mine["batch"].dropna()) == {1, 64}
+
+
+def test_alike_networks_are_kept_apart(measured, tmp_path):
+    """Two runs of the same kind have names of their own, so that no table mixes them."""
+    rows = pd.read_csv(tmp_path / "run.csv").assign(run_id="other")
+    rows.to_csv(tmp_path / "other.csv", index=False)
+    networks = set(devices.load(tmp_path)["network"])
+    assert networks == {f"ResNet-8, 50 % pruned in filters, {run}" for run in ("run", "other")}

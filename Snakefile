@@ -10,6 +10,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from dcil.lab import status
+
 GRID = config.get("grid")
 RUNS_DIR = config.get("runs_dir", "runs")  # checkpoints and logs
 RECORDS_DIR = config.get("records_dir", "records")  # another folder is for trials: chapters read records/
@@ -21,10 +23,8 @@ PRESET = config.get("preset", "smoke")
 # have such a parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
-CODE = sorted(str(p) for p in Path("dcil").rglob("*") if p.suffix in (".py", ".json"))
+CODE = status.matching(status.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
-GRIDS = sorted(str(p) for p in Path("experiments").glob("*.yaml"))
-MEASURED = sorted(str(p) for p in Path("benchmarks").rglob("*") if p.suffix in (".csv", ".yaml"))
 PYTHON = sys.executable
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
@@ -47,13 +47,11 @@ RUN_ID = ("|".join(map(re.escape, MISSING)) or "(?!)") if workflow.is_main_proce
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def data_read(wildcards):
-    """The records, those of the grid included, and whatever else a chapter reads."""
-    source = Path(f"book/{wildcards.name}.ipynb").read_text()
-    reads = {"load_all(": RECORDS, "costs.": MEASURED, "grid.read(": GRIDS, "claims.read(": ["book/claims.yml"],
-             "assumptions.read(": ["book/assumptions.yml"], "devices.load(": MEASURED,
-             "read_published(": ["book/published.yml"]}  # fmt: skip
-    return [file for words, files in reads.items() if words in source for file in files]
+def chapter_reads(wildcards):
+    """What a chapter depends on: itself, the code, and the data that it reads, the grid's records included."""
+    notebook = f"book/{wildcards.name}.ipynb"
+    records = RECORDS if "load_all(" in Path(notebook).read_text() else []
+    return sorted({*status.inputs(notebook), *records})
 
 
 def given(wildcards):
@@ -88,6 +86,7 @@ rule all:
 rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
+        notes=expand("_build/executed/{name}.json", name=CHAPTERS),
         text=["_config.yml", "_toc.yml", *TEXT, *CODE],  # of the code: its docstrings
     output:
         "_build/html/index.html",
@@ -97,6 +96,7 @@ rule site:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage && "
         "cp _config.yml _toc.yml _build/stage/ && cp -r book _build/stage/ && "
         "cp {input.chapters} _build/stage/book/ && "
+        "{PYTHON} -m dcil status --out _build/stage/book/status-table.txt && "
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"
@@ -104,12 +104,10 @@ rule site:
 
 rule chapter:
     input:
-        "book/{name}.ipynb",
-        CODE,
-        "requirements.lock",
-        data_read,
+        chapter_reads,
     output:
-        "_build/executed/{name}.ipynb",
+        notebook="_build/executed/{name}.ipynb",
+        note="_build/executed/{name}.json",
     params:
         given=given,
     resources:
@@ -117,7 +115,7 @@ rule chapter:
     log:
         "_build/log/{name}.log",
     shell:
-        "{PYTHON} -m dcil chapter {wildcards.name} --out {output} {params.given} > {log} 2>&1 || {{ cat {log}; exit 1; }}"
+        "{PYTHON} -m dcil chapter {wildcards.name} --out {output.notebook} {params.given} > {log} 2>&1 || {{ cat {log}; exit 1; }}"
 
 
 rule runs:

@@ -17,7 +17,7 @@ from dcil import machine, methods, models, records
 from dcil.arguments import Parser, add_config_options, command, refuse_unknown, table, values_of_config
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError
-from dcil.lab import commands, deploy
+from dcil.lab import commands, deploy, living
 from dcil.runs import RunFolder
 from dcil.stopping import Stopped
 from dcil.train import fit
@@ -109,7 +109,7 @@ def list_models(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = (train_parser, *deploy.PARSERS, *commands.PARSERS, lists_parser)
+COMMANDS = (train_parser, *deploy.PARSERS, *commands.PARSERS, *living.PARSERS, lists_parser)
 
 
 def build_parser() -> Parser:

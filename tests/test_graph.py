@@ -24,7 +24,7 @@ def tree(tmp_path_factory):
         shutil.copy(ROOT / name, folder / name)
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))
-    for name in (*(f"executed/{name}.ipynb" for name in CHAPTERS), "html/index.html"):
+    for name in (*(f"executed/{name}.{kind}" for name in CHAPTERS for kind in ("ipynb", "json")), "html/index.html"):
         made = folder / "_build" / name
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text("made")

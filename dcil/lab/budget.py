@@ -6,6 +6,7 @@ here, because no kernel of this trainer skips a zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from dcil.config import LATER
 from dcil.lab.pairs import interval, shows, signed
 from dcil.lab.stats import MISSING, spread, variant
 
+ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 
 
@@ -47,6 +49,27 @@ def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
              "epochs": r["config"]["epochs"], "epoch": row["epoch"] + 1, "macs": (row["epoch"] + 1) * epoch_macs(r),
              "test": next(iter(row["test"].values()))["top1"]} for r in records for row in r["curve"]]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each variant and length of schedule, cheapest first: what training cost and where it ended.
+
+    `cost` is in multiply-accumulates of the longest dense run among the records, NaN without one. `mean`, `low` and
+    `high` are last-epoch top-1 (%) of the deployed pass over `n` seeds and its 95 % interval, `lasts` the seeds' own.
+    """
+    complete = [r for r in records if r["status"] == "complete"]
+    dense = [total_macs(r) for r in complete if variant(r["config"]) == "dense"]
+    unit = max(dense, default=math.nan)
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for r in complete:
+        groups.setdefault((variant(r["config"]), r["config"]["epochs"]), []).append(r)
+    rows = []
+    for (name, epochs), mine in groups.items():
+        lasts = [next(iter(r["final"]["passes"].values()))["last"]["top1"] for r in mine]
+        mean, low, high = interval(lasts)
+        rows.append({"variant": name, "epochs": epochs, "cost": total_macs(mine[0]) / unit, "n": len(mine),
+                     "mean": mean, "low": low, "high": high, "lasts": lasts})  # fmt: skip
+    return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
 
 
 def at_budget(

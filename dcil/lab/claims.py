@@ -205,26 +205,41 @@ def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -
 
 
 def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
-    """Return the same as HTML, one row for each claim, a cell for each tier with its verdict as a badge."""
-    head = ("claim", "the paper says", "the authors' logs, %", *(f"we measured, tier {t}" for t in TIERS))
-    lines = [f"<th>{html.escape(name)}</th>" for name in head]
-    rows = ["".join(lines)]
+    """Return the same as HTML, one row for each claim, a cell for each tier with its verdict as a badge.
+
+    Each cell says its column too (`data-label`), so that a narrow screen can show a row as a card.
+    """
+    head = ("claim", "the paper says", "the authors' logs, %", *(f"tier {t}" for t in TIERS))
+    rows = []
     for text, part in table(claims, records).groupby("claim", sort=False):
         first, tiers = part.iloc[0], part.set_index("tier")
         link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
-        cells = [html.escape(text) + link, html.escape(str(first["the paper says"])) or "–",
-                 html.escape(first["the authors' logs say, %"]) or "–"]  # fmt: skip
+        cells = [html.escape(text) + link, html.escape(str(first["the paper says"])),
+                 html.escape(first["the authors' logs say, %"])]  # fmt: skip
         for tier in TIERS:
-            if tier not in tiers.index:
-                cells.append("–")
-                continue
-            found = tiers.loc[tier]
-            kind = next(v for v in VERDICTS if found["verdict"].startswith(v)).replace(" ", "-")
-            shown = "" if found["we measured"] == "not run" else f"<br>{html.escape(found['we measured'])}"
-            cells.append(f'<span class="verdict {kind}">{html.escape(found["verdict"])}</span>{shown}')
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+            found = tiers.loc[tier] if tier in tiers.index else None
+            cells.append("" if found is None else _badge(found["verdict"], found["we measured"]))
+        rows.append("".join(f'<td data-label="{label}">{cell}</td>' if cell else '<td class="none">–</td>'
+                            for label, cell in zip(map(html.escape, head), cells, strict=True)))  # fmt: skip
+    header = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
-    return f'<table class="dataframe claims">\n{body}</table>'
+    return f'<table class="dataframe claims">\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
+
+
+def _badge(verdict: str, effect: str) -> str:
+    kind = next(v for v in VERDICTS if verdict.startswith(v)).replace(" ", "-")
+    shown = "" if effect == "not run" else f"<br>{html.escape(effect)}"
+    return f'<span class="verdict {kind}">{html.escape(verdict)}</span>{shown}'
+
+
+def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
+    """Return in a sentence how many claims have which verdict, tier by tier."""
+    parts = []
+    for tier in TIERS:
+        found = [f.verdict for claim in claims for f in findings(claim, records) if f.tier == tier]
+        said = ", ".join(f"{found.count(v)} {v}" for v in VERDICTS if v in found)
+        parts.append(f"at tier **{tier}**, of {len(found)}: {said}")
+    return f"{len(claims)} claims; {'; '.join(parts)}."
 
 
 def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str) -> str:

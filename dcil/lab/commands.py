@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dcil import data, methods, records
 from dcil.arguments import command, group, table
 from dcil.config import DATASETS
 from dcil.errors import DcilError
-from dcil.lab import authors, chapters, compare, grid, queue
+from dcil.lab import authors, chapters, compare, grid, queue, status
 from dcil.stopping import TRY_AGAIN
 
 # --- records
@@ -136,10 +137,14 @@ def chapter_parser(commands: Any) -> None:
 
 
 def run_chapter(args: argparse.Namespace) -> int:
-    """Execute a chapter and say where the result is."""
-    notebook = chapters.find(args.name)
-    out = args.out or chapters.root() / "_build" / "chapters" / notebook.name
-    print(chapters.execute(notebook, out, {name: chapters.parse(value) for name, value in args.given}))
+    """Execute a chapter, say where the result is, and note beside it when and on what it was made."""
+    notebook, started = chapters.find(args.name), time.monotonic()
+    out = Path(args.out or chapters.root() / "_build" / "chapters" / notebook.name)
+    given = {name: chapters.parse(value) for name, value in args.given}
+    print(chapters.execute(notebook, out, given))
+    book = chapters.root() / "book"
+    if notebook.resolve().parent == book and out.resolve().parent != book:  # what is committed holds no clock
+        status.write(notebook, out, given, started, chapters.root())
     return 0
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
            "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "acdc": "#8C6D31", "one_shot": "#5F5F5F",
            "random": "#BBBBBB", "random_erk": "#D0D0D0"}  # fmt: skip
+MARKERS = {"dense": "s", "ste": "v", "dcil": "o", "gmp": "^", "rigl": "D", "st3": "P"}
 PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
 # What a choice of masks did to a weight, and where in training a gradient was measured.

@@ -37,3 +37,15 @@ def test_curves_count_what_was_spent():
     """A row an epoch, MACs so far."""
     rows = budget.curves([run("ste", 0, 80.0, train_macs=30)])
     assert rows["macs"].tolist() == [3000] and rows["test"].tolist() == [80.0]
+
+
+def test_where_each_schedule_ended_and_what_it_cost():
+    """Cost is in dense runs; DCIL at half the epochs costs one; a failed run does not count; cheapest first."""
+    runs = [run("dense", 0, 90.0, train_macs=30, epochs=4, sparsity=0.0), run("dcil", 0, 80.0, epochs=2)]
+    runs += [run("dcil", s, 85.0 + s, epochs=4) for s in range(2)]
+    runs += [run("dcil", 2, 1.0, epochs=4) | {"status": "failed"}]
+    table = budget.ends(runs)
+    assert table["cost"].tolist() == [1, 1, 2] and table["variant"].tolist() == ["dcil", "dense", "dcil"]
+    last = table.iloc[-1]
+    assert (last["n"], last["mean"], last["lasts"]) == (2, 85.5, [85.0, 86.0]) and last["low"] < 85 < 86 < last["high"]
+    assert budget.ends(runs[1:])["cost"].isna().all() and budget.ends([]).empty

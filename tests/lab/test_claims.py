@@ -96,7 +96,18 @@ def test_the_page_has_a_row_for_each_claim():
     page = claims.page([CLAIM | {"claim": "a < b"}], runs(ste=(80.0, 80.2, 80.1), dcil=(81.0, 81.1, 81.2)))
     assert "a &lt; b" in page and 'href="06-cifar.html"' in page
     assert 'class="verdict reproduced">reproduced<' in page and "n = 3" in page
-    assert page.count("<tr>") == 2
+    assert page.count("<tr>") == 2 and page.count('<th scope="col">') == page.count("<td") == 5
+    assert 'data-label="tier quick"' in page and page.count('class="none"') == 3  # paper, logs, the other tier
+
+
+def test_claims_are_counted_by_verdict_and_tier():
+    """Each tier says how many claims it has and how they stand."""
+    good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    known = [CLAIM, CLAIM | {"id": "y", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}]
+    said = claims.counted(known, good)
+    assert said.startswith("2 claims;")
+    assert "tier **quick**, of 2: 1 reproduced, 1 not yet run;" in said
+    assert "tier **paper**, of 1: 1 not yet run." in said
 
 
 def test_chapters_say_the_same():

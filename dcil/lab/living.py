@@ -1,0 +1,63 @@
+"""Commands about the book itself: `claims`, the verdicts and what changed them; `status`, how fresh its pages are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dcil import records
+from dcil.arguments import command, table
+from dcil.errors import DcilError
+from dcil.lab import chapters, status
+
+
+def claims_parser(commands: Any) -> None:
+    """Add `claims`."""
+    parser = command(commands, "claims", show_claims, "the verdict on each claim, and what changed since the log's end")
+    parser.add_argument("--log", metavar="WHY", help="enter the changes into book/verdicts.yml, with this reason")
+
+
+def show_claims(args: argparse.Namespace) -> int:
+    """Print the verdicts and what the log does not have yet; exit code 1 if that is anything and was not entered."""
+    from dcil.lab import claims, verdicts  # they need pandas, which a machine that only trains may lack
+
+    book = chapters.root() / "book"
+    known = claims.read(book / "claims.yml")
+    found = verdicts.now(known, records.load_all(chapters.root() / "records"))
+    print(table(("claim", "tier", "verdict", "measured"), [(*key, *said) for key, said in found.items()]))
+    log = book / "verdicts.yml"
+    changed = verdicts.changes(verdicts.read(log), found)
+    for change in changed:
+        print(f"since the log: {change['claim']}, {change['tier']}: {change['from']} -> {change['to']}")
+    if args.log is not None:
+        if not changed:
+            raise DcilError("no verdict changed since the log's last entry; there is nothing to enter")
+        verdicts.append(log, changed, args.log)
+        print(f"{len(changed)} change(s) entered into {log}")
+    return int(bool(changed) and args.log is None)
+
+
+def status_parser(commands: Any) -> None:
+    """Add `status`."""
+    parser = command(commands, "status", show_status, "when each chapter was executed, and why it is stale if it is")
+    parser.add_argument("--executed", metavar="D", type=Path, help="folder of executed chapters [_build/executed]")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write it as Markdown, for the site")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Print the state of each chapter, or write it; exit code 1 if one is not fresh and it was printed."""
+    root = chapters.root()
+    names = sorted(path.stem for path in (root / "book").glob("*.ipynb"))
+    notes = status.read(args.executed or root / "_build" / "executed")
+    if args.out:
+        args.out.write_text(status.page(names, notes, root))
+        return 0
+    found = status.rows(names, notes, root)
+    shown = [(name, state, *((note.when, status.duration(note.seconds), note.preset) if note else ("", "", "")), why)
+             for name, state, why, note in found]  # fmt: skip
+    print(table(("chapter", "state", "executed (UTC)", "took", "preset", "why"), shown))
+    return int(any(state != status.FRESH for _, state, *_ in found))
+
+
+PARSERS = (claims_parser, status_parser)

@@ -209,37 +209,43 @@ def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) ->
 
     Each cell says its column too (`data-label`), so that a narrow screen can show a row as a card.
     """
-    head = ("claim", "the paper says", "the authors' logs, %", *(f"tier {t}" for t in TIERS))
     rows = []
     for text, part in table(claims, records).groupby("claim", sort=False):
         first, tiers = part.iloc[0], part.set_index("tier")
         link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
-        cells = [html.escape(text) + link, html.escape(str(first["the paper says"])),
-                 html.escape(first["the authors' logs say, %"])]  # fmt: skip
+        row = {"claim": html.escape(text) + link, "the paper says": html.escape(str(first["the paper says"])),
+               "the authors' logs, %": html.escape(first["the authors' logs say, %"])}  # fmt: skip
         for tier in TIERS:
             found = tiers.loc[tier] if tier in tiers.index else None
-            cells.append("" if found is None else _badge(found["verdict"], found["we measured"]))
-        rows.append("".join(f'<td data-label="{label}">{cell}</td>' if cell else '<td class="none">–</td>'
-                            for label, cell in zip(map(html.escape, head), cells, strict=True)))  # fmt: skip
+            row[f"tier {tier}"] = "" if found is None else _badge(found["verdict"], found["we measured"])
+        rows.append(row)
+    head = [name for name in rows[0] if any(row[name] for row in rows)]  # a column that is empty throughout is left out
     header = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
+    body = "".join("<tr>" + "".join(_cell(name, row[name]) for name in head) + "</tr>\n" for row in rows)
     return f'<table class="dataframe claims">\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
 
 
-def _badge(verdict: str, effect: str) -> str:
-    kind = next(v for v in VERDICTS if verdict.startswith(v)).replace(" ", "-")
-    shown = "" if effect == "not run" else f"<br>{html.escape(effect)}"
-    return f'<span class="verdict {kind}">{html.escape(verdict)}</span>{shown}'
+def _cell(name: str, content: str) -> str:
+    return f'<td data-label="{html.escape(name)}">{content}</td>' if content else '<td class="none">–</td>'
+
+
+def _badge(words: str, effect: str) -> str:
+    verdict = next(v for v in VERDICTS if words.startswith(v))
+    badge = f'<span class="verdict {verdict.replace(" ", "-")}">{html.escape(verdict)}</span>'
+    if effect == "not run":
+        return badge
+    wanted = f" of {SEEDS}" if words != verdict else ""  # too few seeds
+    return f"{badge} <br>{html.escape(effect).replace('n = ', 'n&nbsp;=&nbsp;')}{wanted}"
 
 
 def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
     """Return in a sentence how many claims have which verdict, tier by tier."""
-    parts = []
+    parts = [f"{len(claims)} claims."]
     for tier in TIERS:
         found = [f.verdict for claim in claims for f in findings(claim, records) if f.tier == tier]
         said = ", ".join(f"{found.count(v)} {v}" for v in VERDICTS if v in found)
-        parts.append(f"at tier **{tier}**, of {len(found)}: {said}")
-    return f"{len(claims)} claims; {'; '.join(parts)}."
+        parts.append(f"At tier **{tier}**: {said}.")
+    return " ".join(parts)
 
 
 def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str) -> str:

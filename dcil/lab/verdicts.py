@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from dcil.checkpoint import write_atomically
@@ -81,17 +80,23 @@ def _dump(entry: dict[str, Any]) -> str:
     return f"\n- date: {entry['date']}\n  {why}\n  changes:\n{items}"
 
 
-def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each change, newest first; claims that came in without a verdict share a row."""
-    words, rows = {claim["id"]: claim["claim"] for claim in known}, []
+def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], tier: str | None = None) -> str:
+    """Return the log in Markdown, newest first: date and reason, then a table of what changed, at one tier or at all.
+
+    Claims that came in without a verdict share a row.
+    """
+    words, parts = {claim["id"]: claim["claim"] for claim in known}, []
     for entry in reversed(entries):
-        entered = [c for c in entry["changes"] if c["from"] is None and c["to"] == claims.VERDICTS[-1]]
-        day = {"date": str(entry["date"])}
-        rows += [day | {"claim": words.get(c["claim"], c["claim"]), "tier": c["tier"], "from": c["from"] or "new",
-                        "to": c["to"] or "withdrawn", "seen": c["seen"] or "", "why": entry["why"]}
-                 for c in entry["changes"] if c not in entered]  # fmt: skip
+        wanted = [c for c in entry["changes"] if tier in (None, c["tier"])]
+        entered = [c for c in wanted if c["from"] is None and c["to"] == claims.VERDICTS[-1]]
+        rows = [(words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn",
+                 c["seen"] or "") for c in wanted if c not in entered]  # fmt: skip
         if entered:
-            several = ", ".join(sorted({c["tier"] for c in entered}))
-            rows.append(day | {"claim": f"{len({c['claim'] for c in entered})} claims", "tier": several, "from": "new",
-                               "to": claims.VERDICTS[-1], "seen": "", "why": entry["why"]})  # fmt: skip
-    return pd.DataFrame(rows, columns=["date", "claim", "tier", "from", "to", "seen", "why"])
+            tiers = ", ".join(t for t in claims.TIERS if any(c["tier"] == t for c in entered))
+            several = f"{len({c['claim'] for c in entered})} claim(s)"
+            rows.append((several, tiers, "new", claims.VERDICTS[-1], ""))
+        if rows:
+            lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
+            lines += [f"| {' | '.join(row)} |" for row in rows]
+            parts.append(f"**{entry['date']}.** {entry['why']}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)

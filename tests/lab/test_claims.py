@@ -95,9 +95,12 @@ def test_the_page_has_a_row_for_each_claim():
     """Claim linked to its chapter, a badge with the verdict's words in each tier's cell, hostile text escaped."""
     page = claims.page([CLAIM | {"claim": "a < b"}], runs(ste=(80.0, 80.2, 80.1), dcil=(81.0, 81.1, 81.2)))
     assert "a &lt; b" in page and 'href="06-cifar.html"' in page
-    assert 'class="verdict reproduced">reproduced<' in page and "n = 3" in page
-    assert page.count("<tr>") == 2 and page.count('<th scope="col">') == page.count("<td") == 5
-    assert 'data-label="tier quick"' in page and page.count('class="none"') == 3  # paper, logs, the other tier
+    assert 'class="verdict reproduced">reproduced<' in page and "n&nbsp;=&nbsp;3<" in page
+    assert page.count("<tr>") == 2 and page.count('<th scope="col">') == 2  # nobody has a paper's figure or logs
+    other = CLAIM | {"claim": "b", "evidence": {"paper": {}}, "paper": "93 %"}
+    few = claims.page([CLAIM, other], runs(ste=(80,), dcil=(81,)))
+    assert '<span class="verdict not-yet-run">not yet run</span> <br>+1.00 points, n&nbsp;=&nbsp;1 of 3' in few
+    assert 'data-label="tier quick"' in few and few.count('<th scope="col">') == 4 and few.count('class="none"') == 3
 
 
 def test_claims_are_counted_by_verdict_and_tier():
@@ -105,9 +108,7 @@ def test_claims_are_counted_by_verdict_and_tier():
     good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     known = [CLAIM, CLAIM | {"id": "y", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}]
     said = claims.counted(known, good)
-    assert said.startswith("2 claims;")
-    assert "tier **quick**, of 2: 1 reproduced, 1 not yet run;" in said
-    assert "tier **paper**, of 1: 1 not yet run." in said
+    assert said == "2 claims. At tier **quick**: 1 reproduced, 1 not yet run. At tier **paper**: 1 not yet run."
 
 
 def test_chapters_say_the_same():

@@ -39,10 +39,12 @@ def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
     """One row for all claims that begin; a claim that is gone is withdrawn."""
     entries = [{"date": "2026-01-01", "why": "begin", "changes": verdicts.changes([], FIRST)}]
     entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdicts.changes(entries, THEN)})
-    table = verdicts.history(entries, [{"id": "a", "claim": "A holds."}])
-    assert table["date"].tolist() == ["2026-01-02"] * 3 + ["2026-01-01"]
-    assert table["claim"].tolist() == ["A holds.", "c", "b", "2 claims"]
-    assert table["to"].tolist() == ["reproduced", "within noise", "withdrawn", "not yet run"]
+    newest, oldest = verdicts.history(entries, [{"id": "a", "claim": "A holds."}]).split("\n\n**")
+    assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
+    assert "| A holds. | quick | not yet run | reproduced | +0.50 points, n = 3 |" in newest
+    assert "| c | quick | new | within noise |" in newest and "| b | paper | not yet run | withdrawn |" in newest
+    assert oldest.endswith("| 2 claim(s) | quick, paper | new | not yet run |  |")
+    assert "begin" in (one := verdicts.history(entries, [], "paper")) and "quick" not in one
 
 
 def test_a_log_that_cannot_be_is_refused(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError, unknown
+from dcil.lab.rerun import Parameter, form
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
 _FRESH = 4
@@ -42,15 +42,6 @@ def find(name: str | Path) -> Path:
     return known[matches[0]]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a chapter's parameter cell: `name = default  # meaning`."""
-
-    name: str
-    default: str
-    meaning: str
-
-
 def parameters(notebook: str | Path) -> list[Parameter]:
     """Return what a chapter's parameter cell declares, in its order."""
     import papermill
@@ -76,26 +67,19 @@ def check(notebook: str | Path, given: Any) -> None:
 
 
 def begin(name: str, namespace: dict[str, Any]) -> Any:
-    """Check a running chapter's parameters and return a table of them, to be shown in the page.
+    """Check a running chapter's parameters and return the form of them (`dcil.lab.rerun`), to be shown in the page.
 
     Called with `globals()` right after the parameter cell. papermill only warns about a parameter
     that the chapter does not have; here it is an error.
     """
-    from IPython.display import Markdown
+    from IPython.display import HTML
 
     notebook = find(name)
     given = {k: v for k, v in namespace.items()
              if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
         check(notebook, given)
-    declared = [p for p in parameters(notebook) if p.name in given]
-    rows = [f"| `{p.name}` | `{given[p.name]!r}` | `{p.default}` | {p.meaning.replace(' | ', ', ')} |"
-            for p in declared]  # fmt: skip
-    changes = declared[0].name
-    command = f"papermill book/{notebook.name} out.ipynb -p {changes} {given[changes]}"
-    head = ["| parameter | in this run | default | meaning and range |", "|---|---|---|---|"]
-    return Markdown("\n".join([*head, *rows, "", "To run this chapter with other values:", "",
-                               "```bash", command, "```"]))  # fmt: skip
+    return HTML(form(notebook.stem, [p for p in parameters(notebook) if p.name in given], given))
 
 
 def _tidy(notebook: Any) -> Any:

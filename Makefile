@@ -5,7 +5,7 @@ PRESET ?= smoke
 BIN     = .venv/bin
 export DCIL_DATA := $(if $(DATA),$(abspath $(DATA)),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test lint chapter serve refresh bench lock clean
+.PHONY: help book runs test lint chapter serve refresh bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -46,6 +46,9 @@ refresh: .venv/ready  ## execute the chapters at smoke and put their outputs int
 
 bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+picture: book  ## take the picture of the site that README.md shows
+	$(BIN)/python tests/picture.py
 
 lock:  ## write requirements.lock and environment.yml anew from what is installed
 	$(BIN)/python tests/lock.py

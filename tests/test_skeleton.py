@@ -23,7 +23,7 @@ MODULES = sorted(p for p in (ROOT / "dcil").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M))
-GUIDES = ("README.md", "CONTRIBUTING.md")
+GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PINS = lock.pins((ROOT / "requirements.lock").read_text())
 # What training and records must do without.
 OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
@@ -37,6 +37,12 @@ def named(path):
 def made(text):
     """The targets that a text gives to `make`."""
     return set(re.findall(r"(?:^|[`\s])make ([a-z][a-z-]*)", text, re.M))
+
+
+def anchors(path):
+    """The anchors that a renderer makes of a guide's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def imported(path):
@@ -192,8 +198,15 @@ def test_guides_name_what_exists(guide):
     """Targets of make, commands of dcil and files that a guide names are there."""
     text = (ROOT / guide).read_text()
     assert made(text) and made(text) <= TARGETS
-    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [path for path, _, _ in links if not (ROOT / path).exists()] == []
+    assert [anchor for path, _, anchor in links if anchor and anchor not in anchors(ROOT / (path or guide))] == []
+
+
+def test_the_picture_of_the_site_is_light():
+    """README.md shows it with a description; `make picture` takes it anew."""
+    (alt, path), *more = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(alt) > 40 and not more and (ROOT / path).stat().st_size <= 200 * 2**10
 
 
 def test_guides_name_commands_that_exist():

@@ -234,8 +234,9 @@ def _badge(words: str, effect: str) -> str:
     badge = f'<span class="verdict {verdict.replace(" ", "-")}">{html.escape(verdict)}</span>'
     if effect == "not run":
         return badge
+    effect, _, seeds = effect.rpartition(", n = ")
     wanted = f" of {SEEDS}" if words != verdict else ""  # too few seeds
-    return f"{badge} <br>{html.escape(effect).replace('n = ', 'n&nbsp;=&nbsp;')}{wanted}"
+    return f"{badge} <br>{html.escape(effect)}, {f'n = {seeds}{wanted}'.replace(' ', '&nbsp;')}"
 
 
 def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:

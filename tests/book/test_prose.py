@@ -20,7 +20,7 @@ import dcil
 from dcil.lab import budget, imagenet, pairs, toy
 
 BOOK = Path(__file__).parents[2] / "book"
-PAGES = sorted(path.name for path in [*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")])
+PAGES = ["../README.md", *sorted(path.name for path in [*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")])]
 ALLOWED = yaml.safe_load((Path(__file__).parent / "prose.yml").read_text())
 # What the expressions of prose.yml may use.
 CODE = {"dcil": dcil, "budget": budget, "imagenet": imagenet, "pairs": pairs, "toy": toy, "math": math,
@@ -29,7 +29,7 @@ CODE = {"dcil": dcil, "budget": budget, "imagenet": imagenet, "pairs": pairs, "t
 
 NOT_PROSE = re.compile(
     r"^(`{3,}).*?^\1|\$\$.*?\$\$|\$[^$\n]+(?:\n[^$\n]+)?\$"  # code blocks, formulas
-    r"|`[^`]*`|\{[\w:-]+\}`[^`]*`|\]\([^)]*\)|https?://\S+|^:\w+:.*?$|<!--.*?-->",  # code, roles, links, options
+    r"|`[^`]*`|\{[\w:-]+\}`[^`]*`|\]\([^)]*\)|https?://\S+|^:\w+:.*?$|<!--.*?-->|arXiv[ :]\S+",  # code, roles, links
     re.M | re.S,
 )
 FIGURE = r"(?:\d[\d,]*(?:\.\d+)?(?:e-?\d+)?)"

@@ -25,6 +25,11 @@ def test_bibtex_has_the_book_and_the_paper():
     assert "author = {{the DCIL book's contributors}}" in text and "Jangho Kim and Jayeon Yoo and" in text
 
 
+def test_the_readme_cites_the_same():
+    """The block of README.md is the one that the front page computes."""
+    assert f"```bibtex\n{citation.bibtex(CFF)}\n```" in (root() / "README.md").read_text()
+
+
 def test_the_bibliography_has_the_paper_as_the_citation_file_does():
     """The paper's title, DOI and key are the same in the book's list of references."""
     paper, listed = CFF["references"][0], (root() / "book" / "references.bib").read_text()

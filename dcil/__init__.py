@@ -1,6 +1,6 @@
 """Dynamic Collective Intelligence Learning: dual-path sparse training and its measurement."""
 
-from dcil import data, loaders, losses, masks, methods, models, records, rules
+from dcil import cost, data, export, loaders, losses, masks, methods, models, records, rules
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError
 from dcil.losses import collective_loss
@@ -14,7 +14,9 @@ __all__ = [
     "DualPath",
     "RunConfig",
     "collective_loss",
+    "cost",
     "data",
+    "export",
     "fit",
     "loaders",
     "losses",

@@ -3,12 +3,14 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 
 import pytest
 
 import dcil
 from dcil import losses, masks, rules
+from dcil.lab import chapters
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(dcil.__path__, "dcil.") if not m.name.endswith("__main__"))
 EVERYDAY = [
@@ -31,3 +33,10 @@ def test_examples_say_what_happens(name):
 def test_everyday_surface_has_examples(thing):
     """What the first page of the library shows, and each function of its mathematics, comes with an example."""
     assert ">>>" in thing.__doc__
+
+
+def test_your_own_network_takes_twenty_lines():
+    """The training loop of the tutorial is as short as its title says."""
+    cells = json.loads((chapters.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
+    (loop,) = (cell["source"] for cell in cells if cell["id"] == "train")
+    assert len([line for line in loop if line.strip()]) <= 20

@@ -40,3 +40,15 @@ def test_aliases_of_tied_weights():
     first, second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
     second.weight = first.weight
     assert parts.aliases(nn.Sequential(first, second)) == {"0.weight": ["1.weight"], "1.weight": ["0.weight"]}
+
+
+def test_linear_layers_can_be_pruned_too(net):
+    """What the tutorial advises: a function chooses, the classifier is shared; with the default it is refused."""
+
+    def chosen(name, layer):
+        return name.endswith("weight") and isinstance(layer, (nn.Conv2d, nn.Linear))
+
+    dual = dcil.DualPath(net, prunable=chosen, per_pass=parts.norms(net))
+    assert dual.prunable == ("0.weight", "2.weight", "5.weight", "6.weight")
+    with pytest.raises(dcil.DcilError, match="both shared and per-pass"):
+        dcil.DualPath(net, prunable=chosen)

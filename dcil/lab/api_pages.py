@@ -16,11 +16,11 @@ def link_names(lines: list[str]) -> list[str]:
 
 
 def field_table(config: type) -> list[str]:
-    """Return a table in reStructuredText of a dataclass's fields: name, type, default, and the reason for it."""
-    rows = [".. list-table::", "   :header-rows: 1", "   :widths: 22 18 14 46", "",
-            "   * - field", "     - type", "     - default", "     - meaning, and its source"]  # fmt: skip
+    """Return a table in reStructuredText of a dataclass's fields: name, type and default, and the reason for it."""
+    rows = [".. list-table::", "   :header-rows: 1", "   :widths: 40 60", "",
+            "   * - field", "     - meaning, and where the default is from"]  # fmt: skip
     for field in dataclasses.fields(config):
-        rows += [f"   * - ``{field.name}``", f"     - ``{field.type}``", f"     - ``{field.default!r}``",
+        rows += [f"   * - ``{field.name}: {field.type} = {field.default!r}``",
                  f"     - {escape(field.metadata['why'])}"]  # fmt: skip
     return [*rows, ""]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +50,16 @@ def parameters(notebook: str | Path) -> list[Parameter]:
 
     inspected = papermill.inspect_notebook(str(notebook))
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
+
+
+def takes(notebook: str | Path) -> tuple[str, dict[str, str]]:
+    """Return a chapter's title and what it takes at each preset, in its own words; none where it has no such table."""
+    cells = json.loads(Path(notebook).read_text())["cells"]
+    text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
+    title = re.search(r"^# (.+)", text, re.M)
+    table = re.search(r"^\| preset \|.*what it takes \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.M)
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", table[1], re.M) if table else []
+    return title[1] if title else Path(notebook).stem, dict(rows)
 
 
 def parse(text: str) -> Any:

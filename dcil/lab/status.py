@@ -30,6 +30,7 @@ READS = {
     "assumptions.read(": ["book/assumptions.yml"],
     "read_published(": ["book/published.yml"],
     "citation.read(": ["CITATION.cff"],
+    "chapters.takes(": ["book/*.ipynb"],
 }
 CODE = ["dcil/**/*.py", "dcil/**/*.json", "requirements.lock"]
 FRESH, STALE, NEVER = "fresh", "stale", "not executed"

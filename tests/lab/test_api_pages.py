@@ -41,7 +41,7 @@ def test_settings_come_as_a_table_with_their_reasons():
     api_pages.on_docstring(None, "class", "dcil.RunConfig", dcil.RunConfig, None, lines)
     text = "\n".join(lines)
     for field in dataclasses.fields(dcil.RunConfig):
-        row = f"   * - ``{field.name}``\n     - ``{field.type}``\n     - ``{field.default!r}``\n     - "
+        row = f"   * - ``{field.name}: {field.type} = {field.default!r}``\n     - "
         assert row + api_pages.escape(field.metadata["why"]) in text
     lines = ["A card."]
     api_pages.on_docstring(None, "class", "dcil.export.Card", dcil.methods.Method, None, lines)

@@ -226,9 +226,20 @@ def test_workflow(path):
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     assert steps and all("run" in step or re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in steps)
     scripts = "\n".join(step.get("run", "") for step in steps)
-    assert made(scripts) and made(scripts) <= TARGETS
+    assert made(scripts) <= TARGETS
+    named_there = {Path(word) for word in re.findall(r"\.ci/[\w.]+", scripts)}
+    assert [script for script in named_there if not (ROOT / script).exists()] == []
 
 
-def test_both_workflows_are_there():
-    """One tests, one publishes."""
-    assert [path.name for path in WORKFLOWS] == ["site.yml", "test.yml"]
+def test_workflows_are_there():
+    """One tests, one publishes, one checks records that come in, one looks for links that died."""
+    assert [path.name for path in WORKFLOWS] == ["links.yml", "records.yml", "site.yml", "test.yml"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=named)
+def test_issue_form(path):
+    """GitHub shows a form only if it has a name, a description, and fields with ids of their own."""
+    form = yaml.safe_load(path.read_text())
+    ids = [field["id"] for field in form["body"] if field["type"] != "markdown"]
+    assert form["name"] and form["description"] and len(set(ids)) == len(ids) > 0
+    assert all(field["attributes"] for field in form["body"])

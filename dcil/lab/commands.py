@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -13,15 +14,15 @@ from dcil import data, methods, records
 from dcil.arguments import command, group, table
 from dcil.config import DATASETS
 from dcil.errors import DcilError
-from dcil.lab import authors, chapters, compare, grid, queue, status
+from dcil.lab import authors, chapters, compare, grid, queue, schema, status
 from dcil.stopping import TRY_AGAIN
 
 # --- records
 
 
 def records_parser(commands: Any) -> None:
-    """Add `records list`, `records add`, `records check` and `records diff`."""
-    actions = group(commands, "records", "list, take in, check or compare run records")
+    """Add `records list`, `add`, `check`, `diff` and `schema`."""
+    actions = group(commands, "records", "list, take in, check, compare or describe run records")
     listing = command(actions, "list", list_records, "one line for each record")
     choices = {"dataset": DATASETS, "method": sorted(methods.METHODS), "tier": ("smoke", "quick", "paper")}
     for name, allowed in choices.items():
@@ -35,6 +36,7 @@ def records_parser(commands: Any) -> None:
         action.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
     checking = command(actions, "check", check_records, "check every record of a folder and name the bad ones")
     checking.add_argument("records_dir", metavar="DIR", nargs="?", type=Path, default="records", help="[records]")
+    command(actions, "schema", print_schema, "print the JSON Schema of a record, for tools that are not dcil")
 
 
 def folder_of_records(folder: Path) -> Path:
@@ -89,6 +91,12 @@ def diff_records(args: argparse.Namespace) -> int:
     same = compare.same(a, b)
     print("the same but for clocks, memory and date" if same else "they differ")
     return 0 if same else 1
+
+
+def print_schema(args: argparse.Namespace) -> int:
+    """Print the JSON Schema of a run record."""
+    print(json.dumps(schema.json_schema(), indent=1))
+    return 0
 
 
 # --- authors

@@ -1,0 +1,39 @@
+"""Publishing keeps history: the newest site at the root, each version at its address, none replaced."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / ".ci" / "publish.py"
+
+
+def publish(folder, text, name):
+    """Publish a site whose only page says `text`."""
+    site = folder / "site"
+    (site / "_static").mkdir(parents=True, exist_ok=True)
+    (site / "index.html").write_text(text)
+    return subprocess.run([sys.executable, SCRIPT, site, folder / "pages", name], capture_output=True, text=True)
+
+
+def test_versions_stay_and_the_root_is_the_newest(tmp_path):
+    """Two versions and a build between them; pages that the newest site no longer has are gone from the root."""
+    pages = tmp_path / "pages"
+    (pages / ".git").mkdir(parents=True)
+    for text, name in (("first", "v0.9.0"), ("between", "main"), ("tenth", "v0.10.0")):
+        (pages / "gone.html").write_text("an older page")
+        done = publish(tmp_path, text, name)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["versions:", "v0.10.0", "v0.9.0"]
+    assert [(pages / p / "index.html").read_text() for p in (".", "v0.9.0", "v0.10.0")] == ["tenth", "first", "tenth"]
+    assert not (pages / "gone.html").exists() and (pages / ".nojekyll").exists() and (pages / ".git").exists()
+    listed = (pages / "versions.html").read_text()
+    assert listed.index("v0.10.0/index.html") < listed.index("v0.9.0/index.html")
+
+
+def test_a_published_version_does_not_change(tmp_path):
+    """The second time is refused and nothing is touched."""
+    (tmp_path / "pages").mkdir()
+    assert publish(tmp_path, "once", "v1.0.0").returncode == 0
+    done = publish(tmp_path, "twice", "v1.0.0")
+    assert done.returncode == 1 and "published already" in done.stderr
+    assert (tmp_path / "pages" / "index.html").read_text() == "once"

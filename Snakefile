@@ -25,6 +25,7 @@ ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
 CODE = status.matching(status.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
+TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
@@ -87,14 +88,14 @@ rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
         notes=expand("_build/executed/{name}.json", name=CHAPTERS),
-        text=["_config.yml", "_toc.yml", *TEXT, *CODE],  # of the code: its docstrings
+        text=["_config.yml", "_toc.yml", *TEXT, *CODE, *TESTS],  # docstrings, and tests that pages show
     output:
         "_build/html/index.html",
     log:
         "_build/log/site.log",
     shell:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage && "
-        "cp _config.yml _toc.yml _build/stage/ && cp -r book _build/stage/ && "
+        "cp _config.yml _toc.yml _build/stage/ && cp -r book tests _build/stage/ && "
         "cp {input.chapters} _build/stage/book/ && "
         "{PYTHON} -m dcil status --out _build/stage/book/status-table.txt && "
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "

@@ -90,7 +90,7 @@ def test_a_failing_cell_publishes_nothing(tmp_path):
 
 def test_what_a_chapter_takes(tmp_path):
     """Title and the last column of the table of presets; a page without the table has none."""
-    text = "## Before\n\n| preset | data | what it takes |\n|---|---|---|\n| `smoke` | digits | `a` minute |\n| `quick` | b | c |\n"
+    text = "| preset | data | what it takes |\n|---|---|---|\n| `smoke` | digits | `a` minute |\n| `quick` | b | c |\n"
     other = "\n| preset | for |\n|---|---|\n| `paper` | all |\n"
     cells = [nbformat.v4.new_markdown_cell(t) for t in ("# A title\n\nWords.", text + other)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")

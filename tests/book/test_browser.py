@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.glob("book/*.html")) if SITE.exists() else []
+PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.glob("book/**/*.html")) if SITE.exists() else []
 WIDTHS = {"desktop": 1280, "phone": 390}
 # Known noise of the theme, not of a page: sphinx-thebe adds its script twice.
 HARMLESS = re.compile("THEBE_JS_URL")

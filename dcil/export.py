@@ -166,7 +166,9 @@ def check(net: nn.Module, card: Card, path: Path, to: str) -> float:
 def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
     """Return the network of an exported file, ready to use, and its card; no code in the file is run.
 
-    Raises `DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
+    The network takes float32 [N, 3, side, side], normalised as the card says, and gives logits [N, classes].
+    Raises `dcil.DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
+    An example stands at `dcil.export.save`.
     """
     path = Path(path)
     if not path.is_file():

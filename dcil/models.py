@@ -140,7 +140,10 @@ def _resnet(layers: int, num_classes: int = 10) -> ResNet:
 
 
 def resnet83_bottleneck(num_classes: int = 10) -> ResNet:
-    """Build the network the authors' code calls "ResNet-56": 27 bottleneck blocks, 83 weight layers."""
+    """Build the network the authors' code calls "ResNet-56": 27 bottleneck blocks, 83 weight layers.
+
+    [N, 3, H, W] -> logits [N, num_classes].
+    """
     return ResNet(Bottleneck, 9, num_classes)
 
 

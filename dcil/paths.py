@@ -104,12 +104,12 @@ class DualPath(nn.Module):
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The shared prunable weights by parameter name."""
+        """The shared prunable weights by parameter name: the network's own parameters, no copies."""
         return {name: self.net.get_parameter(name) for name in self.prunable}
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The boolean masks by parameter name, True = kept."""
+        """The boolean masks by parameter name, each of its weight's shape, True = kept."""
         return {name: self._masks._buffers[_key(name)] for name in self.prunable}
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
@@ -126,7 +126,10 @@ class DualPath(nn.Module):
         return tied | seen
 
     def forward(self, *args, passes: int | None = None, **kwargs) -> tuple:
-        """Run every pass, or the first `passes`, on the same input; returns one output per pass."""
+        """Run every pass, or the first `passes`, on the same input; returns one output per pass.
+
+        Arguments go to the network as they are. In training mode each pass updates its own norms.
+        """
         return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules))[:passes])
 
     def run_pass(self, index: int, *args, **kwargs) -> Tensor:
@@ -134,7 +137,19 @@ class DualPath(nn.Module):
         return self._run(self.tensors(index), args, kwargs)
 
     def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
-        """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing."""
+        """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing.
+
+        `loss_of` takes the output to a scalar; the gradients have the weights' shapes, by parameter name. The
+        norms and head are those of pass `index`, and running statistics stay as they are.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> dual = DualPath(nn.Conv2d(3, 8, 3))
+        >>> changed = set_masks(dual, sparsity=0.9)
+        >>> found = dual.gradients(lambda y: y.square().mean(), torch.ones(1, 3, 8, 8), rule="refined")
+        >>> int(found["weight"][dual.masks["weight"]].count_nonzero())  # nothing reaches what is kept
+        0
+        """
         tensors = self.tensors(index, rule)
         # Running statistics are written in place: give this forward copies.
         kept = {name: b.clone() for name, b in self.net.named_buffers()}
@@ -147,7 +162,12 @@ class DualPath(nn.Module):
 
     @torch.no_grad()
     def sparsity(self) -> float:
-        """Return the measured fraction of prunable weights that the masks remove."""
+        """Return the measured fraction of prunable weights that the masks remove, in [0, 1); 0 before the first choice.
+
+        >>> from torch import nn
+        >>> DualPath(nn.Conv2d(3, 8, 3)).sparsity()
+        0.0
+        """
         masks = self.masks.values()
         return 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
 

@@ -70,7 +70,16 @@ def _problems(value: Any, shape: Any, where: str) -> list[str]:
 
 
 def validate(record: Any, source: str = "the record") -> dict[str, Any]:
-    """Return the record if it is one; raises `DcilError` naming the source and what is wrong with it."""
+    """Return the record if it is one; raises `dcil.DcilError` naming the source and what is wrong with it.
+
+    A record has the configuration, the environment, the data's checksum, a curve with a row an epoch (accuracies in
+    percent, times in seconds), the final accuracies by pass, and the cost (MACs, MiB, seconds, nonzeros). What does not
+    follow from the curve or the configuration is refused.
+
+    >>> validate({"schema": 1, "run_id": "a"}, "my file")
+    Traceback (most recent call last):
+    dcil.errors.DcilError: my file is not a valid run record: tier is missing; ... It was left as it is
+    """
     if isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
         raise DcilError(f"{source} has schema {record['schema']}, this dcil reads up to {SCHEMA}; update dcil")
     problems = _problems(record, SHAPE, "")
@@ -174,7 +183,11 @@ def read(path: str | Path) -> dict[str, Any]:
 def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
     """Return the records of a folder whose configuration has these values, in the order of their file names.
 
-    `tier` may be asked for like a configuration field. A folder that is not there holds no records.
+    `tier` may be asked for like a configuration field. A folder that is not there holds no records. Raises
+    `dcil.DcilError` naming the file for one that is no record.
+
+    >>> load_all("a folder that is not there", method="dcil")
+    []
     """
     found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
     return [r for r in found if all(({"tier": r["tier"]} | r["config"]).get(k) == v for k, v in config.items())]

@@ -14,11 +14,11 @@ from dcil.lab import chapters
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(dcil.__path__, "dcil.") if not m.name.endswith("__main__"))
 EVERYDAY = [
-    dcil.DualPath, dcil.DualPath.export, dcil.set_masks, dcil.collective_loss, dcil.fit, dcil.preset, dcil.RunConfig,
-    dcil.models.build, dcil.methods.get, dcil.data.load, *(
-        thing for module in (rules, masks, losses) for _, thing in inspect.getmembers(module, inspect.isfunction)
-        if thing.__module__ == module.__name__
-    ),
+    dcil.DualPath, dcil.DualPath.export, dcil.DualPath.gradients, dcil.DualPath.sparsity, dcil.set_masks,
+    dcil.collective_loss, dcil.fit, dcil.preset, dcil.RunConfig, dcil.models.build, dcil.methods.get, dcil.data.load,
+    dcil.export.save, dcil.records.load_all, dcil.records.validate, dcil.cost.layer_macs, dcil.cost.nonzeros,
+    *(thing for module in (rules, masks, losses) for _, thing in inspect.getmembers(module, inspect.isfunction)
+      if thing.__module__ == module.__name__),
 ]  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> s
         if note is None:
             lines.append(f"| {link} | | | | **{state}** |")
             continue
-        values = ", ".join([note.preset or "records only", *(f"`{k} = {v}`" for k, v in note.parameters.items())])
+        values = ", ".join([note.preset or "–", *(f"`{k} = {v}`" for k, v in note.parameters.items())])
         said = state if state == FRESH else f"**{state}**: {why}"
         lines.append(f"| {link} | {note.when} | {duration(note.seconds)} | {values} | {said} |")
         commit = note.commit[:7] + (", with changes" if note.dirty else "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from dcil.config import RunConfig
+from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError, unknown
 
 # How an option of each type of field is read, and what stands for its value in the help.
@@ -67,11 +67,11 @@ def values_of_config(args: argparse.Namespace) -> dict[str, Any]:
     return {f.name: value for f in fields(RunConfig) if (value := getattr(args, f.name)) is not None}
 
 
-def argv_of_config(config: RunConfig) -> list[str]:
-    """Return the options that make `train` run this configuration."""
+def argv_of(values: dict[str, Any]) -> list[str]:
+    """Return the options of `train` that give fields of `RunConfig` these values; `None` is left out."""
     words: list[str] = []
-    for field in fields(RunConfig):
-        value, name = getattr(config, field.name), field.name.replace("_", "-")
+    for field, value in values.items():
+        name = field.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         elif isinstance(value, tuple):
@@ -79,6 +79,27 @@ def argv_of_config(config: RunConfig) -> list[str]:
         elif value is not None:
             words += [f"--{name}", str(value)]
     return words
+
+
+def argv_of_config(config: RunConfig) -> list[str]:
+    """Return the options that make `train` run this configuration, every field named."""
+    return argv_of({field.name: getattr(config, field.name) for field in fields(RunConfig)})
+
+
+def shortest_argv(config: RunConfig) -> list[str]:
+    """Return the fewest options that make `train` run this configuration: a preset, and what differs from it."""
+    wanted, choices = config.resolve(), []
+    for name in PRESETS:
+        # Never left out: what a reader looks for, and the device, which would be that of the reader's machine.
+        given = {k: getattr(wanted, k) for k in ("method", "sparsity", "seed", "device")}
+        for derived in (False, True):  # settings that follow from others come second
+            start = preset(name, **given)
+            base = start.resolve()
+            given |= {f.name: getattr(wanted, f.name) for f in fields(RunConfig)
+                      if (derived or getattr(start, f.name) is not None)
+                      and getattr(base, f.name) != getattr(wanted, f.name)}  # fmt: skip
+        choices.append(["--preset", name, *argv_of(given)])
+    return min(choices, key=len)
 
 
 def refuse_unknown(parser: Parser, extra: list[str]) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from dcil.config import LATER
 from dcil.lab.pairs import interval
+from dcil.lab.sources import Source, commit_words, counted, given
 from dcil.lab.stats import MISSING
 
 MACHINE = ["kind", "device", "threads", "malloc"]
@@ -150,15 +151,20 @@ def whole_runs(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def provenance(results: pd.DataFrame) -> str:
+def source(results: pd.DataFrame) -> Source:
     """Return where the results come from: files, commits, machines, images and who else used the cores."""
     if not len(results):
-        return "no results: not run"
-    commits = sorted({r.commit[:7] + ("+" if r.dirty else "") for r in results.itertuples()})
-    named = sorted({f"{r.device}, {r.threads} thread(s), torch {r.torch}" for r in results.itertuples()})
-    return (f"benchmarks {', '.join(sorted(set(results['file'])))}\ncommit {', '.join(commits)} · images "
-            f"{', '.join(sorted(set(results['data'])))} · other processes had up to {results['others'].max():.0%} "
-            f"of the cores\n{'; '.join(named)}")  # fmt: skip
+        return given("no results: not run")
+    commits = sorted({commit_words(r.commit, r.dirty) for r in results.itertuples()})
+    named = sorted({f"{r.device}, {counted(r.threads, 'thread')}" for r in results.itertuples()})
+    return Source(f"benchmark results, {counted(results['file'].nunique(), 'file')}", (),
+                  (("files", ", ".join(f"benchmarks/results/{f}" for f in sorted(set(results["file"])))),
+                   ("commit", ", ".join(commits)), ("machine", "; ".join(named)),
+                   ("versions", ", ".join(f"torch {t}" for t in sorted(set(results["torch"])))),
+                   ("date", ", ".join(sorted(set(results["date"])))),
+                   ("images", ", ".join(sorted(set(results["data"])))),
+                   ("load", f"other processes had up to {results['others'].max():.0%} of the cores"),
+                   ("measure", "make bench")))  # fmt: skip
 
 
 def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcil.lab.costs import short
+from dcil.lab.sources import Source, commit_words, counted, given
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip
@@ -117,11 +118,14 @@ def verdict(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def provenance(rows: pd.DataFrame) -> str:
-    """Return where the rows come from: runs, commit, machine, date."""
+def source(rows: pd.DataFrame) -> Source:
+    """Return where the rows come from: networks, commit, machine, date."""
     if not len(rows):
-        return "no results: not run"
-    commits = sorted({r.commit[:7] + ("+" if r.dirty else "") for r in rows.itertuples()})
-    return (f"benchmarks/device: {', '.join(sorted(set(rows['run_id'])))}\ncommit {', '.join(commits)} · "
-            f"{', '.join(sorted(set(rows['date'])))}\n{', '.join(sorted(set(rows['device'])))}, torch "
-            f"{', '.join(sorted(set(rows['torch'])))}")  # fmt: skip
+        return given("no results: not run")
+    commits = sorted({commit_words(r.commit, r.dirty) for r in rows.itertuples()})
+    return Source(f"measured on {', '.join(sorted(set(rows['device'])))}, "
+                  f"{counted(rows['run_id'].nunique(), 'network')}", (),
+                  (("networks", ", ".join(sorted(set(rows["run_id"])))), ("commit", ", ".join(commits)),
+                   ("versions", ", ".join(f"torch {t}" for t in sorted(set(rows["torch"])))),
+                   ("date", ", ".join(sorted(set(rows["date"])))),
+                   ("measure", "python -m benchmarks.device RUN")))  # fmt: skip

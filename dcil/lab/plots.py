@@ -1,13 +1,15 @@
-"""One figure style for the whole book, and the footer that says where a figure's numbers come from."""
+"""One figure style for the whole book; every figure is shown with the source of its numbers and its data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+
+from dcil.lab.sources import Source, footer
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
@@ -31,48 +33,16 @@ def style() -> None:
     sns.set_theme("notebook", "whitegrid", rc=card | {"axes.titlesize": "medium", "legend.frameon": False})
 
 
-def provenance(records: Iterable[dict[str, Any]]) -> str:
-    """Return one line naming run hashes, commit, device, threads, seeds and tier of the records behind a figure."""
-    records = list(records)
-    if not records:
-        return "no records: not run"
-    env = [r["environment"] for r in records]
-    ids = ", ".join(r["run_id"].rpartition("-")[2] for r in records)
-    commits = ", ".join(sorted({e["commit"][:7] + ("+" if e["dirty"] else "") for e in env}))
-    machines = ", ".join(sorted({f"{e['device']}, {e['threads']} thread(s), torch {e['torch']}" for e in env}))
-    seeds = ", ".join(str(s) for s in sorted({r["config"]["seed"] for r in records}))
-    tiers = ", ".join(sorted({r["tier"] for r in records}))
-    return f"runs {ids}\ncommit {commits} · tier {tiers} · seeds {seeds}\n{machines}"
+def show(
+    figure: Figure, source: Source, place: str, data: pd.DataFrame, twin: dict[str, Any] | None = None
+) -> None:
+    """Show a figure once in the notebook, and under it where its numbers come from (see `dcil.lab.sources.footer`).
 
+    `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
+    mark or point.
+    """
+    from IPython.display import HTML, display
 
-def computed(what: str, tier: str, seeds: Iterable[int], device: Any = "cpu") -> str:
-    """Return the provenance of numbers computed in the page itself; `what` names the experiment."""
-    import torch
-
-    from dcil.machine import device_name, source_state
-
-    commit, dirty = source_state()
-    shown = ", ".join(str(s) for s in seeds)
-    machine = f"{device_name(torch.device(device))}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-    return (f"computed in this page: {what}\ncommit {commit[:7]}{'+' if dirty else ''} · tier {tier} · "
-            f"seeds {shown}\n{machine}")  # fmt: skip
-
-
-def live(config: Any, seeds: Iterable[int] | None = None) -> str:
-    """Return the provenance of a run made in the page itself, from the configuration used."""
-    full = config.resolve()
-    return computed(full.run_id, full.tier, seeds if seeds is not None else [full.seed], full.device)
-
-
-def footer(figure: Figure, source: str, chapter: str) -> Figure:
-    """Write under a figure where its numbers come from and the command that redraws it."""
     figure.tight_layout()
-    text = f"{source}\nredraw: make chapter NAME={chapter}"
-    figure.text(0.01, -0.02, text, fontsize=7.5, color="#555555", va="top", ha="left", family="monospace")
-    return figure
-
-
-def show(figure: Figure, source: str, chapter: str) -> None:
-    """Add the footer and show the figure, once, in the notebook."""
-    footer(figure, source, chapter)
     plt.show()
+    display(HTML(footer(source, place, data, twin=twin)))

@@ -23,6 +23,12 @@ def logged(dataset: str, model: str, sparsity: float, scope: str) -> str:
     return ""
 
 
+def made(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of runs that a grid asks for."""
+    ids = {run.run_id for run in planned}
+    return [r for r in records if r["run_id"] in ids]
+
+
 def table(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each setting and variant that a grid asks for: n of how many seeds, and where they ended.
 

@@ -2,54 +2,127 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
+from dcil import arguments
+from dcil.config import RunConfig
+from dcil.lab import sources, stability
 from dcil.lab.plots import PASS_COLOURS
 from dcil.lab.stats import variant
 
 COLUMNS = ("run", "tier", "data set", "network", "variant", "sparsity, %", "seed", "epochs", "deployed pass, %",
            "second pass, %", "minutes", "date")  # fmt: skip
 FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity": "sparsity", "status": "status"}
-WIDTH, HEIGHT = 320, 110  # of a curve, in SVG units
+WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
+POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
+STYLES = {"sparsity": 'stroke="#666" stroke-dasharray="3 3"'}  # of a line; any other is a pass
 
 
-def curve_svg(record: dict[str, Any]) -> str:
-    """Return test top-1 of each pass (lines) and sparsity (dashed) over epochs, 0 to 100 %, as a small SVG picture."""
-    curve = record["curve"]
-    if len(curve) < 2:
+def _style(name: str) -> str:
+    return STYLES.get(name) or f'stroke="{PASS_COLOURS.get(name, "#CC79A7")}" stroke-width="2"'
+
+
+def _legend(names: Iterable[str]) -> str:
+    names = list(names)
+    key = '<svg width="18" height="8" aria-hidden="true"><path d="M0 4H18" {}/></svg>'
+    return "".join(f" {key.format(_style(name))} {escape(name)}" for name in names) if len(names) > 1 else ""
+
+
+def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int, top: float, unit: str = "") -> str:
+    """Return lines over epochs, from 0 to `top`, as a small SVG picture with axes; "" without a point.
+
+    A line is its points (epoch counted from 1, value); a value that is NaN was not measured and is left out.
+    """
+    measured = {name: [p for p in points if not math.isnan(p[1])] for name, points in lines.items()}
+    if not any(measured.values()):
         return ""
 
-    def line(values: Sequence[float], style: str) -> str:
-        at = (f"{4 + (WIDTH - 8) * i / (len(values) - 1):.1f},{HEIGHT - 4 - (HEIGHT - 8) * v / 100:.1f}"
-              for i, v in enumerate(values))  # fmt: skip
-        return f'<polyline fill="none" {style} points="{" ".join(at)}"/>'
+    def place(epoch: float, value: float) -> tuple[float, float]:
+        across = (epoch - 1) / max(epochs - 1, 1)
+        return LEFT + (WIDTH - LEFT - 8) * across, 8 + (HEIGHT - LOW - 8) * (1 - value / top)
 
-    passes = list(curve[-1]["test"])
-    lines = [line([100 * row["sparsity"] for row in curve], 'stroke="#777" stroke-dasharray="3 3"')]
-    lines += [line([row["test"][p]["top1"] for row in curve],
-                   f'stroke="{PASS_COLOURS.get(p, "#CC79A7")}" stroke-width="2"') for p in passes]  # fmt: skip
-    title = f"Test accuracy of {' and '.join(passes)} pass, and sparsity (dashed), over {len(curve)} epochs, 0 to 100 %"
-    return (f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(title)}">'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{"".join(lines)}</svg>')  # fmt: skip
+    grid, drawn = [], []
+    for value in (0, top / 2, top):
+        y = place(1, value)[1]
+        grid.append(f'<path d="M{LEFT} {y:.0f}H{WIDTH - 8}" stroke="#ddd"/><text x="{LEFT - 4}" y="{y + 3:.0f}" '
+                    f'text-anchor="end">{value:g}{unit}</text>')  # fmt: skip
+    for epoch in sorted({1, epochs}):
+        x = place(epoch, 0)[0]
+        grid.append(f'<text x="{x:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{epoch}</text>')
+    for name, points in measured.items():
+        step = -(-len(points) // POINTS)
+        at = " ".join("{:.1f},{:.1f}".format(*place(*p)) for p in [*points[:-1:step], *points[-1:]])
+        drawn.append(f'<polyline fill="none" {_style(name)} points="{at}"/>')
+    words = f"{title}, over {epochs} epochs, from 0 to {top:g}{unit}: {', '.join(k for k, v in measured.items() if v)}"
+    return (f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g font-size="10" fill="#444">{"".join(grid)}</g>'
+            f"{''.join(drawn)}</svg><figcaption>{escape(title)}{_legend(lines)}</figcaption></figure>")  # fmt: skip
+
+
+def charts(record: dict[str, Any]) -> str:
+    """Return how a run went: accuracy and sparsity, exchanges of weights, overlap with the last mask, by epoch."""
+    curve, epochs = record["curve"], len(record["curve"])
+    if not epochs:
+        return ""
+    accuracy = {name: [(row["epoch"] + 1, row["test"][name]["top1"]) for row in curve] for name in curve[-1]["test"]}
+    sparsity = [(row["epoch"] + 1, 100 * row["sparsity"]) for row in curve]
+    shares = list(enumerate(stability.exchanged(record), start=1)) if record["config"]["sparsity"] else []
+    highest = float(f"{1.05 * max((v for _, v in shares if not math.isnan(v)), default=0) or 1:.2g}")
+    overlaps = [(row["epoch"] + 1, row["jaccard"]) for row in record.get("masks", {}).get("overlap_with_last", ())]
+    parts = [chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
+             chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
+             chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
+             bars({k.removesuffix(".weight"): v for k, v in record["cost"].get("layer_sparsity", {}).items()})]
+    return f'<div class="charts">{"".join(parts)}</div>'
+
+
+def bars(shares: dict[str, float]) -> str:
+    """Return the share removed from each layer as bars, in the order of the network; "" for a dense run."""
+    if not any(shares.values()):
+        return ""
+    wide, high = (WIDTH - LEFT - 8) / len(shares), HEIGHT - LOW - 8
+    drawn = "".join(f'<rect x="{LEFT + wide * i:.1f}" y="{8 + high * (1 - v):.1f}" width="{0.8 * wide:.1f}" height='
+                    f'"{high * v:.1f}"><title>{escape(name)}: {100 * v:.1f} %</title></rect>'
+                    for i, (name, v) in enumerate(shares.items()))  # fmt: skip
+    marks = "".join(f'<text x="{LEFT - 4}" y="{11 + high * (1 - v):.0f}" text-anchor="end">{100 * v:g}</text>'
+                    for v in (0, 0.5, 1))  # fmt: skip
+    words = "sparsity of each layer, %: " + ", ".join(f"{name} {100 * v:.1f}" for name, v in shares.items())
+    return (f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g fill="#0072B2">{drawn}</g><g font-size="10" '
+            f'fill="#444">{marks}</g></svg><figcaption>sparsity of each layer, from input to output, %</figcaption>'
+            "</figure>")  # fmt: skip
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    items = (f"{escape(str(k))} <b>{escape(str(v))}</b>" for k, v in values.items())
-    return " · ".join(items)
+    return " · ".join(f"{escape(str(k))} <b>{escape(str(v))}</b>" for k, v in values.items())
+
+
+def rerun(record: dict[str, Any]) -> str:
+    """Return the command that trains a record's run again."""
+    config = RunConfig.from_dict(record["config"])
+    fetched = ["--download"] if config.dataset in ("cifar10", "cifar100", "imagenette") else []
+    return " ".join(["python -m dcil train", *arguments.shortest_argv(config), *fetched])
 
 
 def details(record: dict[str, Any]) -> str:
-    """Return what opens in a run's row: how it went, configuration, environment, cost, sparsity of each layer."""
+    """Return what opens in a run's row: command, record, how it went, configuration, environment, cost, masks."""
     cost = {k: v for k, v in record["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
-    parts = [f"<p>{escape(record['reason'])}</p>" if "reason" in record else "", curve_svg(record)]
-    named = {"configuration": record["config"], "environment": record["environment"], "cost": cost,
-             "nonzeros": record["cost"]["nonzeros"],
-             "sparsity of layers, %": {k.removesuffix(".weight"): f"{100 * v:.1f}"
-                                       for k, v in record["cost"].get("layer_sparsity", {}).items()}}  # fmt: skip
-    parts += [f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values]
-    return "".join(parts)
+    found = stability.figures(record) if record["curve"] else {}
+    measured = {name: f"{value:.3g}" for name, value in found.items() if not math.isnan(value)}
+    named = {"configuration": record["config"], "environment": record["environment"], "data": record["data"],
+             "cost": cost, "nonzeros": record["cost"]["nonzeros"],
+             "masks and gradients (chapter 4 says what each is)": measured}
+    address = quote(f"../records/{record['run_id']}.json")
+    return "".join([
+        f"<p>{escape(record['reason'])}</p>" if "reason" in record else "", charts(record),
+        f'<p>The whole record: <a href="{escape(address)}">JSON</a>. To train this run again:</p>',
+        sources.command(rerun(record)),
+        *(f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values),
+    ])  # fmt: skip
 
 
 def row(record: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from dcil.config import FOLDERS, LATER, RunConfig
-from dcil.lab import authors
+from dcil.lab import authors, sources
+from dcil.lab.sources import Source
 
 MISSING = "not run"
 RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
@@ -58,11 +59,15 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RUN_COLUMNS).astype({"deployed": bool})
 
 
-def html(table: pd.DataFrame, digits: int = 2) -> Any:
-    """Return a table as the book shows it, without an index and without anything random in its markup."""
+def show(table: pd.DataFrame, source: Source, place: str, digits: int = 2) -> Any:
+    """Return a table as the book shows it, with the source of its numbers and a CSV file under it.
+
+    `place` is "CHAPTER#NAME", see `dcil.lab.sources.footer`; an empty table is shown as "not run".
+    """
     from IPython.display import HTML
 
-    return HTML(table.to_html(index=False, border=0, float_format=f"{{:.{digits}f}}".format))
+    shown = sources.table(table, digits, source.runs) if len(table) else f"<p><b>{MISSING}</b></p>"
+    return HTML(shown + sources.footer(source, place, table, shown=True))
 
 
 def checkpoints_table() -> pd.DataFrame:

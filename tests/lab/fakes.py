@@ -19,7 +19,8 @@ def record(method, seed, last, passes=("sparse",), **changes):
         **changes,
     }
     cost = {"time_s": 60.0, "mem_mib": 1.0, "inference_macs": 10, "train_macs": 20, "nonzeros": {"conv": 3, "norm": 1}}
-    env = {"device": "a CPU", "threads": 1, "commit": "0123456789", "dirty": False, "torch": "2.13.0"}
+    env = {"device": "a CPU", "threads": 1, "commit": "0123456789", "dirty": False, "torch": "2.13.0",
+           "python": "3.11.7", "date": "2026-01-02"}  # fmt: skip
     return {"run_id": f"{method}-{seed}-aaaa", "tier": "quick", "status": "complete", "config": config, "curve": [row],
             "final": {"passes": {p: copy.deepcopy(end) for p in passes}}, "cost": cost, "environment": env}  # fmt: skip
 

@@ -80,7 +80,8 @@ def test_tables(folder):
     timed = costs.comparisons(results)
     assert timed["ratio"][0] == "2.00 (1.90 to 2.10)"
     assert timed["seconds"].tolist() == ["0.400 / 0.200"] * 3 + ["36.0 / 0.200"]
-    assert "0123456" in costs.provenance(results) and "1% of the cores" in costs.provenance(results)
+    facts = dict(costs.source(results).facts)
+    assert facts["commit"] == "0123456" and "1% of the cores" in facts["load"]
 
 
 def test_verdict_and_figure(folder):
@@ -99,7 +100,7 @@ def test_without_results(tmp_path):
     for table in (costs.comparisons, costs.parts, costs.memory, costs.whole_runs, costs.beside_dense):
         assert not len(table(results))
     assert set(costs.targets_table(results, TARGETS)["measured"]) == {"not run"}
-    assert "not run" in costs.provenance(results) and "not run" in costs.verdict(results, TARGETS)
+    assert "not run" in costs.source(results).words and "not run" in costs.verdict(results, TARGETS)
 
 
 def record(precision, seed, sparse, dense, **changes):

@@ -52,9 +52,9 @@ def test_verdict(measured, tmp_path):
     for words in ("4.0 × fewer bytes", "4.0 × fewer multiply-accumulates", "masked 1.00 × as fast", "kernels 0.250 ×",
                   "shrunk 1.50 × in PyTorch and 2.50 × in onnxruntime"):  # fmt: skip
         assert words in said
-    assert "commit abcdefg+" in devices.provenance(measured)
+    assert dict(devices.source(measured).facts)["commit"] == "abcdefg and uncommitted changes"
     empty = devices.load(tmp_path / "none")
-    assert devices.verdict(empty) == "Not run." and devices.provenance(empty) == "no results: not run"
+    assert devices.verdict(empty) == "Not run." and devices.source(empty).words == "no results: not run"
     assert not len(devices.storage(empty)) and not len(devices.latencies(empty, 1))
 
 

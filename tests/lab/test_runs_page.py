@@ -1,9 +1,12 @@
 """The table of all runs: every record has its row, what is in it is escaped, and it stays light."""
 
+import math
 import re
 
-from dcil import fit
-from dcil.lab import runs_page
+from dcil import fit, preset, records
+from dcil.__main__ import build_parser
+from dcil.arguments import values_of_config
+from dcil.lab import chapters, runs_page
 
 
 def run(tiny_config, tiny_dataset, tmp_path, **changes):
@@ -20,10 +23,29 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
     assert re.findall(r'<tr id="([^"]+)"', page) == [good["run_id"], dense["run_id"], "other-run"]
     assert "the loss became nan" in page and "<b>failed</b>" in page
     assert f"{good['final']['passes']['dense']['last']['top1']:.2f}" in page
-    assert page.count("<svg") == 2 and page.count("<polyline") == 3 + 2  # sparsity, and each pass
+    assert page.count("<polyline") == (3 + 2) + 2  # sparsity and each pass; exchanges and overlaps where it prunes
+    assert page.count('aria-label="sparsity of each layer') == 1 and page.count("JSON</a>") == 3
+    assert f"../records/{good['run_id']}.json" in page and "kept weights exchanged" in page
     cells = [re.findall(r"<td", line) for line in page.splitlines() if line.startswith("<tr id")]
     assert {len(row) for row in cells} == {len(runs_page.COLUMNS)}
     assert '<option value="dense">' in page and 'data-status="failed"' in page
+
+
+def test_the_command_trains_the_run_again():
+    """The command of every record of the book is parsed to the configuration of that record, by its run id."""
+    for record in records.load_all(chapters.root() / "records"):
+        words = runs_page.rerun(record).split()
+        assert words[:4] == ["python", "-m", "dcil", "train"] and len(words) < 24
+        args, extra = build_parser().parse_known_args(words[3:])
+        assert not extra and preset(args.preset, **values_of_config(args)).run_id == record["run_id"]
+
+
+def test_long_curves_are_thinned_and_gaps_left_out():
+    """At most `POINTS` and the last of a line; what was not measured is no point; nothing at all is no chart."""
+    points = [(i + 1, 50.0 if i % 2 else math.nan) for i in range(1000)]
+    drawn = re.search(r'points="([^"]+)"', runs_page.chart("a", {"sparse": points}, 1000, 100)).group(1).split()
+    assert len(drawn) <= runs_page.POINTS + 1 and drawn[-1].split(",")[0] == f"{runs_page.WIDTH - 8:.1f}"
+    assert runs_page.chart("a", {"sparse": [(1, math.nan)]}, 1, 100) == "" == runs_page.bars({"conv1": 0.0})
 
 
 def test_hostile_text_is_escaped(tiny_config, tiny_dataset, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcil.lab import plots, stats
+from dcil.lab import sources, stats
 from tests.lab.fakes import PAIRED, record
 
 
@@ -47,8 +47,8 @@ def test_curves_have_a_row_a_pass_and_epoch():
     assert len(stats.curves([])) == 0
 
 
-def test_provenance_names_runs_commit_device_and_seeds():
-    """A figure's footer says where its numbers come from; without records it says "not run"."""
-    line = plots.provenance(PAIRED)
-    assert "0123456" in line and "a CPU" in line and "seeds 0, 1" in line and "aaaa" in line
-    assert "not run" in plots.provenance([])
+def test_show_has_the_table_and_its_source():
+    """The table, the source of its numbers and the file under it; an empty table says "not run"."""
+    shown = stats.show(stats.by_method(PAIRED, ["ste"]), sources.recorded(PAIRED), "06-cifar#methods").data
+    assert "81.00 ± 1.41" in shown and 'class="provenance"' in shown and "06-cifar-methods.csv" in shown
+    assert "not run" in stats.show(stats.runs_table([]), sources.recorded([]), "x#y").data

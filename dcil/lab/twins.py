@@ -1,0 +1,39 @@
+"""Interactive twins of figures: what plotly draws in the page, as plain data.
+
+Plotly itself is not imported. The site has one copy of its library, and a page loads it when a reader opens a twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+CARD = {"template": None, "paper_bgcolor": "white", "plot_bgcolor": "white", "height": 420, "hovermode": "closest",
+        "font": {"color": "#111111"}, "margin": {"l": 60, "r": 15, "t": 15, "b": 50},
+        "legend": {"orientation": "h", "y": -0.2}}  # fmt: skip
+GRID = {"gridcolor": "#DDDDDD", "zeroline": False}
+
+
+def lines(
+    data: pd.DataFrame, x: str, y: str, by: Sequence[str], colour: Callable[[tuple], str], labels: dict[str, str],
+    dash: Callable[[tuple], str] = lambda key: "solid", log: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a line for each combination of the columns `by`, to be pointed at.
+
+    `colour` and `dash` give a line's colour and plotly's dash from its values of `by`; `labels` names `x` and `y` on
+    the axes. Points that are not measured are left out, and on a logarithmic axis those that are not positive.
+    """  # fmt: skip
+    drawn = []
+    for key, part in data.groupby(list(by), sort=False):
+        part = part[part[y].notna() & ((part[y] > 0) | (not log))]
+        if not len(part):
+            continue
+        drawn.append({
+            "type": "scatter", "mode": "lines+markers", "name": ", ".join(str(value) for value in key),
+            "x": [float(f"{value:.6g}") for value in part[x]], "y": [float(f"{value:.6g}") for value in part[y]],
+            "line": {"color": colour(key), "dash": dash(key), "width": 1.5}, "marker": {"size": 5},
+        })  # fmt: skip
+    axis = {"title": {"text": labels[y]}, **GRID} | ({"type": "log"} if log else {})
+    return {"data": drawn, "layout": CARD | {"xaxis": {"title": {"text": labels[x]}, **GRID}, "yaxis": axis}}

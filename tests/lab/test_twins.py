@@ -1,0 +1,30 @@
+"""What plotly is given to draw."""
+
+import json
+import math
+
+import pandas as pd
+
+from dcil.lab import twins
+
+DATA = pd.DataFrame({"epoch": [1, 2, 1, 2], "flips": [4.0, 0.0, 2.0, math.nan], "variant": ["a", "a", "b", "b"],
+                     "seed": 0})  # fmt: skip
+LABELS = {"epoch": "epoch", "flips": "flips, %"}
+
+
+def test_a_line_for_each_combination():
+    """Named by its values, coloured and dashed by them; what was not measured is left out."""
+    spec = twins.lines(DATA, "epoch", "flips", ["variant", "seed"], lambda key: {"a": "red", "b": "blue"}[key[0]],
+                       LABELS, dash=lambda key: "dot" if key[0] == "b" else "solid")  # fmt: skip
+    assert [(t["name"], t["y"], t["line"]["color"], t["line"]["dash"]) for t in spec["data"]] == [
+        ("a, 0", [4.0, 0.0], "red", "solid"), ("b, 0", [2.0], "blue", "dot")]  # fmt: skip
+    assert spec["layout"]["yaxis"]["title"]["text"] == "flips, %"
+    json.loads(json.dumps(spec, allow_nan=False))
+
+
+def test_a_logarithmic_axis_has_no_zero():
+    """Zeros are left out there, and a line without a point is not drawn."""
+    data = DATA.assign(flips=[4.0, 0.0, 0.0, 0.0])
+    spec = twins.lines(data, "epoch", "flips", ["variant"], lambda key: "red", LABELS, log=True)
+    assert [t["y"] for t in spec["data"]] == [[4.0]] and spec["layout"]["yaxis"]["type"] == "log"
+    assert twins.lines(DATA[:0], "epoch", "flips", ["variant"], lambda key: "red", LABELS)["data"] == []

@@ -13,12 +13,14 @@ from typing import Any
 
 from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError, unknown
-from dcil.lab.rerun import Parameter, form
+from dcil.lab.rerun import Parameter, form, lines
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
 _FRESH = 4
 # Names that IPython puts into every notebook.
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+# By chapter, the parameters that are not at their default in this process; `begin` knows them.
+_given: dict[str, dict[str, Any]] = {}
 
 
 def root() -> Path:
@@ -78,6 +80,11 @@ def check(notebook: str | Path, given: Any) -> None:
             raise unknown(f"parameter of {Path(notebook).stem}", name, names)
 
 
+def redraw(chapter: str) -> str:
+    """Return the line that draws a chapter's figures again: `make chapter`, with the parameters that it began with."""
+    return lines(chapter, _given.get(chapter, {}))["make"]
+
+
 def begin(name: str, namespace: dict[str, Any]) -> Any:
     """Check a running chapter's parameters and return the form of them (`dcil.lab.rerun`), to be shown in the page.
 
@@ -91,7 +98,9 @@ def begin(name: str, namespace: dict[str, Any]) -> Any:
              if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
         check(notebook, given)
-    return HTML(form(notebook.stem, [p for p in parameters(notebook) if p.name in given], given))
+    declared = [p for p in parameters(notebook) if p.name in given]
+    _given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
+    return HTML(form(notebook.stem, declared, given))
 
 
 def _tidy(notebook: Any) -> Any:

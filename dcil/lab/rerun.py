@@ -87,8 +87,8 @@ def field(parameter: Parameter, value: Any) -> str:
 def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
     """Return the shell lines that run a chapter with simple values: one of make, one of papermill."""
     options = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
-    return {"make": f"make chapter NAME={chapter} P={shlex.quote(options)}",
-            "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}"}  # fmt: skip
+    return {"make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
+            "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}".rstrip()}  # fmt: skip
 
 
 def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from dcil.lab.chapters import redraw
+
 ROWS = 40  # of folded data that a page shows; the CSV holds all
 
 
@@ -149,13 +151,14 @@ def footer(
 ) -> str:
     """Return the block under a figure or table as HTML.
 
-    `place` is where it stands, "CHAPTER#NAME": the command runs the chapter, and the CSV file has both names.
+    `place` is where it stands, "CHAPTER#NAME": the command runs the chapter with its parameters, and the CSV file has
+    both names.
     `shown` says that `data` is the table above. `twin` is what plotly draws (`dcil.lab.twins`).
     """
     chapter, _, name = place.partition("#")
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in source.facts)
     runs = f"<dt>runs</dt><dd>{' '.join(link(run) for run in source.runs)}</dd>" if source.runs else ""
-    again = f"<dt>draw again</dt><dd>{command(f'make chapter NAME={chapter}')}</dd>"
+    again = f"<dt>draw again</dt><dd>{command(redraw(chapter))}</dd>"
     parts = [_fold(escape(source.words), f"<dl>{runs}{facts}{again}</dl>", "source"),
              "" if shown else _data(data, source.runs), _twin(twin) if twin else "",
              download(data, f"{chapter}-{name.removeprefix('fig-')}")]  # fmt: skip

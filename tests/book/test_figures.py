@@ -11,9 +11,8 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 PAGES = sorted(SITE.glob("book/*.html")) if SITE.exists() else []
-# Tables without numbers of their own: the verdicts (each names its rule, n and interval), and all runs, which are
-# what the others link to.
-OWN = ('class="dataframe claims"', 'id="runs"')
+# Tables that need none: verdicts (each names its rule, n and interval), all runs (what the others link to), parameters.
+OWN = ('class="dataframe claims"', 'id="runs"', 'class="rerun"')
 
 
 @cache

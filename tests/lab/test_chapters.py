@@ -88,6 +88,15 @@ def test_a_failing_cell_publishes_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "out.ipynb"]
 
 
+def test_redraw_has_the_parameters_of_this_run(monkeypatch):
+    """Only those that are not at their default; none for a page that did not begin."""
+    monkeypatch.setattr(chapters, "_given", {})
+    name = "03-dual-path-training"
+    assert chapters.redraw(name) == f"make chapter NAME={name}"
+    chapters.begin(name, {"preset": "smoke", "sparsity": 0.95, "In": [""]})
+    assert chapters.redraw(name) == f"make chapter NAME={name} P='-p sparsity 0.95'"
+
+
 def test_what_a_chapter_takes(tmp_path):
     """Title and the last column of the table of presets; a page without the table has none."""
     text = "| preset | data | what it takes |\n|---|---|---|\n| `smoke` | digits | `a` minute |\n| `quick` | b | c |\n"

@@ -126,10 +126,10 @@ def details(record: dict[str, Any]) -> str:
 
 
 def row(record: dict[str, Any]) -> str:
-    """Return a run's row; its id is the run id, so that pages can link to it."""
+    """Return a run's row; its id follows from the run id, so that pages can link to it."""
     c, ends = record["config"], [end["last"]["top1"] for end in record["final"]["passes"].values()]
     failed = "" if record["status"] == "complete" else f" <b>{escape(record['status'])}</b>"
-    run = escape(record["run_id"])
+    run, place = escape(record["run_id"]), sources.anchor(record["run_id"])
     first = f"<details><summary><code>{run}</code>{failed}</summary>{details(record)}</details>"
     cells = [(first, run), (record["tier"],) * 2, (c["dataset"],) * 2, (c["model"],) * 2, (variant(c),) * 2,
              (f"{100 * c['sparsity']:g}",) * 2, (str(c["seed"]),) * 2, (str(c["epochs"]),) * 2,
@@ -141,7 +141,7 @@ def row(record: dict[str, Any]) -> str:
              "status": record["status"]}  # fmt: skip
     words = " ".join([run, variant(c), c["model"], record["environment"]["device"], *kinds.values()]).lower()
     data = "".join(f' data-{k}="{escape(str(v))}"' for k, v in kinds.items())
-    return f'<tr id="{run}" data-text="{escape(words)}"{data}>{shown}</tr>'
+    return f'<tr id="{place}" data-text="{escape(words)}"{data}>{shown}</tr>'
 
 
 def _select(name: str, label: str, values: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from html import escape
@@ -101,9 +102,14 @@ def given(what: str) -> Source:
 # --- the block
 
 
+def anchor(run_id: str) -> str:
+    """Return a run's id as the id of its row; with a dot, the theme's scripts would take it for a class."""
+    return re.sub(r"[^\w-]", "_", run_id)
+
+
 def link(run_id: str) -> str:
     """Return a link to a run's row, which opens there."""
-    return f'<a href="runs.html#{escape(run_id)}"><code>{escape(run_id)}</code></a>'
+    return f'<a href="runs.html#{anchor(run_id)}"><code>{escape(run_id)}</code></a>'
 
 
 def command(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dcil import fit, preset, records
 from dcil.__main__ import build_parser
 from dcil.arguments import values_of_config
-from dcil.lab import chapters, runs_page
+from dcil.lab import chapters, runs_page, sources
 
 
 def run(tiny_config, tiny_dataset, tmp_path, **changes):
@@ -20,7 +20,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
     bad = good | {"run_id": "other-run", "status": "failed", "reason": "the loss became nan", "curve": [],
                   "final": {"passes": {}}}  # fmt: skip
     page = runs_page.page([good, dense, bad])
-    assert re.findall(r'<tr id="([^"]+)"', page) == [good["run_id"], dense["run_id"], "other-run"]
+    assert re.findall(r'<tr id="([^"]+)"', page) == [sources.anchor(r["run_id"]) for r in (good, dense, bad)]
     assert "the loss became nan" in page and "<b>failed</b>" in page
     assert f"{good['final']['passes']['dense']['last']['top1']:.2f}" in page
     assert page.count("<polyline") == (3 + 2) + 2  # sparsity and each pass; exchanges and overlaps where it prunes

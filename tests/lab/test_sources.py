@@ -52,6 +52,12 @@ def test_footer_leads_to_the_runs_the_command_and_the_data():
     assert "<summary>data" not in sources.footer(sources.recorded([]), "x#y", DATA, shown=True)
 
 
+def test_anchors_are_selectors():
+    """The theme's script looks for each with `querySelector`: "#a-s0.9" would be a class that begins with a digit."""
+    assert sources.anchor("digits-dcil-s0.9-e16") == "digits-dcil-s0_9-e16"
+    assert 'href="runs.html#a-s0_9"><code>a-s0.9<' in sources.link("a-s0.9")
+
+
 def test_long_data_is_cut_in_the_page_only():
     """The page shows the first rows and says so; the file holds all of them."""
     long = pd.DataFrame({"x": range(1000)})

@@ -16,12 +16,15 @@ from dcil.lab.chapters import root
 
 
 def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cells of a notebook; outputs after the first of a cell with a caption follow in a cell without one."""
+    """Return the cells of a notebook; outputs after the first of a cell with a caption follow in a cell without one.
+
+    Its source is not shown, but must not be empty: MyST-NB leaves such a cell out.
+    """
     result = []
     for cell in cells:
         result.append(cell)
         if "figure" in cell["metadata"].get("mystnb", {}) and len(cell.get("outputs", ())) > 1:
-            rest = cell | {"id": f"{cell['id']}-source", "source": "", "metadata": {"tags": ["remove-input"]},
+            rest = cell | {"id": f"{cell['id']}-source", "source": "pass", "metadata": {"tags": ["remove-input"]},
                            "outputs": cell["outputs"][1:]}  # fmt: skip
             result[-1:] = [cell | {"outputs": cell["outputs"][:1]}, rest]
     return result

@@ -88,7 +88,7 @@ rule site:
     input:
         chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
         notes=expand("_build/executed/{name}.json", name=CHAPTERS),
-        text=["_config.yml", "_toc.yml", *TEXT, *CODE, *TESTS],  # docstrings, and tests that pages show
+        text=["_config.yml", "_toc.yml", "docutils.conf", *TEXT, *CODE, *TESTS],  # docstrings, and tests that pages show
     output:
         "_build/html/index.html",
     log:

@@ -20,7 +20,7 @@ def tree(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tree")
     for name in ("book", "dcil", "records", "experiments", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "_config.yml", "_toc.yml", "requirements.lock"):
+    for name in ("Snakefile", "_config.yml", "_toc.yml", "docutils.conf", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))

@@ -1,0 +1,79 @@
+"""The built site, served and as files, in a real browser that notes what goes wrong."""
+
+import contextlib
+import functools
+import gzip
+import http.server
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[2] / "_build" / "html"
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves the site as GitHub Pages does: what is text travels compressed."""
+
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}
+
+    def log_message(self, *args):
+        pass
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in (".html", ".css", ".js", ".svg") or not path.is_file():
+            return super().send_head()
+        body = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        for name, value in {"Content-Type": self.guess_type(path), "Content-Encoding": "gzip",
+                            "Content-Length": len(body)}.items():  # fmt: skip
+            self.send_header(name, str(value))
+        self.end_headers()
+        return io.BytesIO(body)
+
+
+@pytest.fixture(scope="session")
+def bases():
+    """Where the site is: served on a free local port, and as files."""
+    handler = functools.partial(Server, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"http": f"http://127.0.0.1:{server.server_port}", "file": SITE.as_uri()}
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Headless Chromium of the system; DCIL_CHROMIUM names another one."""
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as playwright:
+        path = os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(chromium, bases):
+    """Open pages and gather what went wrong: console errors, failed requests, requests to elsewhere."""
+    with contextlib.ExitStack() as stack:
+
+        def visit(name, scheme="http", width=1280, javascript=True):
+            context = chromium.new_context(viewport={"width": width, "height": 900}, java_script_enabled=javascript)
+            stack.callback(context.close)
+            page, problems = context.new_page(), []
+            page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
+            page.on("pageerror", lambda e: problems.append(f"error: {e}"))
+            page.on("requestfailed", lambda r: problems.append(f"failed: {r.url}"))
+            page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+            page.on("request", lambda r: problems.append(f"external: {r.url}")
+                    if not r.url.startswith((bases[scheme], "data:", "blob:")) else None)  # fmt: skip
+            page.goto(f"{bases[scheme]}/{name}", wait_until="load")
+            if javascript:
+                page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")
+            return page, problems
+
+        yield visit

@@ -20,7 +20,8 @@ help:  ## list what can be made
 
 book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|quick|paper DATASET=.. DATA=folder
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
-	  --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET))
+	  --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET)) \
+	  $(if $(REPOSITORY),repository=$(REPOSITORY) ref=$(or $(REF),main))
 	@echo "the site is _build/html/index.html; look at it with: make serve"
 
 runs: .venv/ready  ## train what a grid asks for and has no record yet: GRID=experiments/quick.yaml DATA=folder

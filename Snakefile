@@ -27,6 +27,9 @@ CODE = status.matching(status.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
+# Where the site is published from, if that is known: the book that it is built from gets launch buttons.
+LAUNCH = (f"{PYTHON} -m dcil.lab.launch _build/stage {config['repository']} {config.get('ref', 'main')} && "
+          if config.get("repository") else "")  # fmt: skip
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
 if GRID and workflow.is_main_process:
@@ -91,6 +94,8 @@ rule site:
         text=["_config.yml", "_toc.yml", "docutils.conf", *TEXT, *CODE, *TESTS],  # docstrings, and tests that pages show
     output:
         "_build/html/index.html",
+    params:
+        launch=LAUNCH,
     log:
         "_build/log/site.log",
     shell:
@@ -98,6 +103,7 @@ rule site:
         "cp _config.yml _toc.yml _build/stage/ && cp -r book tests _build/stage/ && "
         "cp {input.chapters} _build/stage/book/ && "
         "{PYTHON} -m dcil status --out _build/stage/book/status-table.txt && "
+        "{params.launch}"
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
         "rm -rf _build/html && mv _build/jupyter-book/_build/html _build/html"

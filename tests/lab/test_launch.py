@@ -30,7 +30,8 @@ def run(monkeypatch, tmp_path, at_hand):
 def test_the_first_cell_fetches_the_tag(monkeypatch, tmp_path):
     """Without dcil: clone the tag, install it alone, add what Colab lacks at the lock's versions."""
     clone, install, add = run(monkeypatch, tmp_path, at_hand=False)
-    assert clone[:2] == ["git", "clone"] and clone[-4:] == ["--branch", "v0.1.0", REPOSITORY, str(tmp_path / "dcil-book")]
+    assert clone[:2] == ["git", "clone"]
+    assert clone[-4:] == ["--branch", "v0.1.0", REPOSITORY, str(tmp_path / "dcil-book")]
     assert install[-3:] == ["--no-deps", "--editable", str(tmp_path / "dcil-book")]
     assert sorted(pin.split("==")[0] for pin in add[5:]) == sorted(launch.ABSENT) and set(add[5:]) <= set(launch.pins())
     assert sys.path[0] == str(tmp_path / "dcil-book")

@@ -12,6 +12,7 @@ SITE = ROOT / "_build" / "html"
 FOUND = (p.relative_to(SITE) for p in SITE.rglob("*.html")) if SITE.exists() else ()
 # index.html only leads to book/index.html; under _static there are parts of the theme.
 PAGES = sorted(p.as_posix() for p in FOUND if p.parts[0] not in ("_static", "index.html"))
+FIGURES = "article :is(.cell_output, figure) img"
 WIDTHS = (1280, 390)  # desktop, phone: CSS pixels
 LARGEST = 1_000_000  # bytes that a page may ask for until it is shown; pictures further down come when they are near
 ALIKE = tuple(p for p in PAGES if p.startswith("_modules/"))[1:]  # sources of the library: one stands for all in axe
@@ -70,9 +71,9 @@ def test_page_opened_as_a_file(watched, name):
     assert page.locator("article mjx-merror, article mjx-container [data-mjx-error]").count() == 0
     bare = "nodes => nodes.filter(n => !n.querySelector('mjx-container')).map(n => n.textContent)"
     assert page.locator("article .math").evaluate_all(bare) == []
-    assert page.locator("article img").evaluate_all("all => all.filter(i => i.alt.length <= 20).map(i => i.src)") == []
+    assert page.locator(FIGURES).evaluate_all("all => all.filter(i => i.alt.length <= 20).map(i => i.src)") == []
     load = "async i => { i.loading = 'eager'; await i.decode(); return i.naturalWidth }"
-    assert all(image.evaluate(load) > 100 for image in page.locator("article img").all())
+    assert all(image.evaluate(load) > 100 for image in page.locator(FIGURES).all())
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         for theme in ("light", "dark"):
@@ -80,7 +81,7 @@ def test_page_opened_as_a_file(watched, name):
             assert unfit(page) == 0, f"{width} px, {theme}"
     grey = "n => getComputedStyle(n)[key].match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => +a + +b) / 3"
     assert page.locator("article h1").first.evaluate(grey.replace("key", "'color'")) > 150
-    cards = page.locator("article img").evaluate_all(f"all => all.map({grey.replace('key', repr('backgroundColor'))})")
+    cards = page.locator(FIGURES).evaluate_all(f"all => all.map({grey.replace('key', repr('backgroundColor'))})")
     assert all(card > 200 for card in cards)
     assert problems == []
 

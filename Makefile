@@ -5,7 +5,7 @@ PRESET ?= smoke
 BIN     = .venv/bin
 export DCIL_DATA := $(if $(DATA),$(abspath $(DATA)),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test lint chapter serve refresh bench picture lock clean
+.PHONY: help book runs test lint chapter serve refresh offline print bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -33,6 +33,12 @@ chapter: .venv/ready  ## execute one chapter: NAME=03-dual-path-training P="-p s
 
 serve: book  ## build the site and show it at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --directory _build/html
+
+offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it and open html/index.html
+	$(BIN)/python -c "import shutil; shutil.make_archive('_build/dcil-measured', 'zip', '_build', 'html')"
+
+print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
+	$(BIN)/python tests/booklet.py
 
 lint: .venv/ready  ## check the code's style
 	$(BIN)/ruff check benchmarks dcil tests

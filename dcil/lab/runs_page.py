@@ -130,7 +130,8 @@ def row(record: dict[str, Any]) -> str:
     c, ends = record["config"], [end["last"]["top1"] for end in record["final"]["passes"].values()]
     failed = "" if record["status"] == "complete" else f" <b>{escape(record['status'])}</b>"
     run, place = escape(record["run_id"]), sources.anchor(record["run_id"])
-    first = f"<details><summary><code>{run}</code>{failed}</summary>{details(record)}</details>"
+    inside = f'<div class="inside"><div>{details(record)}</div></div>'  # wider than its column, see book.css
+    first = f"<details><summary><code>{run}</code>{failed}</summary>{inside}</details>"
     cells = [(first, run), (record["tier"],) * 2, (c["dataset"],) * 2, (c["model"],) * 2, (variant(c),) * 2,
              (f"{100 * c['sparsity']:g}",) * 2, (str(c["seed"]),) * 2, (str(c["epochs"]),) * 2,
              *((f"{end:.2f}",) * 2 for end in ends[:2]), *[("", "")] * (2 - len(ends[:2])),

@@ -166,6 +166,6 @@ def footer(
     runs = f"<dt>runs</dt><dd>{' '.join(link(run) for run in source.runs)}</dd>" if source.runs else ""
     again = f"<dt>draw again</dt><dd>{command(redraw(chapter))}</dd>"
     parts = [_fold(escape(source.words), f"<dl>{runs}{facts}{again}</dl>", "source"),
-             "" if shown else _data(data, source.runs), _twin(twin) if twin else "",
-             download(data, f"{chapter}-{name.removeprefix('fig-')}")]  # fmt: skip
+             "" if shown else _data(data, source.runs), download(data, f"{chapter}-{name.removeprefix('fig-')}"),
+             _twin(twin) if twin else ""]  # fmt: skip
     return f'<div class="provenance">{"".join(parts)}</div>'

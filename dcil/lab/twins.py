@@ -16,6 +16,10 @@ CARD = {"template": None, "paper_bgcolor": "white", "plot_bgcolor": "white", "he
 GRID = {"gridcolor": "#DDDDDD", "zeroline": False}
 
 
+def _said(column: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{column} {value:g}"
+
+
 def lines(
     data: pd.DataFrame, x: str, y: str, by: Sequence[str], colour: Callable[[tuple], str], labels: dict[str, str],
     dash: Callable[[tuple], str] = lambda key: "solid", log: bool = False,
@@ -30,8 +34,9 @@ def lines(
         part = part[part[y].notna() & ((part[y] > 0) | (not log))]
         if not len(part):
             continue
+        name = ", ".join(_said(column, value) for column, value in zip(by, key, strict=True))
         drawn.append({
-            "type": "scatter", "mode": "lines+markers", "name": ", ".join(str(value) for value in key),
+            "type": "scatter", "mode": "lines+markers", "name": name,
             "x": [float(f"{value:.6g}") for value in part[x]], "y": [float(f"{value:.6g}") for value in part[y]],
             "line": {"color": colour(key), "dash": dash(key), "width": 1.5}, "marker": {"size": 5},
         })  # fmt: skip

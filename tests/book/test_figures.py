@@ -99,3 +99,36 @@ def test_every_figure_is_in_the_site(path):
             assert text.count(f'<figure class="align-default" id="{name}">') == 1, name
             after = text[text.index(f'id="{name}"') :]
             assert after.index("</figure>") < after.index('class="provenance"') < after.index("CSV</a>"), name
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_from_a_figure_to_its_run_in_two_clicks(watched, scheme):
+    """Open the source, follow a run: its row stands open, with its charts, its record and the line that trains it."""
+    page, problems = watched("book/06-cifar.html", scheme)
+    block = page.locator("#fig-quick-grid ~ *, .cell:has(#fig-quick-grid) + .cell").locator(".provenance").first
+    block.locator("summary").first.click()
+    run = block.locator("a[href^='runs.html#']").first
+    name = run.inner_text()
+    run.click()
+    page.wait_for_load_state()
+    row = page.locator("#runs tr", has=page.locator("details[open]"))
+    assert row.count() == 1 and row.locator("summary code").inner_text() == name
+    assert row.locator("svg[role=img]").count() >= 2 and "python -m dcil train" in row.locator("pre").inner_text()
+    assert row.locator("a[href$='.json']").get_attribute("href") == f"../records/{name}.json"
+    assert problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_twins_are_drawn_when_they_are_opened(watched, scheme):
+    """Not before is the library loaded; then every line of the spec is drawn."""
+    page, problems = watched("book/09-rivals.html", scheme)
+    loaded = "window.Plotly !== undefined"
+    assert not page.evaluate(loaded)
+    twin = page.locator("details.interactive").first
+    lines = len(json.loads(twin.locator("script").text_content())["data"])
+    twin.locator("summary").click()
+    page.wait_for_selector("details.interactive[open] .scatterlayer .trace", timeout=20000)
+    assert page.evaluate(loaded) and twin.locator(".scatterlayer .trace").count() == lines > 1
+    assert problems == []

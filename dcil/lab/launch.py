@@ -73,7 +73,8 @@ def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, A
                            "binderhub_url": "https://mybinder.org"},
     }  # fmt: skip
     sphinx |= {"html_baseurl": address, "html_extra_path": ["requirements.txt"], "ogp_site_url": address,
-               "ogp_site_name": config["title"], "ogp_social_cards": {"line_color": "#0072B2"}}  # fmt: skip
+               "ogp_site_name": config["title"],
+               "ogp_social_cards": {"line_color": "#0072B2", "image_mini": "book/_static/favicon.png"}}  # fmt: skip
     return config | {"sphinx": config["sphinx"] | {"config": sphinx}}
 
 

@@ -1,8 +1,12 @@
 """Every page of the built site in a real browser: both widths, both themes, served and opened as a file."""
 
+import contextlib
 import functools
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +107,23 @@ def test_search_finds_the_refined_gradient(watched, scheme):
     page, problems = watched("search.html?q=refined+gradient", scheme)
     expect(page.locator("#search-results a[href*='02-refined-gradient']").first).to_be_visible(timeout=15000)
     assert problems == []
+
+
+def test_the_zip_needs_no_server(chromium, tmp_path):
+    """What `make offline` packs opens from where it is unpacked, and finds a word."""
+    from playwright.sync_api import expect
+
+    (tmp_path / "_build").mkdir()
+    (tmp_path / "_build" / "html").symlink_to(SITE)
+    recipe = subprocess.run(["make", "-n", "offline"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    command = recipe.strip().splitlines()[-1].replace(".venv/bin/python", sys.executable)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    shutil.unpack_archive(tmp_path / "_build" / "dcil-measured.zip", tmp_path / "unpacked")
+    with contextlib.closing(chromium.new_page()) as page:
+        page.goto((tmp_path / "unpacked" / "html" / "index.html").as_uri(), wait_until="load")
+        expect(page.locator("article h1")).to_be_visible()
+        page.goto(f"{(tmp_path / 'unpacked' / 'html' / 'search.html').as_uri()}?q=refined+gradient")
+        expect(page.locator("#search-results a[href*='02-refined-gradient']").first).to_be_visible(timeout=15000)
 
 
 def test_links_inside_the_site_lead_somewhere():

@@ -92,10 +92,11 @@ def test_page_opened_as_a_file(watched, name):
 
 
 def test_no_page_is_empty_or_broken():
-    """No traceback and no unresolved reference in any page."""
+    """No cell that failed and no unresolved reference in any page; docstrings may show errors."""
     for name in PAGES:
         text = (SITE / name).read_text()
-        assert "Traceback (most recent call last)" not in text, name
+        assert not re.search(r'class="[^"]*output traceback', text), name
+        assert "Traceback (most recent call last)" not in text or name.startswith(("book/api/", "_modules/")), name
         assert "problematic" not in text and "undefined label" not in text, name
 
 

@@ -14,8 +14,8 @@ from dcil.lab import sources, stability
 from dcil.lab.plots import PASS_COLOURS
 from dcil.lab.stats import variant
 
-COLUMNS = ("run", "tier", "data set", "network", "variant", "sparsity, %", "seed", "epochs", "deployed pass, %",
-           "second pass, %", "minutes", "date")  # fmt: skip
+COLUMNS = ("run", "variant", "sparsity, %", "seed", "deployed pass, %", "second pass, %", "epochs", "network",
+           "data set", "tier", "minutes", "date")  # fmt: skip
 FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity": "sparsity", "status": "status"}
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
@@ -132,12 +132,11 @@ def row(record: dict[str, Any]) -> str:
     run, place = escape(record["run_id"]), sources.anchor(record["run_id"])
     inside = f'<div class="inside"><div>{details(record)}</div></div>'  # wider than its column, see book.css
     first = f"<details><summary><code>{run}</code>{failed}</summary>{inside}</details>"
-    cells = [(first, run), (record["tier"],) * 2, (c["dataset"],) * 2, (c["model"],) * 2, (variant(c),) * 2,
-             (f"{100 * c['sparsity']:g}",) * 2, (str(c["seed"]),) * 2, (str(c["epochs"]),) * 2,
-             *((f"{end:.2f}",) * 2 for end in ends[:2]), *[("", "")] * (2 - len(ends[:2])),
-             (f"{record['cost']['time_s'] / 60:.1f}",) * 2, (record["environment"]["date"],) * 2]  # fmt: skip
-    shown = "".join(f'<td data-value="{escape(value)}">{text if i == 0 else escape(text)}</td>'
-                    for i, (text, value) in enumerate(cells))  # fmt: skip
+    accuracies = [*(f"{end:.2f}" for end in ends), "", ""][:2]
+    minutes, date = f"{record['cost']['time_s'] / 60:.1f}", record["environment"]["date"]
+    plain = [variant(c), f"{100 * c['sparsity']:g}", str(c["seed"]), *accuracies, str(c["epochs"]), c["model"],
+             c["dataset"], record["tier"], minutes, date]  # fmt: skip
+    shown = f'<td data-value="{run}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
     kinds = {"tier": record["tier"], "dataset": c["dataset"], "method": c["method"], "sparsity": f"{c['sparsity']:g}",
              "status": record["status"]}  # fmt: skip
     words = " ".join([run, variant(c), c["model"], record["environment"]["device"], *kinds.values()]).lower()

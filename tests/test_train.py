@@ -8,6 +8,7 @@ import torch
 
 from dcil import checkpoint, data, records, trainer
 from dcil.config import LATER, RunConfig
+from dcil.decoding import Store
 from dcil.errors import DcilError
 from dcil.train import fit
 from dcil.trainer import Trainer, learning_rate
@@ -246,7 +247,7 @@ def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, 
     asked = []
     monkeypatch.setattr(data, "load", lambda *words: asked.append(words) or two)
     record = fit(tiny_config(), data_dir="here", runs_dir=tmp_path, progress=False)
-    assert asked == [("digits", "here", False, 64)]
+    assert asked == [("digits", "here", False, Store(tmp_path / "decoded", 10.0))]
     assert record["curve"][0]["test"]["sparse"]["top5"] == 100.0
     assert record["data"]["sha256"] == two.checksum() and record["data"]["num_classes"] == 2
 

@@ -6,12 +6,25 @@ import gzip
 import http.server
 import io
 import os
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def would_run():
+    """Return what tells the last command of a line of make, which is not run: it would build an environment first."""
+
+    def told(line):
+        words = f"{line} -n --no-print-directory"  # make inside make would end by naming its folder
+        said = subprocess.run(words, shell=True, cwd=SITE.parents[1], stdout=subprocess.PIPE, text=True).stdout
+        return said.strip().splitlines()[-1]
+
+    return told
 
 
 class Server(http.server.SimpleHTTPRequestHandler):

@@ -110,14 +110,13 @@ def test_search_finds_the_refined_gradient(watched, scheme):
     assert problems == []
 
 
-def test_the_zip_needs_no_server(chromium, tmp_path):
+def test_the_zip_needs_no_server(chromium, tmp_path, would_run):
     """What `make offline` packs opens from where it is unpacked, and finds a word."""
     from playwright.sync_api import expect
 
     (tmp_path / "_build").mkdir()
     (tmp_path / "_build" / "html").symlink_to(SITE)
-    recipe = subprocess.run(["make", "-n", "offline"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
-    command = recipe.strip().splitlines()[-1].replace(".venv/bin/python", sys.executable)
+    command = would_run("make offline").replace(".venv/bin/python", sys.executable)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     shutil.unpack_archive(tmp_path / "_build" / "dcil-measured.zip", tmp_path / "unpacked")
     with contextlib.closing(chromium.new_page()) as page:

@@ -94,7 +94,7 @@ def test_the_written_command_runs_the_chapter(watched, tmp_path):
     assert 'dataset = "digits"' in "".join(injected["source"])
 
 
-def test_lists_and_quotes_survive_the_shell(watched, tmp_path):
+def test_lists_and_quotes_survive_the_shell(watched, tmp_path, would_run):
     """A list, a number and text with blanks and quotes reach a chapter through papermill and through make alike."""
     page, _ = watched("book/05-which-ingredient-matters.html")
     fill(page, variants='["dcil", "ste"]', epochs="2", data_dir="it's $HOME")
@@ -105,9 +105,7 @@ def test_lists_and_quotes_survive_the_shell(watched, tmp_path):
     (tmp_path / "_toc.yml").touch()
     small = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(small, tmp_path / "book" / "05-which-ingredient-matters.ipynb")
-    # make would see to the environment first, so it only says what it would do; its last line is the command.
-    make = subprocess.run(f"{written(page, 'make')} -n", shell=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    command = make.stdout.strip().splitlines()[-1].replace(" .venv/bin", f" {BIN}")
+    command = would_run(written(page, "make")).replace(" .venv/bin", f" {BIN}")
     env = os.environ | {"DCIL_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}"}
     lines = {"out.ipynb": written(page, "papermill"), "_build/chapters/05-which-ingredient-matters.ipynb": command}
     for out, line in lines.items():

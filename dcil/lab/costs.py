@@ -11,7 +11,7 @@ import yaml
 
 from dcil.config import LATER
 from dcil.lab.pairs import interval
-from dcil.lab.sources import Source, commit_words, counted, given
+from dcil.lab.sources import Source, commit_words, counted, given, joined
 from dcil.lab.stats import MISSING
 
 MACHINE = ["kind", "device", "threads", "malloc"]
@@ -155,14 +155,14 @@ def source(results: pd.DataFrame) -> Source:
     """Return where the results come from: files, commits, machines, images and who else used the cores."""
     if not len(results):
         return given("no results: not run")
-    commits = sorted({commit_words(r.commit, r.dirty) for r in results.itertuples()})
-    named = sorted({f"{r.device}, {counted(r.threads, 'thread')}" for r in results.itertuples()})
+    rows = list(results.itertuples())
+    named = joined((f"{r.device}, {counted(r.threads, 'thread')}" for r in rows), "; ")
     return Source(f"benchmark results, {counted(results['file'].nunique(), 'file')}", (),
-                  (("files", ", ".join(f"benchmarks/results/{f}" for f in sorted(set(results["file"])))),
-                   ("commit", ", ".join(commits)), ("machine", "; ".join(named)),
-                   ("versions", ", ".join(f"torch {t}" for t in sorted(set(results["torch"])))),
-                   ("date", ", ".join(sorted(set(results["date"])))),
-                   ("images", ", ".join(sorted(set(results["data"])))),
+                  (("files", joined(f"benchmarks/results/{r.file}" for r in rows)),
+                   ("commit", joined(commit_words(r.commit, r.dirty) for r in rows)), ("machine", named),
+                   ("versions", joined(f"torch {r.torch}" for r in rows)),
+                   ("date", joined(results["date"])),
+                   ("images", joined(results["data"])),
                    ("load", f"other processes had up to {results['others'].max():.0%} of the cores"),
                    ("measure", "make bench")))  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcil.lab.costs import short
-from dcil.lab.sources import Source, commit_words, counted, given
+from dcil.lab.sources import Source, commit_words, counted, given, joined
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip
@@ -122,10 +122,10 @@ def source(rows: pd.DataFrame) -> Source:
     """Return where the rows come from: networks, commit, machine, date."""
     if not len(rows):
         return given("no results: not run")
-    commits = sorted({commit_words(r.commit, r.dirty) for r in rows.itertuples()})
-    return Source(f"measured on {', '.join(sorted(set(rows['device'])))}, "
+    commits = joined(commit_words(r.commit, r.dirty) for r in rows.itertuples())
+    return Source(f"measured on {joined(rows['device'])}, "
                   f"{counted(rows['run_id'].nunique(), 'network')}", (),
-                  (("networks", ", ".join(sorted(set(rows["run_id"])))), ("commit", ", ".join(commits)),
-                   ("versions", ", ".join(f"torch {t}" for t in sorted(set(rows["torch"])))),
-                   ("date", ", ".join(sorted(set(rows["date"])))),
+                  (("networks", joined(rows["run_id"])), ("commit", commits),
+                   ("versions", joined(f"torch {t}" for t in rows["torch"])),
+                   ("date", joined(rows["date"])),
                    ("measure", "python -m benchmarks.device RUN")))  # fmt: skip

@@ -31,7 +31,8 @@ class Source:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-def _joined(values: Iterable[Any], between: str = ", ") -> str:
+def joined(values: Iterable[Any], between: str = ", ") -> str:
+    """Return values in words, each once, in order."""
     return between.join(str(value) for value in sorted(set(values)))
 
 
@@ -53,13 +54,13 @@ def recorded(records: Iterable[dict[str, Any]]) -> Source:
     env = [r["environment"] for r in records]
     seeds, tiers = {r["config"]["seed"] for r in records}, {r["tier"] for r in records}
     return Source(
-        f"{counted(len(records), 'recorded run')}, tier {_joined(tiers)}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {_joined(seeds)}",
+        f"{counted(len(records), 'recorded run')}, tier {joined(tiers)}, "
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}",
         tuple(r["run_id"] for r in records),
         (
-            ("commit", _joined(commit_words(e["commit"], e["dirty"]) for e in env)),
-            ("machine", _joined((f"{e['device']}, {counted(e['threads'], 'thread')}" for e in env), "; ")),
-            ("versions", _joined((f"Python {e['python']}, torch {e['torch']}" for e in env), "; ")),
+            ("commit", joined(commit_words(e["commit"], e["dirty"]) for e in env)),
+            ("machine", joined((f"{e['device']}, {counted(e['threads'], 'thread')}" for e in env), "; ")),
+            ("versions", joined((f"Python {e['python']}, torch {e['torch']}" for e in env), "; ")),
             ("date", " to ".join(sorted({min(e["date"] for e in env), max(e["date"] for e in env)}))),
         ),
     )

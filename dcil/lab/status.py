@@ -83,7 +83,7 @@ def write(notebook: Path, out: Path, given: dict[str, Any], started: float, root
     from dcil.lab.chapters import parameters
     from dcil.machine import device_name, source_state
 
-    defaults = {p.name: p.default.strip("'\"") for p in parameters(notebook)}
+    defaults = {p.name: p.value for p in parameters(notebook)}
     commit, dirty = source_state()
     note = Note(
         chapter=notebook.stem,

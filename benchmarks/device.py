@@ -58,12 +58,6 @@ def sizes(files: dict[str, Path]) -> Iterator[Row]:
         yield {"what": "bytes", "variant": f"{name}, gzip", "value": len(gzip.compress(raw, 9, mtime=0))}
 
 
-def equality(files: dict[str, Path], net: nn.Module, card: Card) -> Iterator[Row]:
-    """Yield the largest difference between the outputs of each file, read back, and those of the network."""
-    for name, path in files.items():
-        yield {"what": "largest difference", "variant": name, "value": export.check(net, card, path, name)}
-
-
 def shape(variants: dict[str, nn.Module], side: int) -> Iterator[Row]:
     """Yield multiply-accumulates of an image, all and those of nonzero weights, parameters, and memory of a forward."""
     for name, net in variants.items():
@@ -111,9 +105,10 @@ def measure(source: str, args: object, folder: Path) -> Iterator[Row]:
     batches = deploy.calibration(config, args.data_dir)
     files = {}
     for to, ending in export.ENDINGS.items():
-        files[to] = export.save(net, card, folder / f"{card.run_id}.{ending}", to, batches)
+        files[to] = folder / f"{card.run_id}.{ending}"
+        apart = export.save(net, card, files[to], to, batches)
+        yield {"what": "largest difference", "variant": to, "value": apart}
     yield from sizes(files)
-    yield from equality(files, net, card)
     yield from shape({"dense": dense, "masked": net, "shrunk": small}, card.side)
     _, test = loaders_of(data.load(config.dataset, args.data_dir), config, CPU, torch.float32)
     torch.set_num_threads(max(args.threads))

@@ -108,16 +108,19 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
 # --- writing and reading any of them
 
 
-def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[Tensor] | None = None) -> Path:
-    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare; returns the path.
+def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
+    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare.
 
-    "int8" needs `calibration`, batches of normalised training images. Raises `DcilError` when the
-    file's outputs are farther from the network's than `dcil.export.TOLERANCE` allows; then nothing is written.
+    Returns the largest difference between an output of the file and one of the network. "int8" needs
+    `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
+    the outputs are farther apart than `dcil.export.TOLERANCE` allows; then nothing is written.
 
     >>> import tempfile
     >>> net = models.build("resnet8", num_classes=10).eval()
     >>> card = Card("my-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
-    >>> path = save(net, card, Path(tempfile.mkdtemp()) / "net.sparse.pt", to="sparse")
+    >>> path = Path(tempfile.mkdtemp()) / "net.sparse.pt"
+    >>> save(net, card, path, to="sparse")
+    0.0
     >>> loaded, card = load(path)
     >>> images = torch.zeros(1, 3, 32, 32)
     >>> torch.equal(loaded(images), net(images)), card.run_id
@@ -129,8 +132,10 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
+    apart = 0.0
 
     def write(part: Path) -> None:
+        nonlocal apart
         if to == "onnx":
             write_onnx(net, card.side, json.dumps(asdict(card)), part)
         elif to == "int8":
@@ -145,14 +150,14 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
             else:
                 content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
             torch.save(content, part)
-        check(net, card, part, to)
+        apart = difference(net, card, part, to)
 
     write_atomically(path, write)
-    return path
+    return apart
 
 
 @torch.no_grad()
-def check(net: nn.Module, card: Card, path: Path, to: str) -> float:
+def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     """Return the largest difference between a file's outputs and a network's; raises `DcilError` beyond `TOLERANCE`."""
     images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
     loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))

@@ -139,3 +139,15 @@ def test_resume_in_the_middle_of_an_epoch(method, tiny_config, tiny_dataset):
     assert whole.dynamics.summary() == second.dynamics.summary()
     state = second.dual.state_dict()
     assert all(torch.equal(t, state[name]) for name, t in whole.dual.state_dict().items() if torch.is_tensor(t))
+
+
+def test_an_idle_second_pass_changes_nothing(tiny_config, tiny_dataset):
+    """STE beside a pass that trains no weight and teaches nothing is STE, to the last bit: weights, masks, accuracy."""
+    alone, beside = (Trainer(tiny_config(method=name), tiny_dataset) for name in ("ste", "ste_split_ce"))
+    for run in (alone, beside):
+        for _ in run.run(progress=False):
+            pass
+    state = beside.dual.net.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in alone.dual.net.state_dict().items())
+    assert all(torch.equal(m, beside.dual.masks[name]) for name, m in alone.dual.masks.items())
+    assert [r["test"]["sparse"] for r in alone.curve] == [r["test"]["sparse"] for r in beside.curve]

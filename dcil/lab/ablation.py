@@ -7,10 +7,27 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dcil.lab.pairs import differences, interval, signed
+from dcil.lab.pairs import by_seed, differences, interval, signed
 from dcil.methods import METHODS
 
 COLUMNS = ["variant", "n", "mean", "low", "high"]
+# The corners of a square: the gradient of pruned weights, and whether there is a mutual loss. Under STE's gradient a
+# second pass trains no weight; without a mutual loss it is idle, so plain STE stands at that corner
+# (`test_an_idle_second_pass_changes_nothing`).
+SQUARE = {("STE's", False): "ste", ("STE's", True): "ste_split",
+          ("refined", False): "dcil_no_mutual", ("refined", True): "dcil"}  # fmt: skip
+# What one ingredient is worth: the variant that has it, and the one that lacks it and nothing else.
+INGREDIENTS = {
+    "refined gradient": ("dcil", "ste_split"),
+    "refined gradient, without mutual loss": ("dcil_no_mutual", "ste"),
+    "mutual loss": ("dcil", "dcil_no_mutual"),
+    "mutual loss, with STE's gradient": ("ste_split", "ste"),
+    "sparse pass's lesson": ("dcil", "dcil_dense_learns"),
+    "dense pass's lesson": ("dcil", "dcil_sparse_learns"),
+    "detached teacher": ("dcil", "dcil_not_detached"),
+    "norms of its own": ("dcil", "dcil_shared_norms"),
+    "classifier of its own": ("dcil", "dcil_shared_head"),
+}
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
 REACHES = {"kept": "kept weights", "straight_through": "all weights", "refined": "pruned weights",
            "dense": "all weights", "pruned_only": "pruned weights, alone in the network",
@@ -43,24 +60,41 @@ def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil"
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def sentence(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> str:
-    """Return in words which variant falls furthest behind, and whether that is settled."""
-    found = effects(table, variants, baseline)
+def ingredients(table: pd.DataFrame) -> pd.DataFrame:
+    """Return for each of `INGREDIENTS` what it is worth: mean at n paired seeds (points), 95 % interval (low, high).
+
+    Those at no common seed stay in, with n = 0 and NaN.
+    """
+    rows = []
+    for name, (whole, lacking) in INGREDIENTS.items():
+        gaps = differences(table, whole, lacking)
+        rows.append((name, whole, lacking, len(gaps), *interval(gaps)))
+    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", *COLUMNS[1:]])
+
+
+def square(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each run at a corner of `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
+    rows = [{"gradient": gradient, "mutual loss": taught, "variant": name, "seed": seed, "top1": top1}
+            for (gradient, taught), name in SQUARE.items() for seed, top1 in by_seed(table, name).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
+
+
+def interaction(table: pd.DataFrame) -> pd.Series:
+    """Return by seed how much more the refined gradient is worth with the mutual loss than without, in points."""
+    return (differences(table, "dcil", "ste_split") - differences(table, "dcil_no_mutual", "ste")).dropna()
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """Return in words which ingredient is worth most, and whether that is settled."""
+    found = ingredients(table)
     found = found[found["n"] > 0]
     if found.empty:
-        return f"**Not run yet**: no variant shares a seed with {baseline}."
-    worst = found.loc[found["mean"].idxmin()]
-    gap = signed(worst["mean"], worst["low"], worst["high"])
-    name, count = worst["variant"], len(found)
-    if worst["mean"] >= 0:
-        return (
-            f"None of the {count} variant(s) that were run ends behind {baseline}. The lowest is {name}: {gap} points."
-        )
-    lead = f"Of the {count} variant(s) that were run, **{name}** ends furthest from {baseline}: {gap} points"
-    if math.isnan(worst["low"]):
+        return "**Not run yet**: no variant shares a seed with the one that lacks a piece of it."
+    best = found.loc[found["mean"].idxmax()]
+    gap = signed(best["mean"], best["low"], best["high"])
+    lead = (f"Of the {len(found)} ingredient(s) measured, of {len(INGREDIENTS)}, the **{best['ingredient']}** is worth "
+            f"most: {gap} points ({best['has']} less {best['lacks']})")  # fmt: skip
+    if math.isnan(best["low"]):
         return f"{lead}, at one seed. **Not settled.**"
-    settled = worst["high"] < 0
-    return f"{lead}, over {worst['n']} paired seeds. " + (
-        "The 95 % interval excludes zero: what it changes matters most here." if settled
-        else "The 95 % interval contains zero: **not settled**."
-    )  # fmt: skip
+    settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
+    return f"{lead}, over {best['n']} paired seeds. The 95 % interval {settled}."

@@ -249,10 +249,10 @@ def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
     return " ".join(parts)
 
 
-def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str) -> str:
-    """Return, as a list in Markdown, each claim of a chapter with its verdicts."""
+def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str | None = None) -> str:
+    """Return, as a list in Markdown, each claim (of a chapter) with its verdicts."""
     lines = []
-    for claim in (c for c in claims if c.get("chapter") == chapter):
+    for claim in (c for c in claims if chapter in (None, c.get("chapter"))):
         said = [f"tier {f.tier}: **{f.words}**" + (f", {measured(claim, f)}" if f.effects else "")
                 for f in findings(claim, records)]  # fmt: skip
         lines.append(f"- {claim['claim']} {'; '.join(said).capitalize()}.")

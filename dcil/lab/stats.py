@@ -122,35 +122,11 @@ def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def _difference(table: pd.DataFrame, a: str, b: str) -> pd.Series:
-    """Return by seed the last-epoch top-1 of `a` less that of `b`, in points, both as their sparse pass."""
-    sparse = table[table["pass"] == "sparse"].pivot_table(index="seed", columns="method", values="last")
-    if a not in sparse or b not in sparse:
-        return pd.Series(dtype=float)
-    return (sparse[a] - sparse[b]).dropna()
-
-
-def verdict(table: pd.DataFrame, a: str, b: str) -> str:
-    """Return in words how the sparse passes of two methods compare at the same seeds and epochs."""
-    gaps = _difference(table, a, b) if len(table) else pd.Series(dtype=float)
-    if gaps.empty:
-        return f"**Not run yet**: there are no records of both {a} and {b} at the same seed."
-    tiers, n = ", ".join(sorted(table["tier"].unique())), len(gaps)
-    signs = "at every seed" if (gaps > 0).all() or (gaps < 0).all() else "with changing sign over seeds"
-    lead = "ahead of" if gaps.mean() > 0 else "behind"
-    few = " That is too few seeds for a verdict: at *n* = 3 and below, differences under about 0.3 points prove little."
-    seeds = f"mean over {n} paired seeds, {signs}" if n > 1 else "one seed"
-    return (
-        f"At tier **{tiers}**, equal epochs, {a} ends **{abs(gaps.mean()):.2f} points {lead}** {b} "
-        f"(sparse pass, last epoch, {seeds}: {', '.join(f'{g:+.2f}' for g in gaps)}).{few if n <= 3 else ''}"
-    )
-
-
 def findings(table: pd.DataFrame) -> str:
     """Return as a list what the runs of dense, ste and dcil show, in numbers of the records only."""
     if not len(table):
         return "Nothing yet: not run."
-    lines = [verdict(table, "dcil", "ste")]
+    lines = []
     mean = table.groupby(["method", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
     if ("dense", "dense") in mean.index:
         whole = mean.loc[("dense", "dense")]

@@ -9,15 +9,36 @@ def table(**lasts):
     return stats.runs_table([record(m, s, last) for m, values in lasts.items() for s, last in enumerate(values)])
 
 
-def test_the_worst_variant_is_named():
+def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
-    runs = {"dcil": (85, 85.1, 85.2), "ste": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
-    said = ablation.sentence(table(**runs), ["ste", "dcil_no_mutual", "dcil_shared"])
-    assert "Of the 2 variant(s)" in said and "**ste** ends furthest from dcil: -2.00" in said and "matters most" in said
-    assert "at one seed. **Not settled.**" in ablation.sentence(table(dcil=(85,), ste=(83,)), ["ste"])
-    assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste=(83, 82, 80)), ["ste"])
-    assert "Not run yet" in ablation.sentence(table(dcil=(85,)), ["ste"])
-    assert "None of the 1 variant(s)" in ablation.sentence(table(dcil=(80, 80), ste=(81, 82)), ["ste"])
+    runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
+    said = ablation.sentence(table(**runs))
+    assert "Of the 2 ingredient(s) measured" in said and "**refined gradient** is worth most: +2.00 (" in said
+    assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
+    assert "at one seed. **Not settled.**" in ablation.sentence(table(dcil=(85,), ste_split=(83,)))
+    assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))
+    assert "Not run yet" in ablation.sentence(table(dcil=(85,)))
+
+
+def test_an_ingredient_is_one_difference():
+    """Two variants differ in one of rules, loss and own parts; plain STE stands for STE beside an idle pass."""
+    for name, pair in ablation.INGREDIENTS.items():
+        one, other = (METHODS[v] for v in pair)
+        if len(one.rules) == 2 and other.name == "ste" and one.rules[0] == "straight_through":
+            other = METHODS["ste_split_ce"]
+        assert sum([one.rules != other.rules, one.loss is not other.loss, one.own != other.own]) == 1, name
+
+
+def test_effects_are_paired_and_interact():
+    """What an ingredient is worth at equal seeds; the interaction is the difference of two such differences."""
+    runs = table(dcil=(85, 86), dcil_no_mutual=(84, 85), ste_split=(83, 84.5), ste=(80, 81))
+    rows = ablation.ingredients(runs).set_index("ingredient")
+    assert rows.loc["mutual loss", ["n", "mean", "low", "high"]].tolist() == [2, 1, 1, 1]
+    assert rows.loc["refined gradient, without mutual loss", "mean"] == 4
+    assert rows.loc["norms of its own", "n"] == 0
+    assert ablation.interaction(runs).tolist() == [-2, -2.5]
+    corners = ablation.square(runs)
+    assert len(corners) == 8 and corners.loc[corners["variant"] == "ste_split", "mutual loss"].all()
 
 
 def test_design_follows_the_methods():

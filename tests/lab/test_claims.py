@@ -113,6 +113,7 @@ def test_claims_are_counted_by_verdict_and_tier():
 
 def test_chapters_say_the_same():
     """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
+    assert claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], []).count("\n") == 1  # of no chapter: all
     said = claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
     assert said == "- DCIL is better. Tier quick: **not yet run (1 of 3 seeds)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")

@@ -1,7 +1,5 @@
 """Tables and sentences follow from records, and say so where there are none."""
 
-import pytest
-
 from dcil.lab import sources, stats
 from tests.lab.fakes import PAIRED, record
 
@@ -17,19 +15,6 @@ def test_failed_runs_do_not_enter_means():
     """A failed record is kept, but it is no result."""
     failed = record("ste", 2, 10.0) | {"status": "failed"}
     assert stats.by_method([*PAIRED, failed], ["ste"])["n"].item() == 2
-
-
-def test_verdict_pairs_seeds():
-    """The difference is taken seed by seed, and its sign decides the words."""
-    text = stats.verdict(stats.runs_table(PAIRED), "dcil", "ste")
-    assert "0.75 points ahead of" in text and "at every seed: +1.00, +0.50" in text and "too few" in text
-    assert "behind" in stats.verdict(stats.runs_table(PAIRED), "ste", "dcil")
-
-
-@pytest.mark.parametrize("records", [[], PAIRED[:2]])
-def test_verdict_without_a_pair_is_not_run(records):
-    """No number is made up where one side is missing."""
-    assert "Not run yet" in stats.verdict(stats.runs_table(records), "dcil", "ste")
 
 
 def test_findings_name_cost_and_best_epoch():

@@ -94,7 +94,9 @@ def sentence(table: pd.DataFrame) -> str:
     gap = signed(best["mean"], best["low"], best["high"])
     lead = (f"Of the {len(found)} ingredient(s) measured, of {len(INGREDIENTS)}, the **{best['ingredient']}** is worth "
             f"most: {gap} points ({best['has']} less {best['lacks']})")  # fmt: skip
-    if math.isnan(best["low"]):
-        return f"{lead}, at one seed. **Not settled.**"
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
-    return f"{lead}, over {best['n']} paired seeds. The 95 % interval {settled}."
+    sure = ("at one seed. **Not settled.**" if math.isnan(best["low"])
+            else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
+    alike = found[found["ingredient"].str.partition(",")[0] == best["ingredient"].partition(",")[0]].drop(best.name)
+    beside = "".join(f" The {row.ingredient}: {signed(row.mean, row.low, row.high)}." for row in alike.itertuples())
+    return f"{lead}, {sure}{beside}"

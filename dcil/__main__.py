@@ -124,12 +124,18 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, 2 for what a person can mend, 75 for a time limit that came first, 130 and 143 when interrupted.
+    0, 2 for what a person can mend, 75 for a time limit that came first, 130 and 143 when interrupted, 141 when its
+    reader left.
     """
     try:
         args, extra = build_parser().parse_known_args(argv)
         refuse_unknown(args.parser, extra)
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as in `| head`, which has read enough; the flush at exit must not fail either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as a shell says it
     except Stopped as stopped:
         print(f"dcil: {stopped}", file=sys.stderr)
         return stopped.code

@@ -329,3 +329,11 @@ def test_the_real_thing(tmp_path):
     assert done.stderr == ("dcil: error: sparsity is 1.5; it is the fraction removed and must be in [0, 1); "
                            "did you mean 0.015?\n")  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """`python -m dcil methods | head` ends quietly."""
+    line = [sys.executable, "-m", "dcil", "methods"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()
+        assert (run.stderr.read(), run.wait()) == (b"", 141)

@@ -10,7 +10,7 @@ import pandas as pd
 from dcil.lab.pairs import by_seed, differences, interval, signed
 from dcil.methods import METHODS
 
-COLUMNS = ["variant", "n", "mean", "low", "high"]
+PAIRED = ["n", "mean", "low", "high"]
 # The corners of a square: the gradient of pruned weights, and whether there is a mutual loss. Under STE's gradient a
 # second pass trains no weight; without a mutual loss it is idle, so plain STE stands at that corner
 # (`test_an_idle_second_pass_changes_nothing`).
@@ -53,11 +53,14 @@ def design(names: Sequence[str]) -> pd.DataFrame:
 
 def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> pd.DataFrame:
     """Return for each variant the mean difference to the baseline (points) with its 95 % interval, NaN if unknown."""
-    rows = []
-    for name in variants:
-        gaps = differences(table, name, baseline)
-        rows.append((name, len(gaps), *interval(gaps)))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    rows = [(name, *_paired(table, name, baseline)) for name in variants]
+    return pd.DataFrame(rows, columns=["variant", *PAIRED])
+
+
+def _paired(table: pd.DataFrame, a: str, b: str) -> tuple[int, float, float, float]:
+    """Return at how many seeds both ran, and the mean of a less b with its 95 % interval: the columns of `PAIRED`."""
+    gaps = differences(table, a, b)
+    return len(gaps), *interval(gaps)
 
 
 def ingredients(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,11 +68,8 @@ def ingredients(table: pd.DataFrame) -> pd.DataFrame:
 
     Those at no common seed stay in, with n = 0 and NaN.
     """
-    rows = []
-    for name, (whole, lacking) in INGREDIENTS.items():
-        gaps = differences(table, whole, lacking)
-        rows.append((name, whole, lacking, len(gaps), *interval(gaps)))
-    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", *COLUMNS[1:]])
+    rows = [(name, *pair, *_paired(table, *pair)) for name, pair in INGREDIENTS.items()]
+    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", *PAIRED])
 
 
 def square(table: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +81,8 @@ def square(table: pd.DataFrame) -> pd.DataFrame:
 
 def interaction(table: pd.DataFrame) -> pd.Series:
     """Return by seed how much more the refined gradient is worth with the mutual loss than without, in points."""
-    return (differences(table, "dcil", "ste_split") - differences(table, "dcil_no_mutual", "ste")).dropna()
+    taught, alone = (INGREDIENTS[name] for name in ("refined gradient", "refined gradient, without mutual loss"))
+    return (differences(table, *taught) - differences(table, *alone)).dropna()
 
 
 def sentence(table: pd.DataFrame) -> str:

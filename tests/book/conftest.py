@@ -75,7 +75,9 @@ def watched(chromium, bases):
     with contextlib.ExitStack() as stack:
 
         def visit(name, scheme="http", width=1280, javascript=True):
-            context = chromium.new_context(viewport={"width": width, "height": 900}, java_script_enabled=javascript)
+            # Reduced motion: the theme scrolls smoothly otherwise, and a click lands where its target no longer is.
+            context = chromium.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce",
+                                           java_script_enabled=javascript)  # fmt: skip
             stack.callback(context.close)
             page, problems = context.new_page(), []
             page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)

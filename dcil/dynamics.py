@@ -80,19 +80,32 @@ def final_mask(record: dict[str, Any]) -> np.ndarray | None:
         raise DcilError(f"the final mask in the record {record.get('run_id')} cannot be read: {error}") from error
 
 
+def empty_channels(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Return for each output channel of a mask [out, ...] whether it keeps no weight, as booleans [out]."""
+    return ~mask.reshape(len(mask), -1).any(1)
+
+
 def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor], dual: DualPath) -> dict[str, float]:
-    """Return how two gradients agree on the pruned weights: their cosine, and the ratio of their norms.
+    """Return how two gradients agree on the pruned weights: `cosine`, and the ratio of their norms, `norm_ratio`.
 
     `straight` is taken where the pruned weights are zero (what STE gives them), `whole` where they take
-    part (DCIL's refined gradient), both by parameter name.
+    part (DCIL's refined gradient), both by parameter name. In a channel that keeps no weight the norm
+    after it divides by √ε, which makes STE's gradient large: `empty` counts those channels, `empty_share`
+    is what part of STE's squared norm lies there, `cosine_rest` the cosine without them.
     """
 
-    def pruned(gradients: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([gradients[name][mask.logical_not()] for name, mask in dual.masks.items()])
+    def pruned(of: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([of[name][mask.logical_not()] for name, mask in dual.masks.items()])
 
+    empty = {name: empty_channels(mask) for name, mask in dual.masks.items()}
     a, b = pruned(straight), pruned(whole)
-    return {"cosine": round(float(F.cosine_similarity(a, b, dim=0)), 5),
-            "norm_ratio": round(float(a.norm() / b.norm().clamp_min(1e-12)), 5)}  # fmt: skip
+    inside = pruned({name: e.view(-1, *[1] * (dual.masks[name].dim() - 1)).expand_as(dual.masks[name])
+                     for name, e in empty.items()})  # fmt: skip
+    found = {"cosine": F.cosine_similarity(a, b, dim=0),
+             "norm_ratio": a.norm() / b.norm().clamp_min(1e-12),
+             "empty_share": (a[inside].norm() / a.norm().clamp_min(1e-12)).square(),
+             "cosine_rest": F.cosine_similarity(a[~inside], b[~inside], dim=0)}  # fmt: skip
+    return {"empty": sum(int(e.sum()) for e in empty.values()), **{k: round(float(v), 5) for k, v in found.items()}}
 
 
 class Dynamics:

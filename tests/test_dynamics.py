@@ -74,8 +74,35 @@ def test_gradients_are_compared_on_pruned_weights_only():
     put(dual, range(2, 8), 0.25)
     a = {"weight": torch.tensor([[2.0, 2, 5, 5, 5, 5, 5, 5]])}
     b = {"weight": torch.tensor([[-1.0, 1, 9, 9, 9, 9, 9, 9]])}
-    assert dynamics.compare_gradients(a, b, dual) == {"cosine": 0.0, "norm_ratio": 2.0}
-    assert dynamics.compare_gradients(a, a, dual) == {"cosine": 1.0, "norm_ratio": 1.0}
+    none = {"empty": 0, "empty_share": 0.0}
+    assert dynamics.compare_gradients(a, b, dual) == {"cosine": 0.0, "cosine_rest": 0.0, "norm_ratio": 2.0} | none
+    assert dynamics.compare_gradients(a, a, dual) == {"cosine": 1.0, "cosine_rest": 1.0, "norm_ratio": 1.0} | none
+
+
+def test_an_empty_channel_by_hand():
+    """Nothing comes out of it, so its norm divides by √ε alone; STE's gradient is what a convolution makes of that."""
+    torch.manual_seed(0)
+    images, pull = torch.randn(8, 3, 5, 5).double(), torch.randn(8, 2, 5, 5).double()
+    norm = nn.BatchNorm2d(2, eps=1e-4)
+    dual = DualPath(nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), norm).double(), rules=("straight_through",),
+                    prunable=["0.weight"], per_pass=[])  # fmt: skip
+    mask = torch.tensor([[0, 0, 0], [1, 1, 0]], dtype=torch.bool).view(2, 3, 1, 1)
+    put_masks(dual, {"0.weight": mask}, 0.5)
+    assert dynamics.empty_channels(mask).tolist() == [True, False]
+
+    def gradient(rule):
+        return dual.gradients(lambda out: (out * pull).sum(), images, rule=rule)
+
+    straight, whole = gradient("straight_through"), gradient("dense")
+    centred = pull[:, 0] - pull[:, 0].mean()
+    by_hand = (centred[:, None] * images).sum((0, 2, 3)) / norm.eps**0.5  # γ is 1
+    assert straight["0.weight"][0].flatten().tolist() == pytest.approx(by_hand.tolist(), rel=1e-9)
+
+    found = dynamics.compare_gradients(straight, whole, dual)
+    pushes = straight["0.weight"][~mask]  # of the empty channel's three weights, then of the other's one
+    assert found["empty"] == 1
+    assert found["empty_share"] == pytest.approx(float(pushes[:3].square().sum() / pushes.square().sum()), abs=1e-5)
+    assert found["norm_ratio"] > 10 and abs(found["cosine_rest"]) == 1.0  # one weight is left, and agrees or does not
 
 
 @pytest.mark.parametrize("method", ["ste", "dcil", "dense"])
@@ -88,6 +115,7 @@ def test_a_record_holds_them(method, tiny_config, tiny_dataset, tmp_path):
         assert "masks" not in record and "gradients" not in last and dynamics.final_mask(record) is None
         return
     assert -1 <= last["gradients"]["cosine"] <= 1 and last["gradients"]["norm_ratio"] > 0
+    assert 0 <= last["gradients"]["empty_share"] <= 1 and last["gradients"]["empty"] >= 0
     mask = dynamics.final_mask(record)
     assert 1 - mask.mean() == pytest.approx(last["sparsity"], abs=1e-7)
     assert [row["epoch"] for row in record["masks"]["overlap_with_last"]] == [0, 1]

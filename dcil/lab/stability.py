@@ -7,9 +7,12 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
-from dcil.dynamics import final_mask, jaccard
+from dcil import models
+from dcil.dynamics import empty_channels, final_mask, jaccard
 from dcil.lab.stats import MISSING, spread, variant
 
 # What each figure is, in words for a page; accuracies are those of the deployed pass.
@@ -143,3 +146,32 @@ def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
              "sparsity": 100 * share}
             for r in records for name, share in r["cost"]["layer_sparsity"].items()]  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "seed", "layer", "sparsity"])
+
+
+def count_empty(record: dict[str, Any]) -> float:
+    """Return how many output channels keep no weight in a record's final mask; NaN where it holds only a sample."""
+    mask = final_mask(record)
+    with torch.device("meta"):
+        net = models.build(record["config"]["model"], record["data"]["num_classes"])
+    shapes = [net.get_parameter(name).shape for name in record["cost"].get("layer_sparsity", ())]
+    ends = np.cumsum([shape.numel() for shape in shapes])
+    if mask is None or not len(ends) or len(mask) != ends[-1]:
+        return math.nan
+    return sum(int(empty_channels(part.reshape(tuple(shape))).sum())
+               for part, shape in zip(np.split(mask, ends[:-1]), shapes, strict=True))  # fmt: skip
+
+
+def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each run with masks: its empty channels at the end, and how the two gradients agreed then.
+
+    `share` (%) is the part of STE's squared gradient norm on pruned weights that lies in empty channels and
+    `cosine_rest` the cosine outside them; NaN in records from before they were measured.
+    """
+    rows = []
+    for r in records:
+        if found := r["curve"][-1].get("gradients"):
+            rows.append({"variant": variant(r["config"]), "seed": r["config"]["seed"], "empty": count_empty(r),
+                         "norm_ratio": found["norm_ratio"], "cosine": found["cosine"],
+                         "share": 100 * found.get("empty_share", math.nan),
+                         "cosine_rest": found.get("cosine_rest", math.nan)})  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "seed", "empty", "norm_ratio", "cosine", "share", "cosine_rest"])

@@ -1,6 +1,8 @@
 """Figures of one record by hand, and how alike masks are."""
 
+import base64
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -61,3 +63,16 @@ def test_beside_says_what_is_missing():
     row = table.loc[stability.FIGURES["jitter_high"]]
     assert (row["ste"], row["dcil"], row["n"]) == ("15.000", "not run", "1 and 0")
     assert stability.table([run | {"status": "failed"}]).empty
+
+
+def test_empty_channels_of_a_record(tiny_config, tiny_dataset, tmp_path):
+    """Counted from the final mask as the run itself counted them. A sample of a mask cannot tell, nor an old record."""
+    run = fit(tiny_config(sparsity=0.97), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    row = stability.empties([run]).iloc[0]
+    assert row["empty"] == run["curve"][-1]["gradients"]["empty"] > 0 and 0 <= row["share"] <= 100
+    run["curve"][-1]["gradients"] = {"cosine": 0.5, "norm_ratio": 2.0}
+    run["masks"] |= {"count": run["masks"]["count"] - 8, "stride": 3}
+    run["masks"]["final"] = base64.b64encode(zlib.compress(bytes(-(-run["masks"]["count"] // 8)))).decode()
+    older = stability.empties([run, a_run()])
+    assert len(older) == 1 and older["cosine"].item() == 0.5
+    assert older[["empty", "share", "cosine_rest"]].isna().all(axis=None)

@@ -162,7 +162,7 @@ def count_empty(record: dict[str, Any]) -> float:
 
 
 def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run with masks: its empty channels at the end, and how the two gradients agreed then.
+    """Return one row for each run with masks, by variant and seed: its empty channels at the end, and how the two gradients agreed then.
 
     `share` (%) is the part of STE's squared gradient norm on pruned weights that lies in empty channels and
     `cosine_rest` the cosine outside them; NaN in records from before they were measured.
@@ -174,4 +174,5 @@ def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
                          "norm_ratio": found["norm_ratio"], "cosine": found["cosine"],
                          "share": 100 * found.get("empty_share", math.nan),
                          "cosine_rest": found.get("cosine_rest", math.nan)})  # fmt: skip
-    return pd.DataFrame(rows, columns=["variant", "seed", "empty", "norm_ratio", "cosine", "share", "cosine_rest"])
+    found = pd.DataFrame(rows, columns=["variant", "seed", "empty", "norm_ratio", "cosine", "share", "cosine_rest"])
+    return found.sort_values(["variant", "seed"], ignore_index=True)

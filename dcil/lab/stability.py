@@ -162,10 +162,10 @@ def count_empty(record: dict[str, Any]) -> float:
 
 
 def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run with masks, by variant and seed: its empty channels at the end, and how the two gradients agreed then.
+    """Return one row for each run with masks, by variant and seed: its empty channels, and how the gradients agreed.
 
-    `share` (%) is the part of STE's squared gradient norm on pruned weights that lies in empty channels and
-    `cosine_rest` the cosine outside them; NaN in records from before they were measured.
+    All at the end of training. `share` (%) is the part of STE's squared gradient norm on pruned weights that
+    lies in empty channels and `cosine_rest` the cosine outside them; NaN in records from before they were measured.
     """
     rows = []
     for r in records:

@@ -169,10 +169,10 @@ def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
     """
     rows = []
     for r in records:
-        if found := r["curve"][-1].get("gradients"):
+        if last := r["curve"][-1].get("gradients"):
             rows.append({"variant": variant(r["config"]), "seed": r["config"]["seed"], "empty": count_empty(r),
-                         "norm_ratio": found["norm_ratio"], "cosine": found["cosine"],
-                         "share": 100 * found.get("empty_share", math.nan),
-                         "cosine_rest": found.get("cosine_rest", math.nan)})  # fmt: skip
+                         "norm_ratio": last["norm_ratio"], "cosine": last["cosine"],
+                         "share": 100 * last.get("empty_share", math.nan),
+                         "cosine_rest": last.get("cosine_rest", math.nan)})  # fmt: skip
     found = pd.DataFrame(rows, columns=["variant", "seed", "empty", "norm_ratio", "cosine", "share", "cosine_rest"])
     return found.sort_values(["variant", "seed"], ignore_index=True)

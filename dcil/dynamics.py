@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dcil.config import RunConfig
 from dcil.errors import DcilError
+from dcil.masks import over_filters
 from dcil.paths import DualPath
 
 SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
@@ -99,8 +100,7 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
 
     empty = {name: empty_channels(mask) for name, mask in dual.masks.items()}
     a, b = pruned(straight), pruned(whole)
-    inside = pruned({name: e.view(-1, *[1] * (dual.masks[name].dim() - 1)).expand_as(dual.masks[name])
-                     for name, e in empty.items()})  # fmt: skip
+    inside = pruned({name: over_filters(empty[name], mask) for name, mask in dual.masks.items()})
     found = {"cosine": F.cosine_similarity(a, b, dim=0),
              "norm_ratio": a.norm() / b.norm().clamp_min(1e-12),
              "empty_share": (a[inside].norm() / a.norm().clamp_min(1e-12)).square(),

@@ -60,6 +60,15 @@ def filter_scores(scores: Tensor) -> Tensor:
     return scores.flatten(1).mean(1)
 
 
+def over_filters(values: Tensor, like: Tensor) -> Tensor:
+    """Return what each filter has [out] at every weight of it, in the shape of `like` [out, ...]; a view.
+
+    >>> over_filters(torch.tensor([1, 2]), torch.zeros(2, 3)).tolist()
+    [[1, 1, 1], [2, 2, 2]]
+    """
+    return values.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
+
+
 @torch.no_grad()
 def compute_masks(
     weights: Mapping[str, Tensor], sparsity: float, scope: str = "global", score: str = "l2"
@@ -91,7 +100,7 @@ def compute_masks(
     pieces = everything.split([s.numel() for s in ranked.values()])
     if scope == "filter":
         per_filter = zip(scores.items(), pieces, strict=True)
-        return {n: p.view(-1, *[1] * (s.dim() - 1)).expand_as(s).clone() for (n, s), p in per_filter}
+        return {n: over_filters(p, s).clone() for (n, s), p in per_filter}
     return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
 
 

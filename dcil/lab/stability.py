@@ -149,7 +149,12 @@ def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def count_empty(record: dict[str, Any]) -> float:
-    """Return how many output channels keep no weight in a record's final mask; NaN where it holds only a sample."""
+    """Return how many output channels keep no weight at the end of a run: as it counted them, else by its final mask.
+
+    NaN for a record from before they were counted that holds only a sample of its mask.
+    """
+    if (counted := record["curve"][-1].get("gradients", {}).get("empty")) is not None:
+        return counted
     mask = final_mask(record)
     with torch.device("meta"):
         net = models.build(record["config"]["model"], record["data"]["num_classes"])

@@ -66,11 +66,12 @@ def test_beside_says_what_is_missing():
 
 
 def test_empty_channels_of_a_record(tiny_config, tiny_dataset, tmp_path):
-    """Counted from the final mask as the run itself counted them. A sample of a mask cannot tell, nor an old record."""
+    """As the run itself counted them; in an older record by its final mask, where that is no mere sample."""
     run = fit(tiny_config(sparsity=0.97), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     row = stability.empties([run]).iloc[0]
     assert row["empty"] == run["curve"][-1]["gradients"]["empty"] > 0 and 0 <= row["share"] <= 100
     run["curve"][-1]["gradients"] = {"cosine": 0.5, "norm_ratio": 2.0}
+    assert stability.count_empty(run) == row["empty"]
     run["masks"] |= {"count": run["masks"]["count"] - 8, "stride": 3}
     run["masks"]["final"] = base64.b64encode(zlib.compress(bytes(-(-run["masks"]["count"] // 8)))).decode()
     older = stability.empties([run, a_run()])

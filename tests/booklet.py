@@ -3,14 +3,13 @@
     python tests/booklet.py        # what `make print` runs, after `make book`
 """
 
-import os
 import posixpath
 import re
 import sys
 from pathlib import Path
 
+import chromium
 from bs4 import BeautifulSoup
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -66,16 +65,13 @@ def main():
     page_of_all = SITE / "booklet.html"
     page_of_all.write_text(whole(contents()))
     try:
-        with sync_playwright() as playwright:
-            path = os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium")
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        with chromium.headless() as browser:
             page = browser.new_page()
             page.goto(page_of_all.as_uri(), wait_until="load")
             page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")
             page.evaluate("async () => { for (const i of document.images) { i.loading = 'eager'; await i.decode() } }")
             page.pdf(path=PDF, format="A4", margin=MARGIN, display_header_footer=True, header_template="<span></span>",
                      footer_template=NUMBER, scale=0.75, print_background=True, outline=True, tagged=True)  # fmt: skip
-            browser.close()
     finally:
         page_of_all.unlink()
     print(PDF)

@@ -4,12 +4,11 @@
 """
 
 import io
-import os
 import sys
 from pathlib import Path
 
+import chromium
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html" / "book" / "index.html"
@@ -33,11 +32,8 @@ def main():
     """Write the picture; returns the exit code."""
     if not SITE.exists():
         sys.exit(f"{SITE} is not there; build the site first: make book")
-    with sync_playwright() as playwright:
-        path = os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.headless() as browser:
         views = [view(browser, *wanted) for wanted in VIEWS]
-        browser.close()
     card = Image.new("RGB", (sum(v.width for v in views) + GAP * (len(views) + 1), HEIGHT + 2 * GAP), "#dfe3e8")
     left = GAP
     for image in views:

@@ -5,11 +5,11 @@ import functools
 import gzip
 import http.server
 import io
-import os
 import subprocess
 import threading
 from pathlib import Path
 
+import chromium
 import pytest
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
@@ -59,24 +59,21 @@ def bases():
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """Headless Chromium of the system; DCIL_CHROMIUM names another one."""
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        path = os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+def browser():
+    """One browser for all tests of a process."""
+    pytest.importorskip("playwright")
+    with chromium.headless() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def watched(chromium, bases):
+def watched(browser, bases):
     """Open pages and gather what went wrong: console errors, failed requests, requests to elsewhere."""
     with contextlib.ExitStack() as stack:
 
         def visit(name, scheme="http", width=1280, javascript=True):
             # Reduced motion: the theme scrolls smoothly otherwise, and a click lands where its target no longer is.
-            context = chromium.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce",
+            context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce",
                                            java_script_enabled=javascript)  # fmt: skip
             stack.callback(context.close)
             page, problems = context.new_page(), []

@@ -110,7 +110,7 @@ def test_search_finds_the_refined_gradient(watched, scheme):
     assert problems == []
 
 
-def test_the_zip_needs_no_server(chromium, tmp_path, would_run):
+def test_the_zip_needs_no_server(browser, tmp_path, would_run):
     """What `make offline` packs opens from where it is unpacked, and finds a word."""
     from playwright.sync_api import expect
 
@@ -119,7 +119,7 @@ def test_the_zip_needs_no_server(chromium, tmp_path, would_run):
     command = would_run("make offline").replace(".venv/bin/python", sys.executable)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     shutil.unpack_archive(tmp_path / "_build" / "dcil-measured.zip", tmp_path / "unpacked")
-    with contextlib.closing(chromium.new_page()) as page:
+    with contextlib.closing(browser.new_page()) as page:
         page.goto((tmp_path / "unpacked" / "html" / "index.html").as_uri(), wait_until="load")
         expect(page.locator("article h1")).to_be_visible()
         page.goto(f"{(tmp_path / 'unpacked' / 'html' / 'search.html').as_uri()}?q=refined+gradient")

@@ -85,6 +85,17 @@ def interaction(table: pd.DataFrame) -> pd.Series:
     return (differences(table, *taught) - differences(table, *alone)).dropna()
 
 
+def entangled(table: pd.DataFrame) -> str:
+    """Return, where the interaction's interval excludes zero, that gradient and mutual loss have no worth apart."""
+    mean, low, high = interval(interaction(table))
+    if not (low > 0 or high < 0):
+        return ""
+    worth = ingredients(table).set_index("ingredient")["mean"]
+    refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
+    return (f" **Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+            f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's.")
+
+
 def sentence(table: pd.DataFrame) -> str:
     """Return in words which ingredient is worth most, and whether that is settled."""
     found = ingredients(table)
@@ -100,4 +111,4 @@ def sentence(table: pd.DataFrame) -> str:
             else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
     alike = found[found["ingredient"].str.partition(",")[0] == best["ingredient"].partition(",")[0]].drop(best.name)
     beside = "".join(f" The {row.ingredient}: {signed(row.mean, row.low, row.high)}." for row in alike.itertuples())
-    return f"{lead}, {sure}{beside}"
+    return f"{lead}, {sure}{beside}{entangled(table)}"

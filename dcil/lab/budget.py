@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -72,6 +73,21 @@ def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
 
 
+def lasts(records: Sequence[dict[str, Any]], budget: float) -> dict[str, dict[int, float]]:
+    """Return last-epoch top-1 of the deployed pass by label and seed, of complete runs of `budget` MACs within 2 %."""
+    ends: dict[str, dict[int, float]] = {}
+    for r in (r for r in records if r["status"] == "complete" and abs(total_macs(r) / budget - 1) < 0.02):
+        last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
+        ends.setdefault(label(r), {})[r["config"]["seed"]] = last
+    return ends
+
+
+def gaps(ends: dict[str, dict[int, float]], name: str, baseline: str) -> list[float]:
+    """Return a run's ends less the baseline's at the seeds that both have."""
+    mine, theirs = ends.get(name, {}), ends.get(baseline, {})
+    return [mine[s] - theirs[s] for s in sorted(mine.keys() & theirs.keys())]
+
+
 def at_budget(
     records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> pd.DataFrame:
@@ -79,17 +95,30 @@ def at_budget(
 
     Last-epoch top-1 of the deployed pass, and the difference to `baseline` at equal seeds with its 95 % interval.
     """
-    ends: dict[str, dict[int, float]] = {}
-    for r in (r for r in records if r["status"] == "complete" and abs(total_macs(r) / budget - 1) < 0.02):
-        last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
-        ends.setdefault(label(r), {})[r["config"]["seed"]] = last
-    rows = []
+    ends, rows = lasts(records, budget), []
     for name in wanted:
-        mine, theirs = ends.get(name, {}), ends.get(baseline, {})
-        gaps = [mine[s] - theirs[s] for s in sorted(mine.keys() & theirs.keys())]
+        mine, found = ends.get(name, {}), gaps(ends, name, baseline)
         rows.append({
             "run": name, "n": len(mine), "last epoch, %": spread(pd.Series(list(mine.values()))) if mine else MISSING,
-            f"less {baseline}, points": "" if name == baseline else signed(*interval(gaps)),
-            "what it shows": "" if name == baseline else shows(gaps, margin),
+            f"less {baseline}, points": "" if name == baseline else signed(*interval(found)),
+            "what it shows": "" if name == baseline else shows(found, margin),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def standing(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str) -> str:
+    """Return in words which of the wanted runs end ahead of `baseline` at a budget and which behind, as in `at_budget`.
+
+    Points in the mean over common seeds, which decide nothing where they are few.
+    """
+    ends = lasts(records, budget)
+    found = {name: gaps(ends, name, baseline) for name in wanted if name != baseline}
+    means = {name: fmean(points) for name, points in found.items() if points}
+    parts = []
+    for words, sign in (("ahead of it", 1), ("behind it", -1)):
+        mine = sorted((name for name, mean in means.items() if sign * mean > 0), key=lambda name: -sign * means[name])
+        if mine:
+            parts.append(f"{words} " + ", ".join(f"*{n}* by {abs(means[n]):.2f} (n = {len(found[n])})" for n in mine))
+    if missing := [name for name in found if name not in means]:
+        parts.append("not run: " + ", ".join(f"*{name}*" for name in missing))
+    return f"Beside *{baseline}*, in points: " + "; ".join(parts) + "."

@@ -12,7 +12,8 @@ equal    accuracy of a less that of b, points          inside ±margin          
 matches  accuracy of a less the authors' mean, points  inside ±margin          outside ±margin
 =======  ============================================  ======================  ================================
 
-Everything else is within noise: more seeds are needed.
+Everything else needs more seeds. It is within noise if the interval contains zero, and undecided if not: a difference
+is there, and whether it reaches (or exceeds) the margin is open.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ import yaml
 from dcil import methods
 from dcil.errors import DcilError, unknown
 from dcil.lab import pairs, stability
+from dcil.lab.pairs import SEEDS
 from dcil.lab.stats import runs_table
 
-SEEDS = 3
-VERDICTS = ("reproduced", "within noise", "not reproduced", "not yet run")
+VERDICTS = ("reproduced", "within noise", "undecided", "not reproduced", "not yet run")
 TIERS = ("quick", "paper")
 FIELDS = ("id", "claim", "source", "paper", "logs", "rule", "evidence", "chapter")
 OPTIONAL = ("logs", "paper", "chapter")
@@ -65,9 +66,9 @@ class Finding:
 
     @property
     def words(self) -> str:
-        """The verdict, and how many seeds are there where they are too few."""
+        """The verdict; where something ran at too few seeds for one, how many there are."""
         few = 0 < len(self.effects) < SEEDS
-        return self.verdict + (f" ({len(self.effects)} of {SEEDS} seeds)" if few else "")
+        return f"too few seeds ({len(self.effects)} of {SEEDS})" if few else self.verdict
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
@@ -158,12 +159,11 @@ def judge(kind: str, values: Sequence[float], margin: float) -> str:
         return "not yet run"
     mean, low, high = pairs.interval(values)
     if kind in ("better", "smaller"):
-        if high < margin:
-            return "not reproduced"
-        return "reproduced" if low > 0 and mean >= margin else "within noise"
-    if -margin < low and high < margin:
-        return "reproduced"
-    return "not reproduced" if low > margin or high < -margin else "within noise"
+        yes, no = low > 0 and mean >= margin, high < margin
+    else:
+        yes, no = -margin < low and high < margin, low > margin or high < -margin
+    open_still = "within noise" if low <= 0 <= high else "undecided"
+    return "not reproduced" if no else "reproduced" if yes else open_still
 
 
 def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[Finding]:
@@ -196,9 +196,9 @@ def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -
         logs = f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
         for finding in findings(claim, records):
             rows.append({
-                "claim": claim["claim"], "the paper says": claim.get("paper") or "", "the authors' logs say, %": logs,
-                "tier": finding.tier, "we measured": measured(claim, finding),
-                "verdict": finding.words,
+                "claim": claim["claim"], "source": claim["source"], "the paper says": claim.get("paper") or "",
+                "the authors' logs say, %": logs, "tier": finding.tier, "we measured": measured(claim, finding),
+                "verdict": finding.words, "state": finding.verdict,
                 "chapter": claim.get("chapter") or "",
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -213,11 +213,12 @@ def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) ->
     for text, part in table(claims, records).groupby("claim", sort=False):
         first, tiers = part.iloc[0], part.set_index("tier")
         link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
-        row = {"claim": html.escape(text) + link, "the paper says": html.escape(str(first["the paper says"])),
+        row = {"claim": html.escape(text) + link, "claimed by": html.escape(first["source"]),
+               "the paper says": html.escape(str(first["the paper says"])),
                "the authors' logs, %": html.escape(first["the authors' logs say, %"])}  # fmt: skip
         for tier in TIERS:
             found = tiers.loc[tier] if tier in tiers.index else None
-            row[f"tier {tier}"] = "" if found is None else _badge(found["verdict"], found["we measured"])
+            row[f"tier {tier}"] = "" if found is None else _badge(found)
         rows.append(row)
     head = [name for name in rows[0] if any(row[name] for row in rows)]  # a column that is empty throughout is left out
     header = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
@@ -229,14 +230,14 @@ def _cell(name: str, content: str) -> str:
     return f'<td data-label="{html.escape(name)}">{content}</td>' if content else '<td class="none">–</td>'
 
 
-def _badge(words: str, effect: str) -> str:
-    verdict = next(v for v in VERDICTS if words.startswith(v))
-    badge = f'<span class="verdict {verdict.replace(" ", "-")}">{html.escape(verdict)}</span>'
-    if effect == "not run":
+def _badge(row: pd.Series) -> str:
+    words, _, wanted = row["verdict"].partition(" (")  # "too few seeds (1 of 3)"
+    badge = f'<span class="verdict {row["state"].replace(" ", "-")}">{html.escape(words)}</span>'
+    if row["we measured"] == "not run":
         return badge
-    effect, _, seeds = effect.rpartition(", n = ")
-    wanted = f" of {SEEDS}" if words != verdict else ""  # too few seeds
-    return f"{badge} <br>{html.escape(effect)}, {f'n = {seeds}{wanted}'.replace(' ', '&nbsp;')}"
+    effect, _, seeds = row["we measured"].rpartition(", n = ")
+    seeds = wanted.removesuffix(")") or seeds
+    return f"{badge} <br>{html.escape(effect)}, {f'n = {seeds}'.replace(' ', '&nbsp;')}"
 
 
 def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:

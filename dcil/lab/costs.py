@@ -10,9 +10,10 @@ import pandas as pd
 import yaml
 
 from dcil.config import LATER
+from dcil.lab.budget import total_macs
 from dcil.lab.pairs import interval
 from dcil.lab.sources import Source, commit_words, counted, given, joined
-from dcil.lab.stats import MISSING
+from dcil.lab.stats import MISSING, variant
 
 MACHINE = ["kind", "device", "threads", "malloc"]
 COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1",
@@ -172,14 +173,13 @@ def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     kinds: dict[tuple, list[dict[str, Any]]] = {}
     for r in records:
         c, e = r["config"], r["environment"]
-        key = c["dataset"], c["model"], c["method"], c["precision"], c["epochs"], e["device"], e["threads"]
+        key = c["dataset"], c["model"], variant(c), c["precision"], c["epochs"], e["device"], e["threads"]
         kinds.setdefault(key, []).append(r)
     lines = []
-    for (dataset, model, method, precision, epochs, device, threads), runs in sorted(kinds.items()):
+    for (dataset, model, name, precision, epochs, device, threads), runs in sorted(kinds.items()):
         minutes = [r["cost"]["time_s"] / 60 for r in runs]
-        macs = runs[0]["cost"]["train_macs"] * runs[0]["data"]["train_size"] * epochs
-        lines.append({"run": f"{dataset}, {model}, {method}, {precision}", "epochs": epochs, "n": len(runs),
-                      "training, 10¹² MACs": f"{macs / 1e12:.0f}",
+        lines.append({"run": f"{dataset}, {model}, {name}, {precision}", "epochs": epochs, "n": len(runs),
+                      "training, 10¹² MACs": f"{total_macs(runs[0]) / 1e12:.0f}",
                       "minutes": " to ".join(dict.fromkeys((f"{min(minutes):.0f}", f"{max(minutes):.0f}"))),
                       "on": f"{device}, {threads} thread(s)"})  # fmt: skip
     return pd.DataFrame(lines)

@@ -11,6 +11,7 @@ import pandas as pd
 from dcil.lab.stats import MISSING, spread
 
 Values = Sequence[float] | pd.Series
+SEEDS = 3  # paired seeds below which nothing is concluded
 MANY = 1000  # seeds: beyond this nobody will run them
 
 
@@ -114,8 +115,8 @@ def compared(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin
 
 def shows(gaps: Values, margin: float) -> str:
     """Return in words what paired differences show: better, worse, equivalent within the margin, or within noise."""
-    if len(gaps) < 2:
-        return MISSING if len(gaps) == 0 else "one seed: too few"
+    if len(gaps) < SEEDS:
+        return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
     _, low, high = interval(gaps)
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -17,14 +18,14 @@ from dcil.lab.stats import MISSING, spread, variant
 
 # What each figure is, in words for a page; accuracies are those of the deployed pass.
 FIGURES = {
-    "jitter_high": "mean |change of test accuracy| from epoch to epoch before the first learning-rate step, points",
-    "jitter_mid": "the same between the first and the last learning-rate step, points",
-    "jitter_low": "the same after the last learning-rate step, points",
+    "jitter_high": "mean |change of test accuracy| from epoch to epoch, before the learning rate first falls, points",
+    "jitter_mid": "mean |change of test accuracy|, between its first and its last fall, points",
+    "jitter_low": "mean |change of test accuracy|, after its last fall, points",
     "flips": "share of kept weights exchanged at a choice of masks, once the target is set, %",
     "overlap_mid": "Jaccard overlap of the mask at the target's first epoch with the last one",
     "ever_kept": "share of weights kept at some time since the target was set, per weight kept in the end",
     "norm_gap": "what re-estimated norm statistics add to the last epoch's accuracy, points",
-    "norm_gap_mid": "the same in the middle of the run, points",
+    "norm_gap_mid": "what they add in the middle of the run, points",
     "cosine": "cosine of STE's and the refined gradient on pruned weights, mean over the run",
     "norm_ratio": "norm of STE's gradient over that of the refined one on pruned weights, mean over the run",
 }
@@ -93,19 +94,34 @@ def table(records: list[dict[str, Any]]) -> pd.DataFrame:
 def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each two runs of one variant and sparsity: Jaccard of their final masks, and chance's.
 
-    Two independent random masks that keep the share k overlap by k / (2 − k).
+    `chance` is what random masks would give that keep as many weights in each layer as these two; see `chance`.
     """
     groups: dict[tuple, list] = {}
     for r in records:
         if (mask := final_mask(r)) is not None:
-            groups.setdefault((variant(r["config"]), r["config"]["sparsity"]), []).append((r["config"]["seed"], mask))
-    rows = []
-    for (name, sparsity), masks in groups.items():
-        for (one, a), (two, b) in combinations(masks, 2):
-            share = float(a.mean())
-            rows.append({"variant": name, "sparsity": sparsity, "seeds": f"{one} and {two}",
-                         "overlap": jaccard(a, b), "chance": share / (2 - share)})  # fmt: skip
+            groups.setdefault((variant(r["config"]), r["config"]["sparsity"]), []).append((r, mask))
+    rows = [{"variant": name, "sparsity": sparsity, "seeds": f"{one['config']['seed']} and {two['config']['seed']}",
+             "overlap": jaccard(a, b), "chance": chance(one, two)}
+            for (name, sparsity), runs in groups.items() for (one, a), (two, b) in combinations(runs, 2)]  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])
+
+
+def _shapes(record: dict[str, Any]) -> list[torch.Size]:
+    """Return the shapes of a run's prunable weights, in the network's order."""
+    with torch.device("meta"):
+        net = models.build(record["config"]["model"], record["data"]["num_classes"])
+    return [net.get_parameter(name).shape for name in record["cost"].get("layer_sparsity", ())]
+
+
+def chance(one: dict[str, Any], two: dict[str, Any]) -> float:
+    """Return the Jaccard overlap of random masks that keep, layer by layer, as many weights as two runs did.
+
+    Of n weights of a layer, a and b kept at random, a·b/n are expected in both; the sums over layers are divided.
+    """
+    sizes = np.array([shape.numel() for shape in _shapes(one)])
+    a, b = (sizes * (1 - np.array(list(r["cost"]["layer_sparsity"].values()))) for r in (one, two))
+    both = (a * b / sizes).sum()
+    return float(both / (a.sum() + b.sum() - both))
 
 
 CURVES = ["run", "variant", "seed", "epoch", "test", "exchanged", "overlap", "ever_kept", "cosine", "norm_ratio"]
@@ -130,12 +146,14 @@ def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVES)
 
 
-def beside(records: list[dict[str, Any]], a: str, b: str) -> pd.DataFrame:
-    """Return one row for each of `FIGURES`: mean ± sample deviation of two variants, and how many seeds each has."""
+def beside(
+    records: list[dict[str, Any]], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
+) -> pd.DataFrame:
+    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has."""
     found, rows = table(records), []
-    for name, words in FIGURES.items():
-        values = {v: found[found["variant"] == v][name].dropna() for v in (a, b)}
-        rows.append({"figure": words, **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
+    for name in names:
+        values = {v: found[found["variant"] == v][name].dropna() for v in variants}
+        rows.append({"figure": FIGURES[name], **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
                      "n": " and ".join(str(len(x)) for x in values.values())})  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -155,10 +173,7 @@ def count_empty(record: dict[str, Any]) -> float:
     """
     if (counted := record["curve"][-1].get("gradients", {}).get("empty")) is not None:
         return counted
-    mask = final_mask(record)
-    with torch.device("meta"):
-        net = models.build(record["config"]["model"], record["data"]["num_classes"])
-    shapes = [net.get_parameter(name).shape for name in record["cost"].get("layer_sparsity", ())]
+    mask, shapes = final_mask(record), _shapes(record)
     ends = np.cumsum([shape.numel() for shape in shapes])
     if mask is None or not len(ends) or len(mask) != ends[-1]:
         return math.nan

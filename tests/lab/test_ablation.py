@@ -15,8 +15,11 @@ def test_the_ingredient_worth_most_is_named():
     said = ablation.sentence(table(**runs))
     assert "Of the 2 ingredient(s) measured" in said and "**refined gradient** is worth most: +2.00 (" in said
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
-    assert ablation.sentence(table(**runs, ste=(84, 84, 84))).endswith("The refined gradient, without mutual loss: "
-                                                                       "+1.00 (+0.75 to +1.25).")  # fmt: skip
+    beside = ablation.sentence(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with the mutual loss, and 2.0 without
+    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11).")
+    bent = ablation.sentence(table(**runs, ste=(85.2, 85.0, 85.1)))
+    assert "**Not separable**: gradient and mutual loss interact, +2.10 (" in bent
+    assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
     assert "at one seed. **Not settled.**" in ablation.sentence(table(dcil=(85,), ste_split=(83,)))
     assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))
     assert "Not run yet" in ablation.sentence(table(dcil=(85,)))

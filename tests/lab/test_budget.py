@@ -33,6 +33,16 @@ def test_only_equal_budgets_stand_side_by_side():
     assert table.loc["gmp, 4 epochs", "last epoch, %"] == "not run" and table.loc["gmp, 4 epochs", "n"] == 0
 
 
+def test_the_standing_in_words():
+    """Ahead and behind by mean points at common seeds, the farthest first; what did not run is said."""
+    runs = [run("dcil", s, 81.0 + s, epochs=2) for s in range(2)]
+    runs += [run("ste", s, 82.0, train_macs=30, epochs=4) for s in range(2)]
+    runs += [run("gmp", 0, 84.0, train_macs=30, epochs=4), run("rigl", 1, 81.0, train_macs=30, epochs=4)]
+    said = budget.standing(runs, 12_000, [f"{m}, 4 epochs" for m in ("ste", "gmp", "rigl", "st3")], "dcil, 2 epochs")
+    assert said == ("Beside *dcil, 2 epochs*, in points: ahead of it *gmp, 4 epochs* by 3.00 (n = 1), *ste, 4 epochs* "
+                    "by 0.50 (n = 2); behind it *rigl, 4 epochs* by 1.00 (n = 1); not run: *st3, 4 epochs*.")
+
+
 def test_curves_count_what_was_spent():
     """A row an epoch, MACs so far."""
     rows = budget.curves([run("ste", 0, 80.0, train_macs=30)])

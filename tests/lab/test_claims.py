@@ -29,12 +29,14 @@ def verdict(records, **changes):
 @pytest.mark.parametrize(("kind", "values", "expected"), [
     ("better", [0.5, 0.6, 0.55], "reproduced"),
     ("better", [0.5, 2.0, -1.0], "within noise"),
+    ("better", [0.2, 0.25, 0.35], "undecided"),  # ahead at every seed; by the margin or not is open
     ("better", [0.05, 0.06, 0.07], "not reproduced"),  # ahead, but an advantage of 0.3 is ruled out
     ("better", [-0.5, -0.6, -0.55], "not reproduced"),
     ("better", [5.0, 6.0], "not yet run"),
     ("smaller", [0.5, 0.6, 0.55], "reproduced"),
     ("equal", [0.05, -0.05, 0.0], "reproduced"),
     ("equal", [0.5, 2.0, -1.0], "within noise"),
+    ("equal", [-0.2, -0.25, -0.35], "undecided"),  # lower at every seed; inside the margin or not is open
     ("equal", [0.9, 0.95, 1.0], "not reproduced"),
     ("matches", [-0.9, -0.95, -1.0], "not reproduced"),
     ("matches", [], "not yet run"),
@@ -87,7 +89,7 @@ def test_the_table_says_what_is_missing():
     claim = CLAIM | {"evidence": CLAIM["evidence"] | {"paper": {"dataset": "cifar10"}}}
     rows = claims.table([claim], runs(ste=(80.0, 80.0), dcil=(81.0, 82.0))).set_index("tier")
     assert rows.loc["quick", "we measured"].startswith("+1.50 (") and rows.loc["quick", "we measured"].endswith("n = 2")
-    assert rows.loc["quick", "verdict"] == "not yet run (2 of 3 seeds)"
+    assert rows.loc["quick", "verdict"] == "too few seeds (2 of 3)"
     assert rows.loc["paper", "we measured"] == "not run" and rows.loc["paper", "verdict"] == "not yet run"
 
 
@@ -96,11 +98,11 @@ def test_the_page_has_a_row_for_each_claim():
     page = claims.page([CLAIM | {"claim": "a < b"}], runs(ste=(80.0, 80.2, 80.1), dcil=(81.0, 81.1, 81.2)))
     assert "a &lt; b" in page and 'href="06-cifar.html"' in page
     assert 'class="verdict reproduced">reproduced<' in page and "n&nbsp;=&nbsp;3<" in page
-    assert page.count("<tr>") == 2 and page.count('<th scope="col">') == 2  # nobody has a paper's figure or logs
+    assert page.count("<tr>") == 2 and page.count('<th scope="col">') == 3  # nobody has a paper's figure or logs
     other = CLAIM | {"claim": "b", "evidence": {"paper": {}}, "paper": "93 %"}
     few = claims.page([CLAIM, other], runs(ste=(80,), dcil=(81,)))
-    assert 'not-yet-run">not yet run</span> <br>+1.00 points, n&nbsp;=&nbsp;1&nbsp;of&nbsp;3<' in few
-    assert 'data-label="tier quick"' in few and few.count('<th scope="col">') == 4 and few.count('class="none"') == 3
+    assert 'not-yet-run">too few seeds</span> <br>+1.00 points, n&nbsp;=&nbsp;1&nbsp;of&nbsp;3<' in few
+    assert 'data-label="tier quick"' in few and few.count('<th scope="col">') == 5 and few.count('class="none"') == 3
 
 
 def test_claims_are_counted_by_verdict_and_tier():
@@ -115,7 +117,7 @@ def test_chapters_say_the_same():
     """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
     assert claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], []).count("\n") == 1  # of no chapter: all
     said = claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
-    assert said == "- DCIL is better. Tier quick: **not yet run (1 of 3 seeds)**, +1.00 points, n = 1."
+    assert said == "- DCIL is better. Tier quick: **too few seeds (1 of 3)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")
     assert claims.measured({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
 

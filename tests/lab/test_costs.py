@@ -122,6 +122,8 @@ def test_recorded_runs():
     table = costs.recorded(PAIRED).set_index("run")
     line = table.loc["cifar10, resnet20, dcil, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
+    every_fourth = PAIRED[0] | {"config": PAIRED[0]["config"] | {"dense_every": 4}}
+    assert set(costs.recorded([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {"4", "2"}  # each a line of its own
 
 
 def test_precision_pairs_runs_that_differ_in_nothing_else():

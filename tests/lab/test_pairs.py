@@ -47,7 +47,7 @@ def test_differences_pair_seeds_and_sparsities():
 def test_what_pairs_show():
     """Better and worse need an interval off zero, equivalence one inside the margin; the rest is noise."""
     words = {(1.0, 1.1, 0.9): "better", (-1.0, -1.1, -0.9): "worse", (0.0, 0.1, -0.1): "equivalent within ±0.3",
-             (-3.0, 3.0, 1.0): "within noise", (1.0,): "one seed: too few", (): "not run"}  # fmt: skip
+             (-3.0, 3.0, 1.0): "within noise", (1.0, 1.1): "too few seeds (2 of 3)", (): "not run"}  # fmt: skip
     for gaps, said in words.items():
         assert pairs.shows(gaps, 0.3) == said
 

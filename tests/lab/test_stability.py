@@ -49,17 +49,29 @@ def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
     masks = [stability.final_mask(r) for r in runs]
     row = stability.mask_overlaps(runs).iloc[0]
     assert row["overlap"] == pytest.approx(np.sum(masks[0] & masks[1]) / np.sum(masks[0] | masks[1]))
-    assert row["chance"] == pytest.approx(0.2 / 1.8, rel=0.01) and row["seeds"] == "0 and 1"
+    assert row["chance"] == stability.chance(*runs) > 0.2 / 1.8 and row["seeds"] == "0 and 1"
     curves = stability.curves(runs)
     assert len(curves) == 4 and curves["overlap"].notna().all() and curves["exchanged"].max() <= 100
     assert len(stability.layers(runs)) == 2 * len(runs[0]["cost"]["layer_sparsity"])
+
+
+def test_chance_knows_the_layers():
+    """Two layers of 432 and 2,304 weights: 216 and 46.08 are expected in both. Equal shares k give k / (2 − k)."""
+
+    def keeps(first, second):
+        shares = {"conv1.weight": 1 - first, "layer1.0.conv1.weight": 1 - second}
+        return {"config": {"model": "resnet8"}, "data": {"num_classes": 10}, "cost": {"layer_sparsity": shares}}
+
+    both, either = 216 + 46.08, 432 + 230.4 + 216 + 460.8
+    assert stability.chance(keeps(1, 0.1), keeps(0.5, 0.2)) == pytest.approx(both / (either - both))
+    assert stability.chance(keeps(0.1, 0.1), keeps(0.1, 0.1)) == pytest.approx(0.1 / 1.9)
 
 
 def test_beside_says_what_is_missing():
     """No seed: "not run"; the count of seeds stands beside each figure."""
     run = a_run()
     run["config"] |= {"milestones": [3, 4], "epochs": 6}  # the recipe's
-    table = stability.beside([run], "ste", "dcil").set_index("figure")
+    table = stability.beside([run], ["ste", "dcil"]).set_index("figure")
     row = table.loc[stability.FIGURES["jitter_high"]]
     assert (row["ste"], row["dcil"], row["n"]) == ("15.000", "not run", "1 and 0")
     assert stability.table([run | {"status": "failed"}]).empty

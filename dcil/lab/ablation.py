@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
 
-from dcil.lab.pairs import by_seed, differences, interval, signed
+from dcil.lab.pairs import SEEDS, by_seed, differences, interval, signed
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]
@@ -107,7 +106,7 @@ def sentence(table: pd.DataFrame) -> str:
     lead = (f"Of the {len(found)} ingredient(s) measured, of {len(INGREDIENTS)}, the **{best['ingredient']}** is worth "
             f"most: {gap} points ({best['has']} less {best['lacks']})")  # fmt: skip
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
-    sure = ("at one seed. **Not settled.**" if math.isnan(best["low"])
+    sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
             else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
     alike = found[found["ingredient"].str.partition(",")[0] == best["ingredient"].partition(",")[0]].drop(best.name)
     beside = "".join(f" The {row.ingredient}: {signed(row.mean, row.low, row.high)}." for row in alike.itertuples())

@@ -103,18 +103,21 @@ def leave(ranks: Ranks) -> None:
         dist.destroy_process_group()
 
 
-def share(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+def share(model: nn.Module, ranks: Ranks, device: torch.device, every_pass: bool = True) -> nn.Module:
     """Return the model as one that averages its gradients over the ranks (the model itself in a team of one).
 
     Buffers are not sent at every step, as PyTorch would: masks follow from equal weights, and norm
-    statistics are averaged where they are used (`Ranks.mean_`).
+    statistics are averaged where they are used (`Ranks.mean_`). Where not every step runs every pass, `every_pass` is
+    False: the norms and head of a pass that did not run have no gradient to wait for.
     """
     if ranks.size == 1:
         return model
     where = [device.index] if device.type == "cuda" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # its new name is not in PyTorch 2.11
-        return nn.parallel.DistributedDataParallel(model, device_ids=where, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=where, broadcast_buffers=False, find_unused_parameters=not every_pass
+        )
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

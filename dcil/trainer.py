@@ -70,7 +70,7 @@ class Trainer:
         self.environment = records.environment(engine.device) | engine.facts() | {"ranks": team.size}
         self.method = methods.get(config.method)
         self.dual = engine.place(build(config, dataset.num_classes))
-        self.model = ranks.share(self.dual, team, engine.device)
+        self.model = ranks.share(self.dual, team, engine.device, every_pass=config.dense_every == 1)
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         self.data_sha256 = dataset.checksum()

@@ -120,17 +120,17 @@ images = torch.randint(256, (50, 3, 8, 8), generator=torch.Generator().manual_se
 labels = torch.arange(50) % 10
 dataset = data.Dataset("tiny", images[:37], labels[:37], images[37:], labels[37:], 10, (0.4,) * 3, (0.25,) * 3)
 config = RunConfig(epochs=3, batch_size=10, mask_period=2, ramp_end=2, distill_from=1, precision="float64",
-                   sparsity=0.8, device="cpu", method=sys.argv[2])
+                   sparsity=0.8, device="cpu", method=sys.argv[2], dense_every=int(sys.argv[3]))
 refresh.REGROW_PERIOD = 2
 record = fit(config, dataset=dataset, runs_dir=sys.argv[1], progress=False)
 """
 
 
-@pytest.mark.parametrize("method", ["dcil", "rigl"])
-def test_two_ranks_compute_what_one_does(method, tmp_path):
+@pytest.mark.parametrize(("method", "dense_every"), [("dcil", "1"), ("dcil", "2"), ("rigl", "1")])
+def test_two_ranks_compute_what_one_does(method, dense_every, tmp_path):
     """In float64 and without batch norm: the same losses, masks and accuracies, a last batch of seven included."""
     (tmp_path / "train.py").write_text(WITHOUT_BATCH_NORM)
-    for words in (("train.py", "one", method), (*TORCHRUN, "train.py", "two", method)):
+    for words in (("train.py", "one", method, dense_every), (*TORCHRUN, "train.py", "two", method, dense_every)):
         code, said = python(tmp_path, *words)
         assert code == 0, said
     (one,), (two,) = ([records.read(p) for p in (tmp_path / name).glob("*/record.json")] for name in ("one", "two"))

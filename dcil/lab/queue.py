@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,7 +131,8 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
                 time.sleep(0.1)
         if child.returncode == 0:
             return "done"
-        if child.returncode in (TRY_AGAIN, 130, 143):
+        # Or by the signal itself, before the child could listen for it.
+        if child.returncode in (TRY_AGAIN, 130, 143, -signal.SIGINT, -signal.SIGTERM):
             return "stopped"
         said = (folder.path / "log.txt").read_text().strip().splitlines() or ["it said nothing"]
         return f"failed: {said[-1].removeprefix('dcil: error: ')} ({folder.path / 'log.txt'})"

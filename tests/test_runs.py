@@ -59,7 +59,9 @@ def test_killed_at_random_moments(whole, tiny_config, tiny_dataset, tmp_path):
         pid = in_child(lambda folder=folder: run(config, tiny_dataset, folder))
         time.sleep(draw.uniform(0, takes_s))
         os.kill(pid, signal.SIGKILL)
-        killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
+        hit = os.waitpid(pid, 0)[1] == signal.SIGKILL
+        killed += hit
+        takes_s *= 1 if hit else 0.7  # it had ended: the timed run met a busier machine
         assert same(run(config, tiny_dataset, folder), whole), f"trial {trial}"
     assert killed > KILLS / 2  # else the trials proved little
 

@@ -3,7 +3,8 @@ PYTHON ?= python3
 CORES  ?= 2
 PRESET ?= smoke
 BIN     = .venv/bin
-export DCIL_DATA := $(if $(DATA),$(abspath $(DATA)),$(or $(DCIL_DATA),$(CURDIR)/data))
+# Not abspath, which takes a space for the end of a name.
+export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
 .PHONY: help book runs test lint chapter serve refresh offline print bench picture lock clean
 .DEFAULT_GOAL := help

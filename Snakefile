@@ -5,6 +5,7 @@
 # The target `runs` stops at its records. book/clusters.md shows the same on SLURM.
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".b
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
 # Where the site is published from, if that is known: the book that it is built from gets launch buttons.
-LAUNCH = (f"{PYTHON} -m dcil.lab.launch _build/stage {config['repository']} {config.get('ref', 'main')} && "
+LAUNCH = (f"{shlex.quote(PYTHON)} -m dcil.lab.launch _build/stage {config['repository']} {config.get('ref', 'main')} && "
           if config.get("repository") else "")  # fmt: skip
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
@@ -102,7 +103,7 @@ rule site:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage && "
         "cp _config.yml _toc.yml _build/stage/ && cp -r book tests _build/stage/ && "
         "cp {input.chapters} _build/stage/book/ && "
-        "{PYTHON} -m dcil status --out _build/stage/book/status-table.txt && "
+        "{PYTHON:q} -m dcil status --out _build/stage/book/status-table.txt && "
         "{params.launch}"
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "
@@ -122,7 +123,7 @@ rule chapter:
     log:
         "_build/log/{name}.log",
     shell:
-        "{PYTHON} -m dcil chapter {wildcards.name} --out {output.notebook} {params.given} > {log} 2>&1 || {{ cat {log}; exit 1; }}"
+        "{PYTHON:q} -m dcil chapter {wildcards.name} --out {output.notebook} {params.given} > {log} 2>&1 || {{ cat {log}; exit 1; }}"
 
 
 rule runs:
@@ -149,6 +150,6 @@ rule run:
     retries: config.get("retries", 3) if workflow.is_main_process else 0
     # One process: nothing of a killed run lives on and holds it.
     shell:
-        "{PYTHON} -m dcil queue {GRID:q} --only {wildcards.run_id} --no-separate {params.minutes} "
+        "{PYTHON:q} -m dcil queue {GRID:q} --only {wildcards.run_id} --no-separate {params.minutes} "
         "--runs-dir {RUNS_DIR:q} --records-dir {RECORDS_DIR:q} > {log} 2>&1 "
         "|| {{ code=$?; cat {log}; exit $code; }}"

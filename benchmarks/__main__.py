@@ -46,7 +46,7 @@ def build_parser() -> Parser:
     parser.add_argument("--device", metavar="DEVICE", choices=("auto", "cpu", "cuda"), default="auto", help="[auto]")
     parser.add_argument("--model", metavar="MODEL", choices=MODELS, default="resnet32", help="[resnet32]")
     parser.add_argument("--batch-size", metavar="N", type=int, default=128, help="images a step [128]")
-    parser.add_argument("--data-dir", metavar="D", help="folder of CIFAR-10, else random images [DCIL_DATA, else data]")
+    parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     parser.add_argument("--out", metavar="FOLDER", type=Path, default=HERE / "results", help="[benchmarks/results]")
     return parser
 
@@ -136,7 +136,8 @@ def measure(args: argparse.Namespace) -> int:
     dataset = images(args.data_dir)
     few = replace(dataset, train_images=dataset.train_images[:FEW[0]], train_labels=dataset.train_labels[:FEW[0]],
                   test_images=dataset.test_images[:FEW[1]], test_labels=dataset.test_labels[:FEW[1]])  # fmt: skip
-    bench = Bench(device, args.threads, args.rounds, args.model, args.batch_size, dataset, few)
+    bench = Bench(device, args.threads, args.rounds, args.model, args.batch_size, dataset, few,
+                  args.data_dir)  # fmt: skip
     where, rows = facts(bench), []
     path = new_file(args.out, where)
     print(f"{where['device']} ({device}), {args.threads} thread(s), {args.rounds} rounds, images: {dataset.name}")

@@ -32,7 +32,8 @@ TURN_S = 0.2  # a turn counts calls for at least this long, after one that is no
 
 @dataclass(frozen=True)
 class Bench:
-    """What a benchmark is given: the machine, the network, and images: all of them, and a few for steps alone."""
+    """What a benchmark is given: the machine, the network, and images: all of them, and a few for steps alone;
+    `data_dir` is where other data sets lie."""
 
     device: str
     threads: int
@@ -41,6 +42,7 @@ class Bench:
     batch_size: int
     dataset: Dataset
     few: Dataset
+    data_dir: str | None = None
 
     def trainer(self, method: str = "dcil", precision: str = "bf16", fast: bool = True, team: Ranks = ALONE,
                 whole: bool = False) -> Trainer:  # fmt: skip

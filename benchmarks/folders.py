@@ -42,7 +42,8 @@ def loading(bench: Bench) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as kept:
             store = Store(Path(kept))
-            folders = {"originals": data.load("imagenette"), "decoded": data.load("imagenette", store=store)}
+            folders = {"originals": data.load("imagenette", bench.data_dir),
+                       "decoded": data.load("imagenette", bench.data_dir, store=store)}  # fmt: skip
             root = Path(folders["decoded"].train.files[0]).parents[1]
             acts: dict[str, Act] = {"ImageFolder + DataLoader": plain(folders["decoded"], root)}
             for name, folder in folders.items():

@@ -30,7 +30,7 @@ def train_parser(commands: Any) -> None:
     parser = command(commands, "train", train, "train one run; interrupted, it resumes with the same command")
     where = parser.add_argument_group("where things are")
     where.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
-    where.add_argument("--download", action="store_true", help="fetch CIFAR into it if it is missing")
+    where.add_argument("--download", action="store_true", help="fetch CIFAR or Imagenette into it if it is missing")
     where.add_argument("--runs-dir", metavar="D", default="runs", help="folder of checkpoints and records [runs]")
     where.add_argument("--records-dir", metavar="D", help="take the finished record in here as well")
     where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
@@ -124,8 +124,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, 2 for what a person can mend, 75 for a time limit that came first, 130 and 143 when interrupted, 141 when its
-    reader left.
+    0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 130
+    and 143 when interrupted, 141 when its reader left.
     """
     try:
         args, extra = build_parser().parse_known_args(argv)
@@ -139,8 +139,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"dcil: {stopped}", file=sys.stderr)
         return stopped.code
-    except (DcilError, OSError) as error:
+    except DcilError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"dcil: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (name := str(error.name).partition(".")[0]) == "dcil":
+            raise
+        print(f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
+              "python -m pip install -e '.[book]'", file=sys.stderr)  # fmt: skip
         return 2
     except KeyboardInterrupt:
         print("\ndcil: interrupted", file=sys.stderr)

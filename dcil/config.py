@@ -103,7 +103,7 @@ class RunConfig:
     milestones: tuple[int, ...] | None = _field(None, "epochs at which lr falls (authors: 150, 225 of 300)")
     lr_decay: float | None = _field(None, "lr is multiplied by this (authors: 0.1; Wide ResNets 0.2)")
     ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)")
-    mask_period: int = _field(16, "steps between mask choices (authors)")
+    mask_period: int = _field(16, "steps between mask choices (authors); set and rigl: every 100")
     distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
     distill_warmup: int = _field(0, "epochs over which the mutual loss grows to full strength (authors: at once)")
     dense_every: int = _field(1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)")
@@ -166,12 +166,16 @@ class RunConfig:
         return WIDE_RESNET if self.model.startswith("wrn") else RESNET
 
     def resolve(self) -> RunConfig:
-        """Return the same run with every `None` filled in and "auto" decided, whether or not it can run here.
+        """Return the same run with every `None` filled in and "auto" decided, whether or not the device is here.
 
-        Epochs of the recipe scale with `epochs`, rounded down for the ends of the ramp and the
-        learning-rate steps so that at least one epoch is left at the final sparsity.
+        Raises `DcilError` for what the method or the device cannot do.
+        Epochs of the recipe scale with `epochs`, rounded down for the end of the ramp and the milestones, so that at
+        least one epoch is left at the final sparsity.
         """
-        recipe = self.recipe()
+        recipe, method = self.recipe(), methods.get(self.method)
+        if not method.scored and (self.scope, self.score) != ("global", "l2"):
+            raise DcilError(f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
+                            "of each layer and chooses by neither; leave them out, or take another method")  # fmt: skip
 
         def scaled(epoch: int) -> int:
             return epoch * self.epochs // recipe.epochs
@@ -189,7 +193,7 @@ class RunConfig:
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
         changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
-        if not methods.get(self.method).prunes:
+        if not method.prunes:
             changes["sparsity"] = 0.0  # a dense run is the same run whatever sparsity it is compared with
         if self.device == "auto":
             changes["device"] = "cuda" if torch.cuda.is_available() else "cpu"

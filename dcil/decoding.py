@@ -65,7 +65,7 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
     sizes_file, pixels_file = store.folder / f"{key}.sizes.npy", store.folder / f"{key}.pixels"
     try:
         if sizes_file.exists():
-            sizes = np.load(sizes_file)
+            sizes = _load(sizes_file)
             if not fits(sizes, store):
                 return sizes, None
             if pixels_file.exists() and pixels_file.stat().st_size == 3 * sizes.prod(1, dtype=np.int64).sum():
@@ -97,6 +97,14 @@ def _decode_all(files: list[str], into: Path | None) -> np.ndarray:
         print(f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
               f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}", file=sys.stderr)  # fmt: skip
     return sizes
+
+
+def _load(sizes_file: Path) -> np.ndarray:
+    try:
+        return np.load(sizes_file)
+    except (ValueError, EOFError) as error:
+        raise DcilError(f"{sizes_file} cannot be read ({error}) and was left as it is. It holds the sizes of images "
+                        "that were decoded: move it away, and it is made anew") from error  # fmt: skip
 
 
 def _save(part: Path, sizes: np.ndarray) -> None:

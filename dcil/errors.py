@@ -9,8 +9,10 @@ from collections.abc import Iterable
 class DcilError(ValueError):
     """Bad input or a run that cannot go on: what came, what was expected, how to mend it.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with its `code`.
     """
+
+    code = 2
 
 
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> DcilError:

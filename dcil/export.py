@@ -64,8 +64,11 @@ class Card:
         lists = {"classes": str, "mean": float, "std": float}
         kinds = {"run_id": str, "model": str, "num_classes": int, "sparsity": float, "dataset": str,
                  "side": int, "short": int}  # fmt: skip
-        return cls(**{k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
+        card = cls(**{k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
                       for k, v in dict(values).items()})  # fmt: skip
+        if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
+            raise ValueError("the card must name every class, and a mean and std for each of three channels")
+        return card
 
 
 # --- state dicts, plain and sparse

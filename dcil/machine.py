@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -22,12 +23,16 @@ def require(device: str) -> torch.device:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Return the peak memory so far: allocated on the GPU, or the process's resident set on a CPU."""
+    """Return the process's peak memory so far: allocated on the GPU, or the resident set on a CPU.
+
+    Runs that share a process share its peak.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     import resource  # absent on Windows, where no record has been made
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -108,7 +108,7 @@ def reestimated(
             norm.momentum = None  # a cumulative mean
         for images, _ in islice(batches, REESTIMATED_OVER if norms else 0):
             engine.passes(model, images)
-        ranks.mean_(b for m in norms for b in m.buffers() if b.is_floating_point())
+        ranks.mean_buffers_(*norms)
         yield
     finally:
         for norm, (buffers, momentum) in zip(norms, kept, strict=True):

@@ -85,6 +85,7 @@ class Method:
 
     `rules` has a gradient rule for each pass, `masks` says when and how masks change (`dcil.refresh`),
     `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.parts.OWN`).
+    `scored` says whether masks keep the best by the run's `scope` and `score`; the others keep a share of each layer.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Method:
     summary: str
     source: str
     own: str = "norms and head"
+    scored: bool = True
 
     @property
     def prunes(self) -> bool:
@@ -109,16 +111,17 @@ BOOK, PATHS = "control of this book", "a path type in the authors' code, in none
 ROWS = (
     Method("dense", ("dense",), never, supervised, "no pruning", "the usual training"),
     Method("static", ("kept",), once("largest"), supervised, "one mask, by size at initialisation", BOOK),
-    Method("random", ("kept",), once("random_uniform"), supervised, "one random mask, every layer alike", BOOK),
+    Method("random", ("kept",), once("random_uniform"), supervised, "one random mask, every layer alike", BOOK,
+           scored=False),
     Method("random_erk", ("kept",), once("random_erk"), supervised, "one random mask, small layers denser",
-           "Evci et al. 2020 (static ERK)"),
+           "Evci et al. 2020 (static ERK)", scored=False),
     Method("one_shot", ("kept",), one_shot, supervised, "dense, pruned once, then finetuned", "Han et al. 2015"),
     Method("gmp", ("kept",), shrinking, supervised, "gradual magnitude pruning; nothing comes back",
            "Zhu & Gupta 2017"),
     Method("set", ("kept",), regrowing("regrow_random"), supervised, "sparse from the start, random regrowth",
-           "Mocanu et al. 2018"),
+           "Mocanu et al. 2018", scored=False),
     Method("rigl", ("kept",), regrowing("regrow_gradient"), supervised, "sparse from the start, regrowth by gradient",
-           "Evci et al. 2020"),
+           "Evci et al. 2020", scored=False),
     Method("ste", ("straight_through",), scheduled, supervised, "dynamic masks, straight-through gradient",
            "DPF, Lin et al. 2020; the authors' path type 2"),
     Method("st3", ("soft_threshold",), scheduled, supervised, "straight-through, soft threshold, rescaled",

@@ -140,7 +140,8 @@ class DualPath(nn.Module):
         """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing.
 
         `loss_of` takes the output to a scalar; the gradients have the weights' shapes, by parameter name. The
-        norms and head are those of pass `index`, and running statistics stay as they are.
+        norms and head are those of pass `index`, and running statistics stay as they are. Raises `dcil.DcilError`
+        for a prunable weight that is frozen.
 
         >>> import torch
         >>> from torch import nn
@@ -150,6 +151,10 @@ class DualPath(nn.Module):
         >>> int(found["weight"][dual.masks["weight"]].count_nonzero())  # nothing reaches what is kept
         0
         """
+        frozen = [name for name, weight in self.weights.items() if not weight.requires_grad]
+        if frozen:
+            raise DcilError(f"{frozen[0]} is prunable but frozen (requires_grad is False), so it has no gradient; "
+                            "leave it out of `prunable`, or let it train")  # fmt: skip
         tensors = self.tensors(index, rule)
         # Running statistics are written in place: give this forward copies.
         kept = {name: b.clone() for name, b in self.net.named_buffers()}

@@ -69,6 +69,13 @@ class Ranks:
                 dist.all_reduce(tensor)
                 tensor.div_(self.size)
 
+    def mean_buffers_(self, *modules: nn.Module) -> None:
+        """Average the modules' floating buffers, norm statistics, over all ranks, in place.
+
+        Running statistics are linear in what they were, so a mean in between leaves the next mean what it would be.
+        """
+        self.mean_(b for module in modules for b in module.buffers() if b.is_floating_point())
+
     def check_same(self, digest: str, what: str) -> None:
         """Raise `DcilError` on every rank if `digest` differs between any two."""
         if self.size > 1:

@@ -26,7 +26,6 @@ LAST = 10  # epochs averaged beside the last one
 # What a record holds: a type, a tuple of types, [schema of each item] or {key: schema}. Everything
 # named here must be there; a record may hold more.
 _NUMBER = (int, float)
-_BEST = (dict, type(None))
 SHAPE = {
     "schema": int,
     "run_id": str,
@@ -80,8 +79,11 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
     Traceback (most recent call last):
     dcil.errors.DcilError: my file is not a valid run record: tier is missing; ... It was left as it is
     """
-    if isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
-        raise DcilError(f"{source} has schema {record['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+    if isinstance(record, dict) and isinstance(schema := record.get("schema"), int):
+        if schema > SCHEMA:
+            raise DcilError(f"{source} has schema {schema}, this dcil reads up to {SCHEMA}; update dcil")
+        if schema < 1:
+            raise DcilError(f"{source} has schema {schema}, and there is none below 1. It was left as it is")
     problems = _problems(record, SHAPE, "")
     if not problems:
         try:
@@ -101,8 +103,11 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
         if record["run_id"] != run_id_of(record["config"]):
             problems.append("the run id does not follow from the configuration")
         problems += _problems(record, {k: v for k, v in OPTIONAL.items() if k in record}, "")
-        if not problems and (mask := final_mask(record)) is not None and record["masks"]["stride"] == 1:
-            at = max(row["epoch"] for row in record["masks"]["overlap_with_last"])  # after this epoch
+        measured = record.get("masks", {}).get("overlap_with_last") if not problems else None
+        if measured == []:
+            problems.append("masks.overlap_with_last is empty: it must end with the final mask")
+        if measured and (mask := final_mask(record)) is not None and record["masks"]["stride"] == 1:
+            at = max(row["epoch"] for row in measured)  # after this epoch
             if any(abs(1 - mask.mean() - row["sparsity"]) > 1e-6 for row in record["curve"] if row["epoch"] == at):
                 problems.append("the final mask does not have the sparsity that the curve says")
     if problems:
@@ -175,7 +180,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Read and check one record; raises `DcilError` naming the file, which stays as it is."""
     try:
         content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
     return validate(content, str(path))
 

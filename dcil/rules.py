@@ -11,9 +11,13 @@ straight_through  w·m      g                    DPF / STE
 refined           w        g·(1−m)              DCIL's dense pass
 dense             w        g                    dense training, ablation
 pruned_only       w·(1−m)  g·(1−m)              ablation
+twin              w        g                    a second dense pass, control
+observed          w        0                    a teacher, control
+soft_threshold    r(w)·m   g                    ST-3; r shrinks and rescales
 ================  =======  ===================  ================================
 
-The forward values are exact, not merely close: for a binary mask every sum below adds a zero.
+The forward values are exact, not merely close: for a binary mask every sum below adds a zero (but `soft_threshold`'s,
+which are other numbers by design).
 """
 
 from __future__ import annotations

@@ -18,9 +18,13 @@ from dcil import checkpoint, records
 from dcil.config import RunConfig
 from dcil.errors import DcilError
 
+LOOK_S = 1  # who only asks whether a run is held takes its lock for an instant, and must not turn its trainer away
+
 
 class Held(DcilError):
-    """Another process trains this run."""
+    """Another process trains this run; `code` is sysexits' "unavailable"."""
+
+    code = 69
 
 
 class RunFolder:
@@ -53,7 +57,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / "lock")
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOOK_S)
         except Timeout as error:
             raise Held(f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "
                        "Wait for it, or choose another --runs-dir") from error  # fmt: skip

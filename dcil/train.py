@@ -63,7 +63,7 @@ def fit(
     team = ranks.join(config.device)
     with contextlib.ExitStack() as stack:
         stack.callback(ranks.leave, team)
-        stop = stop or stack.enter_context(Stop(max_minutes))
+        clock = stop or Stop(max_minutes)  # counts from here
         if resume and (done := team.first(folder.finished)):
             return done
         team.first(lambda: stack.enter_context(folder.hold()))
@@ -75,7 +75,9 @@ def fit(
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
             trainer.load_state(state)
-        return _train(trainer, folder, stop, progress)
+        if stop is None:  # signals end a process at once until there is something to save
+            stack.enter_context(clock)
+        return _train(trainer, folder, clock, progress)
 
 
 def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> dict[str, Any]:

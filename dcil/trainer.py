@@ -155,7 +155,7 @@ class Trainer:
             what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
             raise NotFinite(f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
                             "float32. The last good checkpoint was kept")  # fmt: skip
-        self.team.mean_(b for b in self.dual.buffers() if b.is_floating_point())  # norm statistics
+        self.team.mean_buffers_(self.dual)  # norm statistics
         row = {
             "epoch": len(self.curve),
             "lr": rate,
@@ -191,6 +191,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
         self.note_session()
+        self.team.mean_buffers_(self.dual)  # else one rank's norm statistics would go on for all
         part = {"steps": self.steps_done, "done": self.steps_done / len(self.loader),
                 "flips": int(self.flips), "tally": self.tally.over(self.team).state(),
                 "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, and that a refusal overwrites nothing."""
 
+import argparse
 import dataclasses
 import json
 import signal
@@ -295,9 +296,14 @@ def test_lists(capsys):
         assert code == 0 and names[0] == first and name in names
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["records"], ["records", "list"], ["records", "add"],
-                                   ["records", "check"], ["authors"], ["authors", "fetch"], ["authors", "check"],
-                                   ["chapter"], ["methods"], ["models"]], ids=" ".join)  # fmt: skip
+def commands(parser, words=()):
+    """Return the words of a parser and of every command below it."""
+    below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [list(words), *(found for action in below for name, inner in action.choices.items()
+                           for found in commands(inner, (*words, name)))]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", commands(cli.build_parser()), ids=" ".join)
 def test_every_command_has_help(capsys, words):
     with pytest.raises(SystemExit, match="0"):
         cli.main([*words, "--help"])
@@ -337,3 +343,12 @@ def test_a_reader_that_leaves_is_no_error():
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         run.stdout.close()
         assert (run.stderr.read(), run.wait()) == (b"", 141)
+
+
+def test_a_missing_package_is_named(capsys, monkeypatch):
+    """Not a traceback but how to install it; a module of our own that is missing stays an error of ours."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.delitem(sys.modules, "dcil.lab.pairs", raising=False)
+    for name in [name for name in sys.modules if name.startswith("dcil.lab.") and name != "dcil.lab.commands"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "needs the package pandas" in refused(capsys, "claims")

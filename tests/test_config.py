@@ -56,6 +56,15 @@ def test_bad_values_are_refused(values, message):
         RunConfig.from_dict(values)
 
 
+@pytest.mark.parametrize("method", ["random", "random_erk", "set", "rigl"])
+@pytest.mark.parametrize("asked", [{"scope": "filter"}, {"score": "l1"}], ids=str)
+def test_a_choice_that_the_method_does_not_make(method, asked):
+    """Methods that keep a share of each layer refuse a scope or score instead of leaving it aside."""
+    with pytest.raises(DcilError, match=f"{next(iter(asked))} .*method '{method}' keeps a share of each layer"):
+        RunConfig(method=method, **asked).resolve()
+    assert RunConfig(method="gmp", **asked).resolve()
+
+
 def test_unknown_parameter_suggests_the_nearest():
     """A misspelt parameter is answered with the nearest one, a misspelt preset too."""
     with pytest.raises(DcilError, match="unknown parameter 'sparsty'.*did you mean 'sparsity'"):

@@ -134,8 +134,11 @@ def test_a_stranger_s_file_runs_nothing(tmp_path):
 
 @pytest.mark.parametrize("change", [
     lambda c: c.pop("card"), lambda c: c["card"].update(model="resnet9000"), lambda c: c["card"].update(num_classes=3),
-    lambda c: c["card"].pop("side"), lambda c: c.update(format="shrunk"), lambda c: c["state"].pop("conv1.weight"),
-], ids=["no card", "no model", "other head", "half a card", "no plan", "no weight"])  # fmt: skip
+    lambda c: c["card"].pop("side"), lambda c: c["card"].update(classes=["a"]),
+    lambda c: c["card"].update(mean=[0.5]), lambda c: c.update(format="shrunk"),
+    lambda c: c["state"].pop("conv1.weight"),
+], ids=["no card", "no model", "other head", "half a card", "few classes", "one channel", "no plan",
+        "no weight"])  # fmt: skip
 def test_not_of_export(files, tmp_path, change):
     """Whatever does not fit together is named."""
     content = torch.load(files["state_dict"], weights_only=True)

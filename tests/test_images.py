@@ -76,6 +76,18 @@ def test_decoded_copy_cut_short_is_made_again(folder, store):
     assert imagefolder(folder, store).test.pixels_file.read_bytes() == raw
 
 
+def test_damaged_sizes_are_named_and_left(folder, store):
+    """Cut short or empty: an error that says which file to move away."""
+    imagefolder(folder, store)
+    file = min(store.folder.glob("*.sizes.npy"))
+    for damaged in (file.read_bytes()[:20], b""):
+        for each in store.folder.glob("*.sizes.npy"):
+            each.write_bytes(damaged)
+        with pytest.raises(DcilError, match=r"sizes\.npy cannot be read .*move it away"):
+            imagefolder(folder, store)
+        assert file.read_bytes() == damaged
+
+
 @pytest.mark.parametrize("limit", [0.0, 1e-9])
 def test_too_large_to_keep(folder, tmp_path, limit):
     """What does not fit is read from the originals, after one look at every file."""

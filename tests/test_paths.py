@@ -146,6 +146,14 @@ def test_gradients_are_those_of_each_pass():
         torch.testing.assert_close(weight.grad, torch.where(masks[key], sparse, dense), rtol=1e-9, atol=1e-12)
 
 
+def test_a_frozen_weight_has_no_gradient_to_ask_for():
+    """The error names it."""
+    dual = DualPath(Mixed())
+    dual.net.wide.weight.requires_grad_(False)
+    with pytest.raises(DcilError, match="wide.weight is prunable but frozen"):
+        dual.gradients(lambda y: y.sum(), torch.ones(2, 3, 8, 8), rule="refined")
+
+
 def test_frozen_parameters_stay_frozen():
     """A frozen weight is masked but neither it nor its export's moves; a frozen norm stays so in its copy."""
     net = Mixed()

@@ -185,3 +185,42 @@ def test_differences_and_errors_reach_every_rank(tmp_path):
     for rank in (0, 1):
         assert f"told {rank} the masks differ between ranks" in said
         assert f"raised {rank}" in said and f"turn {rank} {rank}" in said
+
+
+STATISTICS = """
+import copy, sys
+import torch
+from dcil import RunConfig, data, ranks
+from dcil.trainer import Trainer
+
+images = torch.randint(256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+labels = torch.arange(40) % 10
+dataset = data.Dataset("tiny", images, labels, images, labels, 10, (0.4,) * 3, (0.25,) * 3)
+config = RunConfig(model="resnet8", epochs=1, batch_size=10, mask_period=2, ramp_end=0, precision="float64",
+                   device="cpu").resolve()
+team = ranks.join("cpu")
+
+def train(look):
+    trainer = Trainer(config, dataset, team)
+    steps = trainer.run(False)
+    next(steps), next(steps)
+    if look:
+        team.check_same(ranks.digest(trainer.state()["model"][k] for k in norms(trainer)), "the norm statistics")
+    for _ in steps:
+        pass
+    return [trainer.dual.state_dict()[k] for k in norms(trainer)]
+
+def norms(trainer):
+    return [k for k in trainer.dual.state_dict() if "running" in k]
+
+for a, b in zip(train(True), train(False), strict=True):
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+print("equal")
+"""
+
+
+def test_a_checkpoint_holds_every_rank_s_statistics(tmp_path):
+    """Norm statistics saved amid an epoch are the ranks' mean, and the mean at its end is what it would have been."""
+    (tmp_path / "train.py").write_text(STATISTICS)
+    code, said = python(tmp_path, *TORCHRUN, "train.py")
+    assert code == 0 and said.count("equal") == 2, said

@@ -81,6 +81,8 @@ def test_every_key_is_needed_with_its_type(record, path):
     (("config", "sparsity"), 1.5, r"FILE is not a valid run record: sparsity is 1.5"),
     (("config", "colour"), "red", "FILE is not a valid run record: unknown parameter 'colour'"),
     (("schema",), 2, "FILE has schema 2, this dcil reads up to 1; update dcil"),
+    (("schema",), 0, "FILE has schema 0, and there is none below 1"),
+    (("masks", "overlap_with_last"), [], "masks.overlap_with_last is empty"),
 ])  # fmt: skip
 def test_tampering_is_found(record, path, to, message):
     """A figure, an id or a label that does not follow from the rest is refused."""
@@ -127,6 +129,9 @@ def test_a_truncated_file_is_named_and_left(file):
     with pytest.raises(DcilError, match=f"the record {file} cannot be read.*left as it is"):
         records.read(file)
     assert file.read_bytes() == before
+    file.write_text("[" * 100_000)
+    with pytest.raises(DcilError, match=f"the record {file} cannot be read"):
+        records.read(file)
 
 
 def test_an_invalid_record_is_not_written(record, file):

@@ -8,9 +8,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from filelock import FileLock
 
 from dcil import checkpoint, records
 from dcil.errors import DcilError
@@ -103,6 +105,26 @@ def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, 
     assert RunFolder(tmp_path, config).epochs_done() == steps / 4
     assert same(run(config, tiny_dataset, tmp_path), whole)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # and the handlers are as before
+
+
+def test_ctrl_c_while_data_load(tiny_config, tmp_path, monkeypatch):
+    """Before the first step there is nothing to save, so a signal ends the process at once; the run is let go."""
+    monkeypatch.setattr("dcil.data.load", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_config(), runs_dir=tmp_path, progress=False)
+    assert not RunFolder(tmp_path, tiny_config()).is_held()
+
+
+def test_a_look_turns_no_trainer_away(tiny_config, tmp_path):
+    """Who only asks whether a run is held has its lock for an instant: training waits that long."""
+    folder = RunFolder(tmp_path, tiny_config())
+    with folder.hold():
+        pass
+    look = FileLock(folder.path / "lock", thread_local=False)
+    look.acquire()
+    threading.Timer(0.2, look.release).start()
+    with folder.hold():
+        assert folder.is_held()
 
 
 def test_a_second_ctrl_c_does_not_wait(monkeypatch):

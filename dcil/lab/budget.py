@@ -14,18 +14,13 @@ from typing import Any
 import pandas as pd
 
 from dcil import methods
-from dcil.config import LATER
+from dcil.cost import passes_a_step
+from dcil.errors import DcilError
 from dcil.lab.pairs import interval, shows, signed
 from dcil.lab.stats import MISSING, spread, variant
 
 ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
-
-
-def passes_a_step(config: dict[str, Any]) -> float:
-    """Return how many passes a step takes on average: the first always, further ones at every `dense_every`-th."""
-    more = len(methods.get(config["method"]).rules) - 1
-    return 1 + more / (LATER | config)["dense_every"]
 
 
 def epoch_macs(record: dict[str, Any]) -> float:
@@ -74,11 +69,18 @@ def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def lasts(records: Sequence[dict[str, Any]], budget: float) -> dict[str, dict[int, float]]:
-    """Return last-epoch top-1 of the deployed pass by label and seed, of complete runs of `budget` MACs within 2 %."""
+    """Return last-epoch top-1 of the deployed pass by label and seed, of complete runs of `budget` MACs within 2 %.
+
+    Raises `DcilError` when a seed occurs twice: the records must be of one data set, network and precision.
+    """
     ends: dict[str, dict[int, float]] = {}
     for r in (r for r in records if r["status"] == "complete" and abs(total_macs(r) / budget - 1) < 0.02):
         last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
-        ends.setdefault(label(r), {})[r["config"]["seed"]] = last
+        mine, seed = ends.setdefault(label(r), {}), r["config"]["seed"]
+        if seed in mine:
+            raise DcilError(f"several runs of one seed for {label(r)!r} (seed {seed}): choose records of one data set, "
+                            "network, sparsity, precision and kind of device")  # fmt: skip
+        mine[seed] = last
     return ends
 
 

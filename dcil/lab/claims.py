@@ -144,7 +144,7 @@ def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[floa
     rule = claim["rule"]
     if rule["kind"] == "smaller":
         figures = stability.table(list(found))
-        a, b = (figures[figures["variant"] == rule[k]].set_index("seed")[rule["figure"]] for k in "ab")
+        a, b = (pairs.one_a_seed(figures[figures["variant"] == rule[k]], rule[k], rule["figure"]) for k in "ab")
         return (1 - a / b).dropna().sort_index().tolist()
     table = runs_table(list(found))
     a = pairs.by_seed(table, rule["a"], rule.get("a_pass"))

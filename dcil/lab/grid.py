@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import yaml
 
-from dcil import checkpoint, methods, records
+from dcil import checkpoint, records
 from dcil.config import RunConfig, preset
+from dcil.cost import passes_a_step
 from dcil.errors import DcilError, unknown
 from dcil.machine import device_name
 from dcil.runs import RunFolder
@@ -105,6 +106,8 @@ def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> Non
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the fields of every run of an entry."""
     fixed = base | (entry.get("set") or {})
+    if "seed" in (entry.get("axes") or {}):
+        raise DcilError("seed is no axis; list the seeds under `seeds`")
     axes = {"seed": entry.get("seeds", [fixed.get("seed", 0)])} | (entry.get("axes") or {})
     for name, values in axes.items():
         if not isinstance(values, list):
@@ -150,11 +153,11 @@ class Pace:
         if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
             device = device_name(torch.device(config.device))
             here = [r for r in here if r["environment"]["device"] == device]
-        passes = len(methods.get(config.method).rules)
+        passes = passes_a_step(config.as_dict())
         for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
             like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
             if like:
-                return passes * median(row["time_s"] / len(row["test"]) for r in like for row in r["curve"])
+                return passes * median(row["time_s"] / passes_a_step(r["config"]) for r in like for row in r["curve"])
         return math.nan
 
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
+from dcil.errors import DcilError
 from dcil.lab.stats import MISSING, spread
 
 Values = Sequence[float] | pd.Series
@@ -18,15 +19,20 @@ MANY = 1000  # seeds: beyond this nobody will run them
 def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
     """Return a value of a variant's complete runs by seed, of the pass `which`, by default the deployed one.
 
-    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `ValueError` when a
+    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a
     seed occurs twice.
     """
     mine = table[(table["status"] == "complete") & (table["variant"] == variant)]
-    found = mine[mine["deployed"] if which is None else (mine["pass"] == which)].set_index("seed")[value]
-    if not found.index.is_unique:
-        raise ValueError(f"several runs of one seed for {variant!r}: choose records of one data set, network, tier, "
-                         "sparsity and kind of device")  # fmt: skip
-    return found
+    return one_a_seed(mine[mine["deployed"] if which is None else (mine["pass"] == which)], variant, value)
+
+
+def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
+    """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
+    twice = rows["seed"][rows["seed"].duplicated()].unique()
+    if len(twice):
+        raise DcilError(f"several runs of one seed for {variant!r} (seed {', '.join(map(str, twice))}): choose records "
+                        "of one data set, network, tier, sparsity, precision and kind of device")  # fmt: skip
+    return rows.set_index("seed")[value]
 
 
 def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:

@@ -135,6 +135,7 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
         if child.returncode in (TRY_AGAIN, 130, 143, -signal.SIGINT, -signal.SIGTERM):
             return "stopped"
         said = (folder.path / "log.txt").read_text().strip().splitlines() or ["it said nothing"]
-        return f"failed: {said[-1].removeprefix('dcil: error: ')} ({folder.path / 'log.txt'})"
+        kind = "held" if child.returncode == Held.code else "failed"  # held since it was asked above
+        return f"{kind}: {said[-1].removeprefix('dcil: error: ')} ({folder.path / 'log.txt'})"
 
     return run

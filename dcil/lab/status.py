@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dcil.checkpoint import write_atomically
+from dcil.errors import DcilError
 
 # What the code of a chapter reads, by the words in it that do so. The Snakefile asks here too.
 READS = {
@@ -105,9 +106,17 @@ def write(notebook: Path, out: Path, given: dict[str, Any], started: float, root
 
 
 def read(folder: str | Path) -> dict[str, Note]:
-    """Return the notes of a folder by chapter."""
-    notes = (Note(**json.loads(path.read_text())) for path in sorted(Path(folder).glob("*.json")))
+    """Return the notes of a folder by chapter; raises `DcilError` naming the file for one that is no note."""
+    notes = map(_read, sorted(Path(folder).glob("*.json")))
     return {note.chapter: note for note in notes}
+
+
+def _read(path: Path) -> Note:
+    try:
+        return Note(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DcilError(f"{path} is not a note of an executed chapter ({error}); it was left as it is. Give a folder "
+                        "that `python -m dcil chapter` wrote to") from error  # fmt: skip
 
 
 def why_stale(note: Note, root: str | Path) -> str:

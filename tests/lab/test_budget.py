@@ -2,6 +2,8 @@
 
 import pytest
 
+from dcil import cost
+from dcil.errors import DcilError
 from dcil.lab import budget
 from tests.lab.fakes import record
 
@@ -18,7 +20,7 @@ def test_macs_by_hand():
     assert budget.epoch_macs(run("dcil", 0, 1.0)) == 6000
     assert budget.epoch_macs(run("dcil", 0, 1.0, dense_every=4)) == pytest.approx(100 * 30 * 1.25)
     assert budget.total_macs(run("ste", 0, 1.0, train_macs=30, epochs=4)) == 12_000
-    assert budget.passes_a_step({"method": "ste"}) == 1 and budget.passes_a_step({"method": "dcil"}) == 2
+    assert cost.passes_a_step({"method": "ste"}) == 1 and cost.passes_a_step({"method": "dcil"}) == 2
 
 
 def test_only_equal_budgets_stand_side_by_side():
@@ -31,6 +33,13 @@ def test_only_equal_budgets_stand_side_by_side():
     assert table.loc[wanted[0], "last epoch, %"] == "80.00 ± 0.00" and table.loc[wanted[0], "n"] == 2
     assert table.loc[wanted[1], f"less {wanted[0]}, points"].startswith("+1.50 (")
     assert table.loc["gmp, 4 epochs", "last epoch, %"] == "not run" and table.loc["gmp, 4 epochs", "n"] == 0
+
+
+def test_two_runs_of_one_seed_are_refused():
+    """Two records of one seed, such as one in bf16 and one in float32, are not one number."""
+    runs = [run("ste", 0, 80.0, precision=precision) for precision in ("bf16", "float32")]
+    with pytest.raises(DcilError, match=r"several runs of one seed for 'ste.*seed 0.*precision"):
+        budget.lasts(runs, 6000)
 
 
 def test_the_standing_in_words():

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -64,6 +65,15 @@ def test_only_its_own_evidence_decides():
     dense = [record("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
     rule = {"kind": "equal", "a": "dcil", "b": "dense", "margin": 0.5}
     assert verdict(good + dense, rule=rule) == "reproduced"
+
+
+def test_two_records_of_one_seed_are_refused(monkeypatch):
+    """Whatever the kind of rule: neither is dropped nor counted beside the other."""
+    rows = [{"variant": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
+    monkeypatch.setattr("dcil.lab.stability.table", lambda found: pd.DataFrame(rows))
+    for rule in (CLAIM["rule"], {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}):
+        with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
+            claims.effects(CLAIM | {"rule": rule}, runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
 
 
 def test_a_pass_can_be_named():
@@ -143,12 +153,16 @@ def test_a_bad_claim_is_named(changes, said, tmp_path):
 
 
 def test_the_books_claims():
-    """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words."""
+    """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words.
+
+    Its evidence names device and precision, so that one seed has one record.
+    """
     known = claims.read(BOOK / "claims.yml")
     for claim in known:
         assert not any(word in claim["claim"] for word in claims.VERDICTS)
         assert not claim["chapter"] or (BOOK / f"{claim['chapter']}.ipynb").exists(), claim["id"]
         assert methods.get(claim["rule"]["a"].split(",")[0])
+        assert all({"device", "precision"} <= set(wanted) for wanted in claim["evidence"].values()), claim["id"]
     assert len(claims.table(known, [])) == sum(len(claim["evidence"]) for claim in known)
     assert set(claims.table(known, [])["verdict"]) == {"not yet run"}
 

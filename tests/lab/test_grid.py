@@ -3,15 +3,17 @@
 import math
 import os
 import re
+from dataclasses import replace
 from statistics import median
 
 import pytest
 import torch
 
-from dcil import records
+from dcil import RunConfig, records
 from dcil.errors import DcilError
 from dcil.lab import grid
 from dcil.lab.chapters import root
+from dcil.machine import device_name
 from dcil.runs import RunFolder
 from dcil.stopping import Stopped
 from dcil.train import fit
@@ -75,6 +77,7 @@ def test_the_records_of_chapter_3_are_the_quick_grid():
     (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
     (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),
     (("[dcil, ste]", "[dcil, stee]"), "entry 1: unknown method 'stee'"),
+    (("[dcil, ste]}", "[dcil], seed: [3]}"), "entry 1: seed is no axis; list the seeds under `seeds`"),
     (("[dcil, ste]", "dcil"), "entry 1: method must be a list of values"),
     (("tier: smoke", "tier: quick"), "is of tier 'smoke', the grid of 'quick'"),
     (("runs:", "rows:"), "must hold title, tier, base, runs"),
@@ -131,6 +134,14 @@ def test_status(path, tiny_dataset, tmp_path):
     epoch_s = median(row["time_s"] for row in records.read(records_dir / f"{first.run_id}.json")["curve"])
     assert third.config.method == "ste" and fourth.config.method == "dcil"
     assert [s.left_s for s in states] == pytest.approx([0, 0, 1.75 * epoch_s, 4 * epoch_s])
+
+
+def test_the_pace_of_fewer_dense_passes():
+    """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
+    config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
+    known = {"config": config.as_dict(), "environment": {"device": device_name(torch.device("cpu"))},
+             "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}]}  # fmt: skip
+    assert grid.Pace([known]).epoch_s(replace(config, dense_every=4)) == 37.5
 
 
 def test_status_leaves_damaged_checkpoints_alone(path, tiny_dataset, tmp_path, capsys):

@@ -100,6 +100,15 @@ def test_a_run_that_another_process_trains(here, separate):
     assert sorted(states()) == ["done", "missing", "missing", "missing"]
 
 
+def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
+    """Free when asked, held when its process begins: left to the other, and no failure."""
+    (first, *_) = grid.read("grid.yaml")
+    with RunFolder("runs", first.config).hold(), monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "is_held", lambda self: False)
+        (outcome,) = work(only=[first], separate=True).values()
+    assert outcome.startswith("held: ") and f"process {os.getpid()}" in outcome
+
+
 def test_the_command(here, capsys):
     """Exit codes and words: 75 while something is left, 0 in the end; --status and --only."""
     assert main(["queue", "grid.yaml", "--status"]) == 0

@@ -81,6 +81,15 @@ def test_the_page_links_each_chapter_and_says_where_it_ran(book):
     assert page.count(f"PyTorch {notes['01-one'].torch}") == 1 and page.startswith("| page |")
 
 
+def test_a_foreign_note_is_named(book, capsys):
+    """JSON that is no note, or none at all, is named and left."""
+    for text in ('{"a": 1}', "[1]", "not JSON"):
+        (book / "x.json").write_text(text)
+        assert cli.main(["status", "--executed", "."]) == 2
+        assert "x.json is not a note of an executed chapter" in capsys.readouterr().err
+        assert (book / "x.json").read_text() == text
+
+
 def test_a_committed_chapter_gets_no_note(book):
     """`make refresh` writes into book/, where nothing may hold a clock."""
     assert cli.main(["chapter", "book/01-one.ipynb", "--out", "book/01-one.ipynb"]) == 0

@@ -76,11 +76,11 @@ class Ranks:
         """
         self.mean_(b for module in modules for b in module.buffers() if b.is_floating_point())
 
-    def check_same(self, digest: str, what: str) -> None:
-        """Raise `DcilError` on every rank if `digest` differs between any two."""
+    def check_same(self, tensors: Iterable[Tensor], what: str) -> None:
+        """Raise `DcilError` on every rank if a tensor differs between any two."""
         if self.size > 1:
             digests: list[str] = [""] * self.size
-            dist.all_gather_object(digests, digest)
+            dist.all_gather_object(digests, digest(tensors))
             if len(set(digests)) > 1:
                 raise DcilError(f"{what} differ between ranks: {', '.join(d[:8] for d in digests)}. The ranks must run "
                                 "the same code on machines of one kind")  # fmt: skip

@@ -159,9 +159,10 @@ def generator_of(config: RunConfig, step: int) -> torch.Generator:
 
 
 @torch.no_grad()
-def refresh(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Tensor:
-    """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor)."""
+def refresh(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Tensor | None:
+    """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor).
+
+    None where masks are to stay: "hold" is asked at every step and has nothing to do at most of them.
+    """
     masks = WAYS[change.how](dual, change, config, step, gradients)
-    if masks is None:  # asked at every step, and nothing to do at most of them
-        return torch.zeros((), dtype=torch.int64, device=dual.threshold.device)
-    return put_masks(dual, masks, change.sparsity)
+    return None if masks is None else put_masks(dual, masks, change.sparsity)

@@ -126,14 +126,15 @@ class Trainer:
                 for images, labels in batches:
                     step = epoch * steps + self.steps_done
                     self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
-                    change = self.method.masks(config, epoch, step)
+                    change, flips = self.method.masks(config, epoch, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
                         gradients = partial(self.gradients, images, labels, "straight_through")
-                        self.flips += refresh(self.dual, change, config, step, gradients)
+                        flips = refresh(self.dual, change, config, step, gradients)
+                    if flips is not None:
+                        self.flips += flips
                         self.dynamics.refreshed()
-                        if self.team.size > 1:
-                            self.team.check_same(ranks.digest(self.dual.masks.values()), "the masks")
+                        self.team.check_same(self.dual.masks.values(), "the masks")
                     self.take_step(images, labels, methods.phase_of(config, epoch, step))
                     self.steps_done += 1
                     bar.update()

@@ -65,7 +65,7 @@ def test_a_team_of_one_is_free():
     values = [torch.ones(2)]
     ALONE.sum_(values)
     ALONE.mean_(values)
-    ALONE.check_same("a", "masks")
+    ALONE.check_same(values, "the values")
     assert values[0].tolist() == [1, 1] and ALONE.is_first
 
 
@@ -165,7 +165,7 @@ team = ranks.join("cpu")
 mask = torch.ones(9, dtype=torch.bool)
 mask[team.rank] = False
 try:
-    team.check_same(ranks.digest([mask]), "the masks")
+    team.check_same([mask], "the masks")
 except ValueError as error:
     say(f"told {team.rank} {error}")
 try:
@@ -205,7 +205,7 @@ def train(look):
     steps = trainer.run(False)
     next(steps), next(steps)
     if look:
-        team.check_same(ranks.digest(trainer.state()["model"][k] for k in norms(trainer)), "the norm statistics")
+        team.check_same([trainer.state()["model"][k] for k in norms(trainer)], "the norm statistics")
     for _ in steps:
         pass
     return [trainer.dual.state_dict()[k] for k in norms(trainer)]

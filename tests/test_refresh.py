@@ -104,7 +104,7 @@ def test_holding():
         for weight in dual.weights.values():
             weight.copy_(weight.flip(0))
     chosen = dual.refreshes
-    assert apply(dual, "hold", 0.75) == 0 and dual.refreshes == chosen
+    assert apply(dual, "hold", 0.75) is None and dual.refreshes == chosen
     assert all(torch.equal(before[n], m) for n, m in dual.masks.items())
     apply(dual, "hold", 0.0)
     assert sum(kept(dual).values()) == 100

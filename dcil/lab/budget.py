@@ -17,7 +17,7 @@ from dcil import methods
 from dcil.cost import passes_a_step
 from dcil.errors import DcilError
 from dcil.lab.pairs import interval, shows, signed
-from dcil.lab.stats import MISSING, spread, variant
+from dcil.lab.stats import MISSING, at_sparsity, spread, variant
 
 ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
@@ -34,9 +34,14 @@ def total_macs(record: dict[str, Any]) -> float:
     return epoch_macs(record) * record["config"]["epochs"]
 
 
+def named(name: str, epochs: int) -> str:
+    """Return the label of runs of a variant over so many epochs."""
+    return f"{name}, {epochs} epochs"
+
+
 def label(record: dict[str, Any]) -> str:
-    """Return a run's variant and its epochs."""
-    return f"{variant(record['config'])}, {record['config']['epochs']} epochs"
+    """Return a run's label: its variant and its epochs."""
+    return named(variant(record["config"]), record["config"]["epochs"])
 
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -68,13 +73,18 @@ def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
 
 
-def lasts(records: Sequence[dict[str, Any]], budget: float) -> dict[str, dict[int, float]]:
-    """Return last-epoch top-1 of the deployed pass by label and seed, of complete runs of `budget` MACs within 2 %.
+def within(records: Sequence[dict[str, Any]], budget: float) -> list[dict[str, Any]]:
+    """Return the records of runs whose training took `budget` MACs within 2 %."""
+    return [r for r in records if abs(total_macs(r) / budget - 1) < 0.02]
+
+
+def lasts(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Return last-epoch top-1 (%) of the deployed pass of complete runs, by label and seed.
 
     Raises `DcilError` when a seed occurs twice: the records must be of one data set, network and precision.
     """
     ends: dict[str, dict[int, float]] = {}
-    for r in (r for r in records if r["status"] == "complete" and abs(total_macs(r) / budget - 1) < 0.02):
+    for r in (r for r in records if r["status"] == "complete"):
         last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
         mine, seed = ends.setdefault(label(r), {}), r["config"]["seed"]
         if seed in mine:
@@ -97,7 +107,7 @@ def at_budget(
 
     Last-epoch top-1 of the deployed pass, and the difference to `baseline` at equal seeds with its 95 % interval.
     """
-    ends, rows = lasts(records, budget), []
+    ends, rows = lasts(within(records, budget)), []
     for name in wanted:
         mine, found = ends.get(name, {}), gaps(ends, name, baseline)
         rows.append({
@@ -113,7 +123,7 @@ def standing(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[
 
     Points in the mean over common seeds, which decide nothing where they are few.
     """
-    ends = lasts(records, budget)
+    ends = lasts(within(records, budget))
     found = {name: gaps(ends, name, baseline) for name in wanted if name != baseline}
     means = {name: fmean(points) for name, points in found.items() if points}
     parts = []
@@ -124,3 +134,28 @@ def standing(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[
     if missing := [name for name in found if name not in means]:
         parts.append("not run: " + ", ".join(f"*{name}*" for name in missing))
     return f"Beside *{baseline}*, in points: " + "; ".join(parts) + "."
+
+
+def behind(
+    records: Sequence[dict[str, Any]], baselines: Sequence[str], epochs: int
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Return a row for each label that ends behind a baseline in the mean over common seeds, and those runs' records.
+
+    A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
+    """
+    rows, told = [], {}
+    for sparsity in sorted({r["config"]["sparsity"] for r in records} - {0.0}):
+        mine = at_sparsity(list(records), sparsity)
+        same = [r for r in mine if r["config"]["epochs"] == epochs]
+        for baseline in (named(name, epochs) for name in baselines):
+            its = [r for r in same if label(r) == baseline]
+            other = within([r for r in mine if r["config"]["epochs"] != epochs], total_macs(its[0])) if its else []
+            for compared, group in (("epochs", same), ("compute", [*its, *other])):
+                ends = lasts(group)
+                for name in sorted(ends):
+                    found = gaps(ends, name, baseline)
+                    if found and sum(found) < 0:
+                        rows.append({"sparsity, %": f"{100 * sparsity:g}", "run": name, "behind": baseline,
+                                     "at equal": compared, "n": len(found), "points": signed(*interval(found))})
+                        told |= {r["run_id"]: r for r in group if label(r) in (name, baseline)}
+    return pd.DataFrame(rows), list(told.values())

@@ -34,7 +34,7 @@ from dcil import methods
 from dcil.errors import DcilError, unknown
 from dcil.lab import pairs, stability
 from dcil.lab.pairs import SEEDS
-from dcil.lab.stats import runs_table
+from dcil.lab.stats import COMPARED, runs_table
 
 VERDICTS = ("reproduced", "within noise", "undecided", "not reproduced", "not yet run")
 TIERS = ("quick", "paper")
@@ -128,9 +128,9 @@ def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
 
 def evidence(claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the records that decide a claim at a tier; dense runs, which have no sparsity, belong to any sparsity."""
-    wanted = claim["evidence"].get(tier)
-    if wanted is None:
+    if tier not in claim["evidence"]:
         return []
+    wanted = COMPARED[tier] | claim["evidence"][tier]
 
     def fits(config: dict[str, Any]) -> bool:
         free = ("sparsity",) if not methods.get(config["method"]).prunes else ()

@@ -21,13 +21,21 @@ def find(name: str, folder: str | Path) -> dict[str, Any]:
     if name.endswith(".json") or Path(name).is_file():
         return records.read(name)
     known = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
-    # A run is also known by its hash alone, as figures' footers give it.
+    return records.read(by_id(name, known, f"record of {folder}"))
+
+
+def by_id(name: str, known: dict[str, Path], what: str) -> Path:
+    """Return the path of the run whose id begins with `name`, or whose hash `name` is, as figures' footers give it.
+
+    `known` has each run's path by its id, `what` says what they are; raises `DcilError` when none of them is meant, or
+    more than one.
+    """
     matches = [run for run in known if run.startswith(name) or run.rpartition("-")[2] == name]
     if not matches:
-        raise unknown(f"record of {folder}", name, known)
+        raise unknown(what, name, known)
     if len(matches) > 1:
-        raise DcilError(f"{name} is the beginning of {len(matches)} records in {folder}: {', '.join(matches)}")
-    return records.read(known[matches[0]])
+        raise DcilError(f"{name} names no single {what}, it is the beginning of {len(matches)}: {', '.join(matches)}")
+    return known[matches[0]]
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Row]:

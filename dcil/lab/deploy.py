@@ -17,9 +17,10 @@ from dcil.arguments import command, table
 from dcil.config import FOLDERS, RunConfig
 from dcil.crops import RESIZE
 from dcil.decoding import decode
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError
 from dcil.export import Card
 from dcil.lab import authors
+from dcil.lab.compare import by_id
 from dcil.loaders import loaders_of
 from dcil.paths import DualPath
 from dcil.trainer import build
@@ -42,16 +43,11 @@ def card_of(run_id: str, config: RunConfig, num_classes: int, dual: DualPath, cl
 
 
 def find_run(name: str, runs_dir: str | Path) -> Path:
-    """Return a run's folder, given its path, its id, the beginning of that or its hash."""
+    """Return a finished run's folder, given its path, its id, the beginning of that or its hash."""
     if (Path(name) / "record.json").is_file():
         return Path(name)
     known = {path.parent.name: path.parent for path in sorted(Path(runs_dir).glob("*/record.json"))}
-    matches = [run for run in known if run.startswith(name) or run.rpartition("-")[2] == name]
-    if not matches:
-        raise unknown(f"finished run of {runs_dir}", name, known)
-    if len(matches) > 1:
-        raise DcilError(f"{name} is the beginning of {len(matches)} runs in {runs_dir}: {', '.join(matches)}")
-    return known[matches[0]]
+    return by_id(name, known, f"finished run of {runs_dir}")
 
 
 def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, RunConfig]:

@@ -2,6 +2,8 @@
 
 import copy
 
+from dcil.lab.stats import COMPARED
+
 
 def record(method, seed, last, passes=("sparse",), **changes):
     """The parts of a run record that tables read."""
@@ -16,6 +18,7 @@ def record(method, seed, last, passes=("sparse",), **changes):
         "sparsity": 0.9,
         "seed": seed,
         "epochs": 1,
+        **COMPARED["quick"],
         **changes,
     }
     cost = {"time_s": 60.0, "mem_mib": 1.0, "inference_macs": 10, "train_macs": 20, "nonzeros": {"conv": 3, "norm": 1}}

@@ -39,7 +39,22 @@ def test_two_runs_of_one_seed_are_refused():
     """Two records of one seed, such as one in bf16 and one in float32, are not one number."""
     runs = [run("ste", 0, 80.0, precision=precision) for precision in ("bf16", "float32")]
     with pytest.raises(DcilError, match=r"several runs of one seed for 'ste.*seed 0.*precision"):
-        budget.lasts(runs, 6000)
+        budget.lasts(runs)
+
+
+def test_who_is_behind():
+    """At equal epochs rigl, at equal compute DCIL over half the epochs; who is ahead, or had another budget, is not."""
+    runs = [run("ste", s, 80.0 + s, train_macs=30, epochs=4) for s in range(2)]
+    runs += [run("rigl", 0, 79.5, train_macs=30, epochs=4), run("dcil", 0, 82.0, epochs=4)]
+    runs += [run("dcil", s, 79.0, epochs=2) for s in range(2)] + [run("gmp", 0, 1.0, train_macs=30, epochs=2)]
+    for number, each in enumerate(runs):
+        each["run_id"] = str(number)
+    rows, told = budget.behind(runs, ["ste", "st3"], 4)
+    assert rows[["run", "at equal", "n"]].to_numpy().tolist() == [
+        ["rigl, 4 epochs", "epochs", 1], ["dcil, 2 epochs", "compute", 2]]  # fmt: skip
+    assert rows["points"].tolist()[0] == "-0.50" and rows["points"].tolist()[1].startswith("-1.50 (")
+    assert [r["run_id"] for r in told] == ["0", "1", "2", "4", "5"]
+    assert not len(budget.behind([], ["ste"], 4)[0])
 
 
 def test_the_standing_in_words():

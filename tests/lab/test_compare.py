@@ -37,7 +37,7 @@ def test_found_by_file_beginning_or_hash(folder):
     a, b = records.load_all(folder)
     assert compare.find(str(folder / f"{a['run_id']}.json"), folder) == a
     assert compare.find(b["run_id"][:-3], folder) == compare.find(b["run_id"].rpartition("-")[2], folder) == b
-    with pytest.raises(DcilError, match="the beginning of 2 records"):
+    with pytest.raises(DcilError, match="the beginning of 2: "):
         compare.find("digits", folder)
     with pytest.raises(DcilError, match="unknown record"):
         compare.find("cifar10", folder)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from dcil.lab.pairs import SEEDS, by_seed, differences, interval, signed
+from dcil.lab.stats import variant
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]
@@ -108,6 +110,30 @@ def sentence(table: pd.DataFrame) -> str:
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
     sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
             else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
-    alike = found[found["ingredient"].str.partition(",")[0] == best["ingredient"].partition(",")[0]].drop(best.name)
-    beside = "".join(f" The {row.ingredient}: {signed(row.mean, row.low, row.high)}." for row in alike.itertuples())
-    return f"{lead}, {sure}{beside}{entangled(table)}"
+    rest = found.drop(best.name)
+    stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, without mutual loss"
+    alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
+    beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
+    others = rest[~alike].sort_values("mean", ascending=False)
+    after = f" Next comes the {others.iloc[0]['ingredient']}: {_worth(others.iloc[0])}." if len(others) else ""
+    return f"{lead}, {sure}{beside}{after}{entangled(table)}"
+
+
+def _worth(row: pd.Series) -> str:
+    return f"{signed(row['mean'], row['low'], row['high'])}, n = {row['n']}"
+
+
+def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
+    """Return what norms of its own are worth to the sparse pass in training, where shared ones see its batch alone.
+
+    In testing shared norms use running averages over both passes. Last-epoch top-1 on augmented training images.
+    """
+    lacks = INGREDIENTS["norms of its own"][1]
+    ends: dict[str, dict[int, float]] = {"dcil": {}, lacks: {}}
+    for r in (r for r in records if variant(r["config"]) in ends and r["status"] == "complete"):
+        ends[variant(r["config"])][r["config"]["seed"]] = next(iter(r["curve"][-1]["train"].values()))["top1"]
+    gaps = [ends["dcil"][seed] - ends[lacks][seed] for seed in sorted(ends["dcil"].keys() & ends[lacks].keys())]
+    if not gaps:
+        return ""
+    return ("**Statistics, not weights**: in training, where each pass normalises by its own batch, norms of its own "
+            f"are worth {signed(*interval(gaps))} points, n = {len(gaps)}.")

@@ -16,7 +16,8 @@ def test_the_ingredient_worth_most_is_named():
     assert "Of the 2 ingredient(s) measured" in said and "**refined gradient** is worth most: +2.00 (" in said
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
     beside = ablation.sentence(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with the mutual loss, and 2.0 without
-    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11).")
+    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3. Next comes the "
+                           "mutual loss: +0.10 (+0.10 to +0.10), n = 3.")  # fmt: skip
     bent = ablation.sentence(table(**runs, ste=(85.2, 85.0, 85.1)))
     assert "**Not separable**: gradient and mutual loss interact, +2.10 (" in bent
     assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
@@ -24,6 +25,15 @@ def test_the_ingredient_worth_most_is_named():
     assert "over 1 of the 3 seeds that it takes. **Not settled.**" in few
     assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))
     assert "Not run yet" in ablation.sentence(table(dcil=(85,)))
+
+
+def test_what_norms_are_worth_in_training():
+    """Training accuracy of the sparse pass at common seeds; nothing is said where none is common."""
+    runs = [record("dcil", s, 80.0) for s in range(2)] + [record("dcil_shared_norms", s, 10.0) for s in range(3)]
+    for r in runs:
+        r["curve"][-1]["train"]["sparse"]["top1"] = 84.0 + (r["config"]["method"] == "dcil") / 2
+    assert "are worth +0.50 (+0.50 to +0.50) points, n = 2." in ablation.by_own_batch(runs)
+    assert ablation.by_own_batch(runs[:2]) == ""
 
 
 def test_an_ingredient_is_one_difference():

@@ -1,6 +1,9 @@
 """Tables and sentences follow from records, and say so where there are none."""
 
+import json
+
 from dcil.lab import sources, stats
+from dcil.lab.chapters import root
 from tests.lab.fakes import PAIRED, record
 
 
@@ -37,3 +40,14 @@ def test_show_has_the_table_and_its_source():
     shown = stats.show(stats.by_method(PAIRED, ["ste"]), sources.recorded(PAIRED), "06-cifar#methods").data
     assert "81.00 ± 1.41" in shown and 'class="provenance"' in shown and "06-cifar-methods.csv" in shown
     assert "not run" in stats.show(stats.runs_table([]), sources.recorded([]), "x#y").data
+
+
+def test_chapters_compare_runs_of_one_kind():
+    """A cell that takes a tier's records asks for one device and precision; only the guide's lists every kind."""
+    asking = {}
+    for path in sorted((root() / "book").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            calls = "".join(cell["source"]).split("load_all(")[1:]
+            asking.setdefault(path.stem, []).extend(call for call in calls if "tier=" in call)
+    assert sum(map(len, asking.values())) >= 8
+    assert [name for name, calls in asking.items() if not all("stats.COMPARED[" in c for c in calls)] == ["guide"]

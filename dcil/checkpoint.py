@@ -82,7 +82,7 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
         raise DcilError(f"there is no checkpoint {path}") from error
     except Exception as error:  # damaged bytes can make the reader fail in any way
         raise Damaged(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
-                      "move it away to start the run anew") from error  # fmt: skip
+                      "move it away, and train the run anew with --no-resume") from error  # fmt: skip
     kinds = {"schema": int, "config": dict}
     if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in kinds.items()):
         raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'. It was left as it is")

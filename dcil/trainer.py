@@ -155,7 +155,7 @@ class Trainer:
         if not (math.isfinite(loss["total"]) and finite):
             what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
             raise NotFinite(f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
-                            "float32. The last good checkpoint was kept")  # fmt: skip
+                            "float32. What was saved before it was kept")  # fmt: skip
         self.team.mean_buffers_(self.dual)  # norm statistics
         row = {
             "epoch": len(self.curve),

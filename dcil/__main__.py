@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError
 from dcil.lab import commands, deploy, living
 from dcil.runs import RunFolder
-from dcil.stopping import Stopped
+from dcil.stopping import Stop, Stopped
 from dcil.train import fit
 
 # --- train
@@ -151,9 +152,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
               "python -m pip install -e '.[book]'", file=sys.stderr)  # fmt: skip
         return 2
-    except KeyboardInterrupt:
-        print("\ndcil: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        number = next(iter(error.args), signal.SIGINT)  # Stop names the signal
+        print(f"\ndcil: interrupted by {Stop.SIGNALS[number]}", file=sys.stderr)
+        return 128 + number
 
 
 if __name__ == "__main__":

@@ -122,6 +122,9 @@ class RunConfig:
                               ("device", DEVICES)):  # fmt: skip
             if getattr(self, name) not in tuple(allowed):
                 raise unknown(name, getattr(self, name), allowed)
+        if not methods.get(self.method).scored and (self.scope, self.score) != ("global", "l2"):
+            raise DcilError(f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
+                            "of each layer and chooses by neither; leave them out, or take another method")  # fmt: skip
         for known in dataclasses.fields(self):
             if getattr(self, known.name) is None and known.default is not None:
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
@@ -168,14 +171,11 @@ class RunConfig:
     def resolve(self) -> RunConfig:
         """Return the same run with every `None` filled in and "auto" decided, whether or not the device is here.
 
-        Raises `DcilError` for what the method or the device cannot do.
+        Raises `DcilError` for what the device cannot do.
         Epochs of the recipe scale with `epochs`, rounded down for the end of the ramp and the milestones, so that at
         least one epoch is left at the final sparsity.
         """
-        recipe, method = self.recipe(), methods.get(self.method)
-        if not method.scored and (self.scope, self.score) != ("global", "l2"):
-            raise DcilError(f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
-                            "of each layer and chooses by neither; leave them out, or take another method")  # fmt: skip
+        recipe = self.recipe()
 
         def scaled(epoch: int) -> int:
             return epoch * self.epochs // recipe.epochs
@@ -193,8 +193,8 @@ class RunConfig:
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
         changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
-        if not method.prunes:
-            changes["sparsity"] = 0.0  # a dense run is the same run whatever sparsity it is compared with
+        if not methods.get(self.method).prunes:  # the same run whatever it is compared with
+            changes |= {"sparsity": 0.0, "scope": "global", "score": "l2"}
         if self.device == "auto":
             changes["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         device = changes.get("device", self.device)
@@ -233,7 +233,7 @@ class RunConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64},
     "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
-    "paper": {"dataset": "cifar10", "model": "resnet32", "epochs": 300},
+    "paper": {"dataset": "cifar10", "model": "resnet32", "epochs": 300, "precision": "bf16", "channels_last": True},
     "imagenette": {"dataset": "imagenette", "model": "resnet18", "epochs": 12, "batch_size": 64, "sparsity": 0.8,
                    "image_size": 128, "precision": "bf16", "channels_last": True},
     "imagenet": {"dataset": "imagenet", "model": "resnet50", "epochs": 90, "batch_size": 256, "sparsity": 0.8,

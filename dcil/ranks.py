@@ -114,8 +114,8 @@ def share(model: nn.Module, ranks: Ranks, device: torch.device, every_pass: bool
     """Return the model as one that averages its gradients over the ranks (the model itself in a team of one).
 
     Buffers are not sent at every step, as PyTorch would: masks follow from equal weights, and norm
-    statistics are averaged where they are used (`Ranks.mean_`). Where not every step runs every pass, `every_pass` is
-    False: the norms and head of a pass that did not run have no gradient to wait for.
+    statistics are averaged where they are used (`Ranks.mean_buffers_`). Where not every step runs every
+    pass, `every_pass` is False: the norms and head of a pass that did not run have no gradient to wait for.
     """
     if ranks.size == 1:
         return model

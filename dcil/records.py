@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dcil.checkpoint import write_atomically
-from dcil.config import RunConfig, run_id_of
+from dcil.config import LATER, RunConfig, run_id_of
 from dcil.dynamics import final_mask
 from dcil.errors import DcilError
 from dcil.machine import device_name, source_state
@@ -195,7 +195,8 @@ def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
     []
     """
     found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
-    return [r for r in found if all(({"tier": r["tier"]} | r["config"]).get(k) == v for k, v in config.items())]
+    fields = [{"tier": r["tier"]} | LATER | r["config"] for r in found]
+    return [r for r, own in zip(found, fields, strict=True) if all(own.get(k) == v for k, v in config.items())]
 
 
 def add(path: str | Path, folder: str | Path) -> Path:

@@ -25,16 +25,17 @@ class Stopped(DcilError):
 class Stop:
     """Asked between two steps whether, and why, to stop; as a context it also listens to SIGINT and SIGTERM.
 
-    A second Ctrl-C does not wait for the step. Signals reach only the main thread of a program; a
-    run in another thread is given the `Stop` of the main one.
+    While `waits` is False nobody asks yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
+    does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of
+    the main one.
     """
 
     SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
-    def __init__(self, max_minutes: float | None = None):
+    def __init__(self, max_minutes: float | None = None, waits: bool = True):
         if max_minutes is not None and not max_minutes > 0:
             raise DcilError(f"max_minutes is {max_minutes}; it must be a positive number of minutes")
-        self.minutes, self.began = max_minutes, time.monotonic()
+        self.minutes, self.began, self.waits = max_minutes, time.monotonic(), waits
         self.received: int | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -54,8 +55,8 @@ class Stop:
         return TRY_AGAIN if self.received is None else 128 + self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if not self.waits or (self.received is not None and number == signal.SIGINT):
+            raise KeyboardInterrupt(number)
         self.received = number
 
     def __enter__(self) -> Stop:

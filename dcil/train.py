@@ -43,7 +43,8 @@ def fit(
     A run that has its record is not trained again; one with a checkpoint goes on where it stopped.
     `dataset` replaces the one that the configuration names. With `resume=False` the run starts anew
     and its files are replaced. After `max_minutes`, on Ctrl-C and on SIGTERM it stops between two
-    steps with a checkpoint and raises `Stopped`; `stop` shares that with other runs. `fast=False`
+    steps with a checkpoint and raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`);
+    `stop` shares that with other runs. `fast=False`
     takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by
     default none on a CPU, one a core beside a GPU) and kept decoded under `runs_dir` if they fit
     into `decoded_gib`. Raises `DcilError` for bad input, a device that is not there, a damaged file,
@@ -63,10 +64,12 @@ def fit(
     team = ranks.join(config.device)
     with contextlib.ExitStack() as stack:
         stack.callback(ranks.leave, team)
-        clock = stop or Stop(max_minutes)  # counts from here
+        stop = stop or stack.enter_context(Stop(max_minutes, waits=False))
         if resume and (done := team.first(folder.finished)):
             return done
         team.first(lambda: stack.enter_context(folder.hold()))
+        if resume and (done := team.first(folder.finished)):  # by who held it until now
+            return done
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
         store = Store(Path(runs_dir) / "decoded", decoded_gib)
@@ -75,9 +78,8 @@ def fit(
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
             trainer.load_state(state)
-        if stop is None:  # signals end a process at once until there is something to save
-            stack.enter_context(clock)
-        return _train(trainer, folder, clock, progress)
+        stop.waits = True
+        return _train(trainer, folder, stop, progress)
 
 
 def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> dict[str, Any]:

@@ -102,6 +102,14 @@ def test_an_interrupted_run_resumes_with_the_same_command(here, capsys, monkeypa
     assert first["first_epoch"] == 0 and 1 < first["epochs"] == second["first_epoch"] < 2
 
 
+@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_interrupted_before_the_first_step(here, capsys, monkeypatch, number, name):
+    """While data load: at once, with the signal's name and code."""
+    monkeypatch.setattr(data, "load", lambda *_: signal.raise_signal(number))
+    code, _, err = run(capsys, *TRAIN)
+    assert code == 128 + number and err == f"\ndcil: interrupted by {name}\n"
+
+
 def test_a_time_limit_ends_with_try_again(here, capsys):
     """The least time is one step a call: exit code 75 until the run is complete."""
     code, _, err = run(capsys, *TRAIN, "--max-minutes", "0.00001")

@@ -8,6 +8,7 @@ import torch
 from dcil import machine
 from dcil.config import DATASETS, PRESETS, RESNET, RunConfig, preset
 from dcil.errors import DcilError
+from dcil.lab.stats import COMPARED
 
 BAD = [
     ({"sparsity": 90}, r"sparsity is 90.*\[0, 1\); did you mean 0.9\?"),
@@ -56,13 +57,21 @@ def test_bad_values_are_refused(values, message):
         RunConfig.from_dict(values)
 
 
+@pytest.mark.parametrize("tier, device", [("quick", "cpu"), ("paper", "cuda")])
+def test_presets_give_what_is_compared(tier, device):
+    """A run of the preset, as the guide for contributors has it, counts beside the book's records of its tier."""
+    config = preset(tier, device=device).resolve()
+    assert config.tier == tier and config.as_dict().items() >= COMPARED[tier].items()
+
+
 @pytest.mark.parametrize("method", ["random", "random_erk", "set", "rigl"])
 @pytest.mark.parametrize("asked", [{"scope": "filter"}, {"score": "l1"}], ids=str)
 def test_a_choice_that_the_method_does_not_make(method, asked):
     """Methods that keep a share of each layer refuse a scope or score instead of leaving it aside."""
     with pytest.raises(DcilError, match=f"{next(iter(asked))} .*method '{method}' keeps a share of each layer"):
-        RunConfig(method=method, **asked).resolve()
-    assert RunConfig(method="gmp", **asked).resolve()
+        RunConfig(method=method, **asked)
+    assert RunConfig(method="gmp", **asked).run_id != RunConfig(method="gmp").run_id
+    assert RunConfig(method="dense", **asked).run_id == RunConfig(method="dense").run_id  # nothing is chosen
 
 
 def test_unknown_parameter_suggests_the_nearest():

@@ -107,12 +107,28 @@ def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # and the handlers are as before
 
 
-def test_ctrl_c_while_data_load(tiny_config, tmp_path, monkeypatch):
-    """Before the first step there is nothing to save, so a signal ends the process at once; the run is let go."""
-    monkeypatch.setattr("dcil.data.load", lambda *_: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
+    """Before the first step there is nothing to save, so it ends the run at once; what was begun is cleared away."""
+
+    def load(*_):
+        checkpoint.write_atomically(tmp_path / "decoded" / "pixels", lambda part: signal.raise_signal(number))
+
+    monkeypatch.setattr("dcil.data.load", load)
+    with pytest.raises(KeyboardInterrupt) as caught:
         fit(tiny_config(), runs_dir=tmp_path, progress=False)
-    assert not RunFolder(tmp_path, tiny_config()).is_held()
+    folder = RunFolder(tmp_path, tiny_config())
+    assert caught.value.args == (number,) and not folder.is_held() and not folder.holder_note.exists()
+    assert list((tmp_path / "decoded").iterdir()) == []
+
+
+def test_a_run_that_ended_while_it_was_asked_for(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """Complete by the time that its folder is free: its record is returned as it is."""
+    run(tiny_config(), tiny_dataset, tmp_path)
+    folder, asked = RunFolder(tmp_path, tiny_config()), []
+    before, finished = folder.record.read_bytes(), RunFolder.finished
+    monkeypatch.setattr(RunFolder, "finished", lambda self: finished(self) if asked else asked.append(1))
+    assert same(run(tiny_config(), tiny_dataset, tmp_path), whole) and folder.record.read_bytes() == before
 
 
 def test_a_look_turns_no_trainer_away(tiny_config, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from dcil.lab.pairs import SEEDS, by_seed, differences, interval, signed
+from dcil.lab.pairs import SEEDS, by_seed, differences, interval, one_a_seed, signed
 from dcil.lab.stats import variant
 from dcil.methods import METHODS
 
@@ -114,7 +114,7 @@ def sentence(table: pd.DataFrame) -> str:
     stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, without mutual loss"
     alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
     beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
-    others = rest[~alike].sort_values("mean", ascending=False)
+    others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
     after = f" Next comes the {others.iloc[0]['ingredient']}: {_worth(others.iloc[0])}." if len(others) else ""
     return f"{lead}, {sure}{beside}{after}{entangled(table)}"
 
@@ -124,16 +124,23 @@ def _worth(row: pd.Series) -> str:
 
 
 def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
-    """Return what norms of its own are worth to the sparse pass in training, where shared ones see its batch alone.
+    """Return in words what norms of its own are worth to the sparse pass in training, beside their worth in testing.
 
-    In testing shared norms use running averages over both passes. Last-epoch top-1 on augmented training images.
+    In training shared norms too see the batch of one pass alone; in testing they use running averages over both.
+    Last-epoch top-1, on augmented training images and on the test set.
     """
-    lacks = INGREDIENTS["norms of its own"][1]
-    ends: dict[str, dict[int, float]] = {"dcil": {}, lacks: {}}
-    for r in (r for r in records if variant(r["config"]) in ends and r["status"] == "complete"):
-        ends[variant(r["config"])][r["config"]["seed"]] = next(iter(r["curve"][-1]["train"].values()))["top1"]
-    gaps = [ends["dcil"][seed] - ends[lacks][seed] for seed in sorted(ends["dcil"].keys() & ends[lacks].keys())]
-    if not gaps:
+    pair = INGREDIENTS["norms of its own"]
+    rows = [{"variant": variant(r["config"]), "run": r["run_id"], "seed": r["config"]["seed"],
+             **{part: next(iter(r["curve"][-1][part].values()))["top1"] for part in ("train", "test")}}
+            for r in records if r["status"] == "complete" and variant(r["config"]) in pair]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["variant", "run", "seed", "train", "test"])
+
+    def worth(part: str) -> pd.Series:
+        has, lacks = (one_a_seed(table[table["variant"] == name], name, part) for name in pair)
+        return (has - lacks).dropna()
+
+    if not len(worth("train")):
         return ""
-    return ("**Statistics, not weights**: in training, where each pass normalises by its own batch, norms of its own "
-            f"are worth {signed(*interval(gaps))} points, n = {len(gaps)}.")
+    return ("In training, where each pass normalises by its own batch, norms of its own are worth "
+            f"{signed(*interval(worth('train')))} points to the sparse pass, n = {len(worth('train'))}; in testing, "
+            f"where shared norms use one running average for both passes, {signed(*interval(worth('test')))}.")

@@ -66,10 +66,10 @@ def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         groups.setdefault((variant(r["config"]), r["config"]["epochs"]), []).append(r)
     rows = []
     for (name, epochs), mine in groups.items():
-        lasts = [next(iter(r["final"]["passes"].values()))["last"]["top1"] for r in mine]
-        mean, low, high = interval(lasts)
-        rows.append({"variant": name, "epochs": epochs, "cost": total_macs(mine[0]) / unit, "n": len(mine),
-                     "mean": mean, "low": low, "high": high, "lasts": lasts})  # fmt: skip
+        its = list(lasts(mine)[named(name, epochs)].values())
+        mean, low, high = interval(its)
+        rows.append({"variant": name, "epochs": epochs, "cost": total_macs(mine[0]) / unit, "n": len(its),
+                     "mean": mean, "low": low, "high": high, "lasts": its})  # fmt: skip
     return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
 
 

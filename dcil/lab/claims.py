@@ -31,6 +31,7 @@ import pandas as pd
 import yaml
 
 from dcil import methods
+from dcil.config import LATER
 from dcil.errors import DcilError, unknown
 from dcil.lab import pairs, stability
 from dcil.lab.pairs import SEEDS
@@ -115,9 +116,11 @@ def _check(claim: dict[str, Any]) -> None:
         raise unknown("figure", rule["figure"], stability.FIGURES)
     if rule["kind"] == "matches" and not _logged(claim):
         raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
-    for tier in claim["evidence"]:
+    for tier, wanted in claim["evidence"].items():
         if tier not in TIERS:
             raise unknown("tier", tier, TIERS)
+        if not isinstance(wanted, dict):
+            raise DcilError(f"its evidence at tier {tier} is {wanted!r}; it must name settings")
 
 
 def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
@@ -127,14 +130,12 @@ def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def evidence(claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records that decide a claim at a tier; dense runs, which have no sparsity, belong to any sparsity."""
-    if tier not in claim["evidence"]:
-        return []
+    """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any."""
     wanted = COMPARED[tier] | claim["evidence"][tier]
 
     def fits(config: dict[str, Any]) -> bool:
         free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
-        return all(config.get(k) == v for k, v in wanted.items() if k not in free)
+        return all((LATER | config).get(k) == v for k, v in wanted.items() if k not in free)
 
     return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
 

@@ -28,9 +28,9 @@ def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: 
 
 def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
     """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
-    twice = rows["seed"][rows["seed"].duplicated()].unique()
+    twice = rows[rows["seed"].duplicated(keep=False)]
     if len(twice):
-        raise DcilError(f"several runs of one seed for {variant!r} (seed {', '.join(map(str, twice))}): choose records "
+        raise DcilError(f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; choose records "
                         "of one data set, network, tier, sparsity, precision and kind of device")  # fmt: skip
     return rows.set_index("seed")[value]
 

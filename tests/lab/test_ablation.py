@@ -32,8 +32,10 @@ def test_what_norms_are_worth_in_training():
     runs = [record("dcil", s, 80.0) for s in range(2)] + [record("dcil_shared_norms", s, 10.0) for s in range(3)]
     for r in runs:
         r["curve"][-1]["train"]["sparse"]["top1"] = 84.0 + (r["config"]["method"] == "dcil") / 2
-    assert "are worth +0.50 (+0.50 to +0.50) points, n = 2." in ablation.by_own_batch(runs)
-    assert ablation.by_own_batch(runs[:2]) == ""
+    said = ablation.by_own_batch(runs)
+    assert "worth +0.50 (+0.50 to +0.50) points to the sparse pass, n = 2; in testing" in said
+    assert said.endswith("for both passes, +70.00 (+70.00 to +70.00).")
+    assert ablation.by_own_batch(runs[:2]) == ablation.by_own_batch([]) == ""
 
 
 def test_an_ingredient_is_one_difference():

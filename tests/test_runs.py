@@ -123,12 +123,12 @@ def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_run_that_ended_while_it_was_asked_for(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """Complete by the time that its folder is free: its record is returned as it is."""
-    run(tiny_config(), tiny_dataset, tmp_path)
-    folder, asked = RunFolder(tmp_path, tiny_config()), []
+    """Not complete when asked first, complete by the time that its folder is free: its record stays as it is."""
+    folder, asked = RunFolder(tmp_path / "whole", tiny_config(epochs=4)), []
     before, finished = folder.record.read_bytes(), RunFolder.finished
     monkeypatch.setattr(RunFolder, "finished", lambda self: finished(self) if asked else asked.append(1))
-    assert same(run(tiny_config(), tiny_dataset, tmp_path), whole) and folder.record.read_bytes() == before
+    assert run(tiny_config(epochs=4), tiny_dataset, tmp_path / "whole") == whole
+    assert folder.record.read_bytes() == before
 
 
 def test_a_look_turns_no_trainer_away(tiny_config, tmp_path):

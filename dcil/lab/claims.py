@@ -172,9 +172,8 @@ def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[F
     result = []
     for tier in claim["evidence"]:
         values = effects(claim, evidence(claim, tier, records))
-        _, low, high = pairs.interval(values)
-        verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"])
-        result.append(Finding(tier, tuple(values), low, high, verdict))
+        _, *ci = pairs.interval(values)
+        result.append(Finding(tier, tuple(values), *ci, judge(claim["rule"]["kind"], values, claim["rule"]["margin"])))
     return result
 
 

@@ -71,7 +71,7 @@ def test_only_its_own_evidence_decides():
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
     """Whatever the kind of rule: neither is dropped nor counted beside the other."""
-    rows = [{"variant": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
+    rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
     monkeypatch.setattr("dcil.lab.stability.table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):

@@ -41,7 +41,7 @@ def test_differences_pair_seeds_and_sparsities():
     assert pairs.differences(table, "dcil", "ste").tolist() == [1.0]
     assert pairs.differences(table, "dcil", "dense").tolist() == [-4.0]
     assert pairs.differences(table, "dcil", "rigl").empty
-    with pytest.raises(DcilError, match=r"several runs of one seed for 'ste' \(seed 0\): .*precision"):
+    with pytest.raises(DcilError, match=r"several runs of one seed for 'ste': ste-0-aaaa; .*precision"):
         pairs.differences(stats.runs_table([record("ste", 0, 1.0)] * 2), "ste", "ste")
 
 

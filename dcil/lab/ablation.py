@@ -26,8 +26,8 @@ INGREDIENTS = {
     "sparse pass's lesson": ("dcil", "dcil_dense_learns"),
     "dense pass's lesson": ("dcil", "dcil_sparse_learns"),
     "detached teacher": ("dcil", "dcil_not_detached"),
-    "norms of its own": ("dcil", "dcil_shared_norms"),
-    "classifier of its own": ("dcil", "dcil_shared_head"),
+    "separate norms": ("dcil", "dcil_shared_norms"),
+    "separate classifier": ("dcil", "dcil_shared_head"),
 }
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
 REACHES = {"kept": "kept weights", "straight_through": "all weights", "refined": "pruned weights",
@@ -105,8 +105,8 @@ def sentence(table: pd.DataFrame) -> str:
         return "**Not run yet**: no variant shares a seed with the one that lacks a piece of it."
     best = found.loc[found["mean"].idxmax()]
     gap = signed(best["mean"], best["low"], best["high"])
-    lead = (f"Of the {len(found)} ingredient(s) measured, of {len(INGREDIENTS)}, the **{best['ingredient']}** is worth "
-            f"most: {gap} points ({best['has']} less {best['lacks']})")  # fmt: skip
+    lead = (f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
+            f"points ({best['has']} less {best['lacks']})")  # fmt: skip
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
     sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
             else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
@@ -115,7 +115,7 @@ def sentence(table: pd.DataFrame) -> str:
     alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
     beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
     others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
-    after = f" Next comes the {others.iloc[0]['ingredient']}: {_worth(others.iloc[0])}." if len(others) else ""
+    after = f" Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
     return f"{lead}, {sure}{beside}{after}{entangled(table)}"
 
 
@@ -124,12 +124,12 @@ def _worth(row: pd.Series) -> str:
 
 
 def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
-    """Return in words what norms of its own are worth to the sparse pass in training, beside their worth in testing.
+    """Return in words what separate norms are worth to the sparse pass in training, beside their worth in testing.
 
     In training shared norms too see the batch of one pass alone; in testing they use running averages over both.
     Last-epoch top-1, on augmented training images and on the test set.
     """
-    pair = INGREDIENTS["norms of its own"]
+    pair = INGREDIENTS["separate norms"]
     rows = [{"variant": variant(r["config"]), "run": r["run_id"], "seed": r["config"]["seed"],
              **{part: next(iter(r["curve"][-1][part].values()))["top1"] for part in ("train", "test")}}
             for r in records if r["status"] == "complete" and variant(r["config"]) in pair]  # fmt: skip
@@ -141,6 +141,6 @@ def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
 
     if not len(worth("train")):
         return ""
-    return ("In training, where each pass normalises by its own batch, norms of its own are worth "
+    return ("In training, where each pass normalises by its own batch, separate norms are worth "
             f"{signed(*interval(worth('train')))} points to the sparse pass, n = {len(worth('train'))}; in testing, "
             f"where shared norms use one running average for both passes, {signed(*interval(worth('test')))}.")

@@ -13,11 +13,11 @@ def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     said = ablation.sentence(table(**runs))
-    assert "Of the 2 ingredient(s) measured" in said and "**refined gradient** is worth most: +2.00 (" in said
+    assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient**, +2.00 (")
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
     beside = ablation.sentence(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with the mutual loss, and 2.0 without
-    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3. Next comes the "
-                           "mutual loss: +0.10 (+0.10 to +0.10), n = 3.")  # fmt: skip
+    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3. Next: "
+                           "**mutual loss**, +0.10 (+0.10 to +0.10), n = 3.")  # fmt: skip
     bent = ablation.sentence(table(**runs, ste=(85.2, 85.0, 85.1)))
     assert "**Not separable**: gradient and mutual loss interact, +2.10 (" in bent
     assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
@@ -53,7 +53,7 @@ def test_effects_are_paired_and_interact():
     rows = ablation.ingredients(runs).set_index("ingredient")
     assert rows.loc["mutual loss", ["n", "mean", "low", "high"]].tolist() == [2, 1, 1, 1]
     assert rows.loc["refined gradient, without mutual loss", "mean"] == 4
-    assert rows.loc["norms of its own", "n"] == 0
+    assert rows.loc["separate norms", "n"] == 0
     assert ablation.interaction(runs).tolist() == [-2, -2.5]
     corners = ablation.square(runs)
     assert len(corners) == 8 and corners.loc[corners["variant"] == "ste_split", "mutual loss"].all()

@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,13 @@ class Engine:
         trained = [p for p in module.parameters() if p.requires_grad]
         return torch.optim.SGD(trained, config.lr, config.momentum, nesterov=config.momentum > 0,
                                weight_decay=config.weight_decay, fused=True if self.captures else None)  # fmt: skip
+
+    @staticmethod
+    def restore(optimizer: torch.optim.SGD, state: dict[str, Any]) -> None:
+        """Give an optimizer a checkpoint's momentum; it steps as this engine has it, however that run stepped."""
+        optimizer.load_state_dict(state)
+        for group in optimizer.param_groups:
+            group["fused"] = optimizer.defaults["fused"]
 
     def set_rate(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
         """Set the learning rate; for a captured step on the device, where the graph reads it."""

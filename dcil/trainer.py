@@ -208,7 +208,7 @@ class Trainer:
                             f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
                             "another --runs-dir")  # fmt: skip
         self.dual.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
         torch.set_rng_state(state["torch_rng"])
         if "dynamics" in state:  # not in checkpoints from before they were measured

@@ -108,6 +108,19 @@ def test_a_replayed_run_is_the_eager_run(method, fake_cuda, tiny_dataset, tiny_c
     assert sum(g.replays for g, _, _ in captured[0].graphs.values()) >= 24 - 2 * CapturedStep.WARMUP
 
 
+def test_a_resumed_optimizer_steps_as_its_engine_has_it():
+    """Momentum comes from the checkpoint; whether the step is fused does not, so that --eager can change on the way."""
+    engine, net = Engine(RunConfig(device="cpu").resolve()), torch.nn.Linear(2, 2)
+    optimizer, other = (engine.optimizer(net, RunConfig().resolve()) for _ in range(2))
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["param_groups"][0]["fused"] = True
+    engine.restore(other, state)
+    assert other.param_groups[0]["fused"] is None
+    assert torch.equal(other.state[net.weight]["momentum_buffer"], optimizer.state[net.weight]["momentum_buffer"])
+
+
 def test_the_record_says_how_steps_ran(tiny_config, tiny_dataset, tmp_path):
     """On a CPU: eager steps, one stream, one rank."""
     environment = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)["environment"]

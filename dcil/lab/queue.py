@@ -53,6 +53,9 @@ def work(
         if separate if separate is not None else not on_gpu:
             runner = separate_process(stop, runs_dir, data_dir, pack)
         else:
+            if pack > 1 and len({run.config.precision == "tf32" for run in todo}) > 1:
+                raise DcilError("runs in tf32 and in another precision cannot share a process: it has one setting for "
+                                "both; use --separate, or --pack 1")  # fmt: skip
             runner = same_process(stop, runs_dir, data_dir)
         outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
         for run in (s.planned for s in statuses if s.state == "done"):

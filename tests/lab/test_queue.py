@@ -11,6 +11,7 @@ import pytest
 
 from dcil import data, records, stopping
 from dcil.__main__ import main
+from dcil.errors import DcilError
 from dcil.lab import grid, queue
 from dcil.runs import RunFolder
 from dcil.trainer import Trainer
@@ -107,6 +108,15 @@ def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
         patch.setattr(RunFolder, "is_held", lambda self: False)
         (outcome,) = work(only=[first], separate=True).values()
     assert outcome.startswith("held: ") and f"process {os.getpid()}" in outcome
+
+
+def test_tf32_shares_no_process(here):
+    """Whether float32 means tf32 is a setting of the process: refused before anything is trained."""
+    text = GRID.replace("method: [dense, ste]", "precision: [tf32, bf16]").replace("device: cpu", "device: cuda")
+    (here / "grid.yaml").write_text(text)
+    with pytest.raises(DcilError, match="tf32 .* cannot share a process.*--pack 1"):
+        work(pack=2)
+    assert not (here / "runs").exists()
 
 
 def test_the_command(here, capsys):

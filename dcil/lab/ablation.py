@@ -93,16 +93,16 @@ def entangled(table: pd.DataFrame) -> str:
         return ""
     worth = ingredients(table).set_index("ingredient")["mean"]
     refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
-    return (f" **Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+    return (f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
             f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's.")
 
 
-def sentence(table: pd.DataFrame) -> str:
-    """Return in words which ingredient is worth most, and whether that is settled."""
+def sentences(table: pd.DataFrame) -> list[str]:
+    """Return in words which ingredient is worth most, whether that is settled, which is next, and what interacts."""
     found = ingredients(table)
     found = found[found["n"] > 0]
     if found.empty:
-        return "**Not run yet**: no variant shares a seed with the one that lacks a piece of it."
+        return ["**Not run yet**: no variant shares a seed with the one that lacks a piece of it."]
     best = found.loc[found["mean"].idxmax()]
     gap = signed(best["mean"], best["low"], best["high"])
     lead = (f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
@@ -115,8 +115,8 @@ def sentence(table: pd.DataFrame) -> str:
     alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
     beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
     others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
-    after = f" Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
-    return f"{lead}, {sure}{beside}{after}{entangled(table)}"
+    after = f"Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
+    return [said for said in (f"{lead}, {sure}{beside}", after, entangled(table)) if said]
 
 
 def _worth(row: pd.Series) -> str:

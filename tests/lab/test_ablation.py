@@ -12,19 +12,19 @@ def table(**lasts):
 def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
-    said = ablation.sentence(table(**runs))
+    (said, _) = ablation.sentences(table(**runs))
     assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient**, +2.00 (")
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
-    beside = ablation.sentence(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with the mutual loss, and 2.0 without
-    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3. Next: "
-                           "**mutual loss**, +0.10 (+0.10 to +0.10), n = 3.")  # fmt: skip
-    bent = ablation.sentence(table(**runs, ste=(85.2, 85.0, 85.1)))
-    assert "**Not separable**: gradient and mutual loss interact, +2.10 (" in bent
+    beside, after, *_ = ablation.sentences(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
+    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")
+    assert after == "Next: **mutual loss**, +0.10 (+0.10 to +0.10), n = 3."
+    *_, bent = ablation.sentences(table(**runs, ste=(85.2, 85.0, 85.1)))
+    assert bent.startswith("**Not separable**: gradient and mutual loss interact, +2.10 (")
     assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
-    few = ablation.sentence(table(dcil=(85,), ste_split=(83,)))
+    (few,) = ablation.sentences(table(dcil=(85,), ste_split=(83,)))
     assert "over 1 of the 3 seeds that it takes. **Not settled.**" in few
-    assert "contains zero" in ablation.sentence(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))
-    assert "Not run yet" in ablation.sentence(table(dcil=(85,)))
+    assert "contains zero" in ablation.sentences(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))[0]
+    assert "Not run yet" in ablation.sentences(table(dcil=(85,)))[0]
 
 
 def test_what_norms_are_worth_in_training():

@@ -118,22 +118,18 @@ def at_budget(
     return pd.DataFrame(rows)
 
 
-def standing(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str) -> str:
-    """Return in words which of the wanted runs end ahead of `baseline` at a budget and which behind, as in `at_budget`.
-
-    Points in the mean over common seeds, which decide nothing where they are few.
-    """
+def standing(
+    records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
+) -> str:
+    """Return in words what `at_budget` shows: the wanted runs beside `baseline`, those farthest ahead first."""
     ends = lasts(within(records, budget))
     found = {name: gaps(ends, name, baseline) for name in wanted if name != baseline}
-    means = {name: fmean(points) for name, points in found.items() if points}
-    parts = []
-    for words, sign in (("ahead of it", 1), ("behind it", -1)):
-        mine = sorted((name for name, mean in means.items() if sign * mean > 0), key=lambda name: -sign * means[name])
-        if mine:
-            parts.append(f"{words} " + ", ".join(f"*{n}* by {abs(means[n]):.2f} (n = {len(found[n])})" for n in mine))
-    if missing := [name for name in found if name not in means]:
-        parts.append("not run: " + ", ".join(f"*{name}*" for name in missing))
-    return f"Beside *{baseline}*, in points: " + "; ".join(parts) + "."
+    groups: dict[str, list[str]] = {}
+    for name, points in sorted(found.items(), key=lambda item: -fmean(item[1] or [-math.inf])):
+        shown = f" {signed(*interval(points))}, n = {len(points)}" if points else ""
+        groups.setdefault(shows(points, margin), []).append(f"*{name}*{shown}")
+    parts = [f"{words.capitalize()}: {'; '.join(names)}." for words, names in groups.items()]
+    return " ".join([f"Beside *{baseline}*, in points.", *parts])
 
 
 def behind(

@@ -58,13 +58,16 @@ def test_who_is_behind():
 
 
 def test_the_standing_in_words():
-    """Ahead and behind by mean points at common seeds, the farthest first; what did not run is said."""
-    runs = [run("dcil", s, 81.0 + s, epochs=2) for s in range(2)]
-    runs += [run("ste", s, 82.0, train_macs=30, epochs=4) for s in range(2)]
-    runs += [run("gmp", 0, 84.0, train_macs=30, epochs=4), run("rigl", 1, 81.0, train_macs=30, epochs=4)]
-    said = budget.standing(runs, 12_000, [f"{m}, 4 epochs" for m in ("ste", "gmp", "rigl", "st3")], "dcil, 2 epochs")
-    assert said == ("Beside *dcil, 2 epochs*, in points: ahead of it *gmp, 4 epochs* by 3.00 (n = 1), *ste, 4 epochs* "
-                    "by 0.50 (n = 2); behind it *rigl, 4 epochs* by 1.00 (n = 1); not run: *st3, 4 epochs*.")
+    """By what the pairs show, the farthest ahead first, with intervals; what did not run is said."""
+    runs = [run("dcil", s, 81.0, epochs=2) for s in range(3)]
+    runs += [run("ste", s, 82.0 + s / 10, train_macs=30, epochs=4) for s in range(3)]
+    runs += [run("gmp", 0, 84.0, train_macs=30, epochs=4)]
+    runs += [run("rigl", s, 80.0 + s, train_macs=30, epochs=4) for s in range(3)]
+    names = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
+    assert budget.standing(runs, 12_000, names, "dcil, 2 epochs", 0.3) == (
+        "Beside *dcil, 2 epochs*, in points. Too few seeds (1 of 3): *gmp, 4 epochs* +3.00, n = 1. Better: "
+        "*ste, 4 epochs* +1.10 (+0.85 to +1.35), n = 3. Within noise: *rigl, 4 epochs* +0.00 (-2.48 to +2.48), n = 3. Not run: "
+        "*st3, 4 epochs*.")  # fmt: skip
 
 
 def test_curves_count_what_was_spent():

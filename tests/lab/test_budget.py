@@ -66,8 +66,8 @@ def test_the_standing_in_words():
     names = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
     assert budget.standing(runs, 12_000, names, "dcil, 2 epochs", 0.3) == (
         "Beside *dcil, 2 epochs*, in points. Too few seeds (1 of 3): *gmp, 4 epochs* +3.00, n = 1. Better: "
-        "*ste, 4 epochs* +1.10 (+0.85 to +1.35), n = 3. Within noise: *rigl, 4 epochs* +0.00 (-2.48 to +2.48), n = 3. Not run: "
-        "*st3, 4 epochs*.")  # fmt: skip
+        "*ste, 4 epochs* +1.10 (+0.85 to +1.35), n = 3. Within noise: *rigl, 4 epochs* +0.00 (-2.48 to +2.48), n = 3. "
+        "Not run: *st3, 4 epochs*.")  # fmt: skip
 
 
 def test_curves_count_what_was_spent():

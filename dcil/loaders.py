@@ -117,11 +117,13 @@ class TestLoader:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         ranks: Ranks = ALONE,
-        batch_size: int = 1000,
+        batch_size: int | None = None,
     ):
         mine = slice(ranks.rank, None, ranks.size)
         self.images, self.labels = dataset.test_images[mine].to(device), dataset.test_labels[mine].to(device)
-        self.normalize, self.batch_size = Normalize(dataset, device, dtype), batch_size
+        # On a CPU the activations of few images stay in its caches, which halves the time of a float32 test.
+        self.batch_size = batch_size or (1000 if device.type == "cuda" else 100)
+        self.normalize = Normalize(dataset, device, dtype)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.labels), self.batch_size):

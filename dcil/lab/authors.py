@@ -144,7 +144,7 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     heads = dual.net.fc.out_features
     if heads != dataset.num_classes:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
-    engine, training = Engine(RunConfig(precision="float32").resolve()), dual.training
+    engine, training = Engine(RunConfig(precision="float32", channels_last=True).resolve()), dual.training
     test = TestLoader(dataset, engine.device, engine.dtype)
     top = evaluate_passes(engine.place(dual), dual.pass_names, test, engine)
     dual.train(training)

@@ -356,7 +356,6 @@ def test_a_reader_that_leaves_is_no_error():
 def test_a_missing_package_is_named(capsys, monkeypatch):
     """Not a traceback but how to install it; a module of our own that is missing stays an error of ours."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    monkeypatch.delitem(sys.modules, "dcil.lab.pairs", raising=False)
     for name in [name for name in sys.modules if name.startswith("dcil.lab.") and name != "dcil.lab.commands"]:
         monkeypatch.delitem(sys.modules, name)
     assert "needs the package pandas" in refused(capsys, "claims")

@@ -188,7 +188,6 @@ def test_differences_and_errors_reach_every_rank(tmp_path):
 
 
 STATISTICS = """
-import copy, sys
 import torch
 from dcil import RunConfig, data, ranks
 from dcil.trainer import Trainer

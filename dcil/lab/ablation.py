@@ -139,8 +139,9 @@ def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
         has, lacks = (one_a_seed(table[table["variant"] == name], name, part) for name in pair)
         return (has - lacks).dropna()
 
-    if not len(worth("train")):
+    train, test = worth("train"), worth("test")
+    if not len(train):
         return ""
     return ("In training, where each pass normalises by its own batch, separate norms are worth "
-            f"{signed(*interval(worth('train')))} points to the sparse pass, n = {len(worth('train'))}; in testing, "
-            f"where shared norms use one running average for both passes, {signed(*interval(worth('test')))}.")
+            f"{signed(*interval(train))} points to the sparse pass, n = {len(train)}; in testing, where shared norms "
+            f"use one running average for both passes, {signed(*interval(test))}.")

@@ -15,8 +15,7 @@ import pandas as pd
 
 from dcil import methods
 from dcil.cost import passes_a_step
-from dcil.errors import DcilError
-from dcil.lab.pairs import interval, shows, signed
+from dcil.lab.pairs import interval, one_a_seed, shows, signed
 from dcil.lab.stats import MISSING, at_sparsity, spread, variant
 
 ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
@@ -83,15 +82,11 @@ def lasts(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
 
     Raises `DcilError` when a seed occurs twice: the records must be of one data set, network and precision.
     """
-    ends: dict[str, dict[int, float]] = {}
-    for r in (r for r in records if r["status"] == "complete"):
-        last = next(iter(r["final"]["passes"].values()))["last"]["top1"]
-        mine, seed = ends.setdefault(label(r), {}), r["config"]["seed"]
-        if seed in mine:
-            raise DcilError(f"several runs of one seed for {label(r)!r} (seed {seed}): choose records of one data set, "
-                            "network, sparsity, precision and kind of device")  # fmt: skip
-        mine[seed] = last
-    return ends
+    rows = [{"label": label(r), "run": r["run_id"], "seed": r["config"]["seed"],
+             "last": next(iter(r["final"]["passes"].values()))["last"]["top1"]}
+            for r in records if r["status"] == "complete"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["label", "run", "seed", "last"])
+    return {name: one_a_seed(mine, name, "last").to_dict() for name, mine in table.groupby("label", sort=False)}
 
 
 def gaps(ends: dict[str, dict[int, float]], name: str, baseline: str) -> list[float]:

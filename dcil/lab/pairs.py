@@ -30,8 +30,9 @@ def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
     """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
     twice = rows[rows["seed"].duplicated(keep=False)]
     if len(twice):
-        raise DcilError(f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; choose records "
-                        "of one data set, network, tier, sparsity, precision and kind of device")  # fmt: skip
+        raise DcilError(f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; one is wanted "
+                        f"for seed {', '.join(map(str, twice['seed'].unique()))}: choose records of one data set, "
+                        "network, tier, sparsity, precision and kind of device")  # fmt: skip
     return rows.set_index("seed")[value]
 
 

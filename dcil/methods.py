@@ -126,6 +126,8 @@ ROWS = (
            "DPF, Lin et al. 2020; the authors' path type 2"),
     Method("st3", ("soft_threshold",), scheduled, supervised, "straight-through, soft threshold, rescaled",
            "Vanderschueren & De Vleeschouwer 2023"),
+    Method("kept_only", ("kept",), scheduled, supervised, "dynamic masks, pruned weights get no gradient", BOOK),
+    Method("ste_tenth", ("faint",), scheduled, supervised, "STE with a tenth of the gradient for pruned weights", BOOK),
     Method("acdc", ("kept",), alternating, supervised, "sparse and dense by turns", "Peste et al. 2021"),
     Method("self_distill", ("dense", "twin"), never, mutual, "no pruning, two passes teach each other", BOOK),
     Method("gmp_distill", ("kept", "dense"), shrinking, mutual, "gradual magnitude pruning, dense pass teaches", BOOK),

@@ -13,6 +13,7 @@ dense             w        g                    dense training, ablation
 pruned_only       w·(1−m)  g·(1−m)              ablation
 twin              w        g                    a second dense pass, control
 observed          w        0                    a teacher, control
+faint             w·m      g·m + g·(1−m)/10     STE, pruned weights moved a tenth as far, ablation
 soft_threshold    r(w)·m   g                    ST-3; r shrinks and rescales
 ================  =======  ===================  ================================
 
@@ -57,6 +58,23 @@ def straight_through(w: Tensor, m: Tensor) -> Tensor:
     [1.0, 1.0]
     """
     return w + (w * m - w).detach()
+
+
+def faint(w: Tensor, m: Tensor) -> Tensor:
+    """Use the kept weights; give the pruned ones a tenth of the gradient found there (`w·m`, `g·m + g·(1−m)/10`).
+
+    Shapes as in `dcil.rules.kept`. Source: a control of this book; is STE's fault the direction or the size of what it
+    tells pruned weights?
+
+    >>> import torch
+    >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
+    >>> faint(w, m).tolist()
+    [3.0, 0.0]
+    >>> [round(x, 2) for x in torch.autograd.grad(faint(w, m).sum(), w)[0].tolist()]
+    [1.0, 0.1]
+    """
+    tenth = 0.1 * (w * m.logical_not())
+    return w * m + (tenth - tenth.detach())
 
 
 def refined(w: Tensor, m: Tensor) -> Tensor:
@@ -138,6 +156,7 @@ class Rule(NamedTuple):
 RULES: dict[str, Rule] = {
     "kept": Rule(kept, "sparse"),
     "straight_through": Rule(straight_through, "sparse"),
+    "faint": Rule(faint, "sparse"),
     "refined": Rule(refined, "dense"),
     "dense": Rule(dense, "dense"),
     "pruned_only": Rule(pruned_only, "pruned"),

@@ -37,6 +37,8 @@ SETTINGS = {
     "rigl": expect("sparse"),
     "ste": expect("sparse"),
     "st3": expect("sparse"),
+    "kept_only": expect("sparse"),
+    "ste_tenth": expect("sparse"),
     "acdc": expect("sparse"),
     "self_distill": expect("dense twin", ("dense", "twin"), prunes=False),
     "gmp_distill": expect("sparse dense", BOTH),

@@ -9,6 +9,7 @@ from dcil.rules import RULES
 TABLE = {
     "kept": (lambda w, m: w * m, lambda g, m: g * m),
     "straight_through": (lambda w, m: w * m, lambda g, m: g),
+    "faint": (lambda w, m: w * m, lambda g, m: g * m + g * 0.1 * (1 - m)),
     "refined": (lambda w, m: w, lambda g, m: g * (1 - m)),
     "dense": (lambda w, m: w, lambda g, m: g),
     "pruned_only": (lambda w, m: w * (1 - m), lambda g, m: g * (1 - m)),
@@ -51,7 +52,7 @@ def test_kept_and_refined_share_the_weights_out():
 
 @pytest.mark.parametrize(("rule", "sees"), [("kept", "sparse"), ("straight_through", "sparse"), ("refined", "dense"),
                                             ("dense", "dense"), ("pruned_only", "pruned"), ("twin", "twin"),
-                                            ("observed", "dense"), ("soft_threshold", "sparse")])  # fmt: skip
+                                            ("observed", "dense"), ("faint", "sparse"), ("soft_threshold", "sparse")])  # fmt: skip
 def test_rules_say_which_network_they_see(rule, sees):
     """The pass is named after the network that the forward shows."""
     assert RULES[rule].sees == sees

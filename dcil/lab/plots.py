@@ -13,7 +13,8 @@ from dcil.lab.sources import Source, footer
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
-           "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "acdc": "#8C6D31", "one_shot": "#5F5F5F",
+           "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "kept_only": "#4D4D4D", "ste_tenth": "#F4A582",
+           "acdc": "#8C6D31", "one_shot": "#5F5F5F",
            "random": "#BBBBBB", "random_erk": "#D0D0D0", "ste_split": "#8C2D04", "dcil_no_mutual": "#7BB3D9",
            "dcil_shared_norms": "#5E4FA2", "dcil, dense_every 4": "#00A5B5"}  # fmt: skip
 MARKERS = {"dense": "s", "ste": "v", "dcil": "o", "gmp": "^", "rigl": "D", "st3": "P"}
@@ -24,7 +25,8 @@ SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "n
 STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
 LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL", "gmp": "gradual magnitude",
-          "rigl": "RigL", "set": "SET", "st3": "ST-3", "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
+          "rigl": "RigL", "set": "SET", "st3": "ST-3", "kept_only": "no gradient to pruned", "ste_tenth": "STE, a tenth",
+          "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
           "random_erk": "random mask, ERK"}  # fmt: skip
 
 

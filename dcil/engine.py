@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -22,8 +23,14 @@ from dcil.ranks import ALONE, Ranks
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 
+EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
+
 # (images [N, C, H, W], labels [N], phase): one optimizer step.
 Step = Callable[[Tensor, Tensor, Hashable], None]
+_UNDER_WAY: list[Engine] = []  # the engines of this process that train now
+_COUNTING = threading.Lock()
+# Beginning a capture waits for the whole device, and waiting is forbidden while any thread captures: without this both fail.
+_CAPTURING = threading.Lock()
 
 
 class Engine:
@@ -34,6 +41,9 @@ class Engine:
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
             _set_precision(config.precision)
+            # Both passes use a weight, so its gradient always comes from two streams. They are joined before the
+            # optimizer, and neither is the default stream, which alone would break a capture.
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         self.dtype = DTYPES[config.precision]
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.bf16 = config.precision == "bf16"
@@ -41,6 +51,7 @@ class Engine:
         self.captures = fast and self.device.type == "cuda" and ranks.size == 1
         self.stream = torch.cuda.Stream(self.device) if self.captures else None
         self.side = torch.cuda.Stream(self.device) if self.captures else None
+        self.shared_by = 1  # the most runs of this process that were under way on the device at once, this one included
         self.rate: Tensor | None = None  # the learning rate on the device, where a captured step reads it
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -61,6 +72,20 @@ class Engine:
         with torch.cuda.stream(self.stream):
             yield
         outside.wait_stream(self.stream)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count this run and the others of the process on its device (`shared_by`): their seconds are not their own."""
+        with _COUNTING:
+            _UNDER_WAY.append(self)
+            together = [engine for engine in _UNDER_WAY if engine.device == self.device]
+            for engine in together:
+                engine.shared_by = max(engine.shared_by, len(together))
+        try:
+            yield
+        finally:
+            with _COUNTING:
+                _UNDER_WAY.remove(self)
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device, dtype and layout, in place."""
@@ -108,9 +133,10 @@ class Engine:
         """Return the step as this engine runs it: captured and replayed on a GPU, as it is elsewhere."""
         return CapturedStep(step) if self.captures else step
 
-    def facts(self) -> dict[str, str | int]:
-        """Return what a record says of how the steps ran."""
-        return {"step": "cuda graph" if self.captures else "eager", "streams": 2 if self.side else 1}
+    @staticmethod
+    def path(step: Step) -> str:
+        """Return how a step that `fast` returned has run, in the words of a record."""
+        return step.path if isinstance(step, CapturedStep) else EAGER
 
 
 def _set_precision(precision: str) -> None:
@@ -127,41 +153,60 @@ class CapturedStep:
     microseconds a step. One graph is kept for each batch shape and phase of the loss; the first few
     steps of each run eagerly, which also lets the optimizer make its buffers outside the graph.
     `step` must read nothing from Python that changes without its phase, and must not synchronise.
+    Runs in threads of one process capture one at a time. A capture that fails is tried again some steps later,
+    since what another run does on the device can spoil it; after `TRIES` failures the run stays eager.
     """
 
-    WARMUP = 3
+    WARMUP, TRIES, PAUSE = 3, 4, 50  # steps before the first try, tries, and steps from one to the next
 
     def __init__(self, step: Step):
         self.step, self.seen = step, Counter()
         self.graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
         self.pool: tuple[int, int] | None = None  # one memory for all graphs: they never run at once
-        self.gave_up = False
+        self.failures, self.pause = 0, 0
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether no further capture is tried."""
+        return self.failures >= self.TRIES
+
+    @property
+    def path(self) -> str:
+        """How the steps have run so far, warm-up aside."""
+        if self.failures and not self.graphs:
+            return f"{EAGER}, capture failed"
+        return f"{GRAPH}, in part" if self.gave_up else GRAPH
 
     def __call__(self, images: Tensor, labels: Tensor, phase: Hashable) -> None:
         key = (tuple(images.shape), phase)
-        if key not in self.graphs:
-            self.seen[key] += 1
-            if self.gave_up or self.seen[key] <= self.WARMUP or not self._capture(key, images, labels, phase):
-                self.step(images, labels, phase)
-                return
+        if key not in self.graphs and not (self._is_due(key) and self._capture(key, images, labels, phase)):
+            self.step(images, labels, phase)
+            return
         graph, static_images, static_labels = self.graphs[key]
         static_images.copy_(images)
         static_labels.copy_(labels)
         graph.replay()
 
+    def _is_due(self, key: Hashable) -> bool:
+        """Return whether this step of a kind is warm and no failure too recent; counts the step."""
+        self.seen[key] += 1
+        self.pause = max(self.pause - 1, 0)
+        return self.seen[key] > self.WARMUP and not self.pause and not self.gave_up
+
     def _capture(self, key: Hashable, images: Tensor, labels: Tensor, phase: Hashable) -> bool:
-        """Capture this step without running it; says so once and returns False where that cannot be done."""
+        """Capture this step without running it; returns False where that cannot be done, and says so at the last try."""
         static = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
         try:
             # "thread_local": other runs of this process go on meanwhile.
-            with torch.cuda.graph(graph, pool=self.pool, stream=torch.cuda.current_stream(),
-                                  capture_error_mode="thread_local"):  # fmt: skip
+            with _CAPTURING, torch.cuda.graph(graph, pool=self.pool, stream=torch.cuda.current_stream(),
+                                              capture_error_mode="thread_local"):  # fmt: skip
                 self.step(*static, phase)
         except RuntimeError as error:
-            self.gave_up = True
-            print(f"dcil: the step could not be captured ({str(error).splitlines()[0]}); it runs eagerly, slower",
-                  file=sys.stderr)  # fmt: skip
+            self.failures, self.pause = self.failures + 1, self.PAUSE
+            if self.gave_up:
+                print(f"dcil: the step could not be captured ({str(error).splitlines()[0]}), tried {self.TRIES} times; "
+                      "it runs eagerly, slower", file=sys.stderr)  # fmt: skip
             return False
         self.pool = graph.pool()
         self.graphs[key] = (graph, *static)

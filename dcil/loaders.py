@@ -97,7 +97,10 @@ class TrainLoader(Batches):
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images [B, C, H, W], labels [B]) for one pass over the training set, from batch `first` on."""
-        order, corners, flips = (t.to(self.device) for t in self.draws(epoch))
+        pin = self.device.type == "cuda"  # from other memory the copy would wait for all that the device has to do
+        order, corners, flips = (
+            (drawn.pin_memory() if pin else drawn).to(self.device, non_blocking=pin) for drawn in self.draws(epoch)
+        )
         for index in range(first, len(self)):
             part = self.part(index)
             rows = order[part]

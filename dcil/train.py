@@ -75,6 +75,7 @@ def fit(
         store = Store(Path(runs_dir) / "decoded", decoded_gib)
         dataset = dataset or team.in_turn(lambda: data.load(config.dataset, data_dir, download, store))
         trainer = Trainer(config, dataset, team, fast, workers)
+        stack.enter_context(trainer.engine.counted())
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
             trainer.load_state(state)

@@ -67,7 +67,7 @@ class Trainer:
         self.config, self.dataset, self.team = config, dataset, team
         self.engine = engine = Engine(config, team, fast)
         # Taken now: the checkout may change while this trains.
-        self.environment = records.environment(engine.device) | engine.facts() | {"ranks": team.size}
+        self.environment = records.environment(engine.device) | {"ranks": team.size}
         self.method = methods.get(config.method)
         self.dual = engine.place(build(config, dataset.num_classes))
         self.model = ranks.share(self.dual, team, engine.device, every_pass=config.dense_every == 1)
@@ -225,7 +225,8 @@ class Trainer:
         note = {"first_epoch": self.first, "epochs": round(self.position - self.first, 6),
                 "time_s": round(time.perf_counter() - self.began, 3),
                 "mem_mib": round(machine.peak_memory_mib(self.engine.device), 1),
-                "threads": torch.get_num_threads(), "ranks": self.team.size}  # fmt: skip
+                "threads": torch.get_num_threads(), "ranks": self.team.size,
+                "step": self.engine.path(self.take_step), "shared_by": self.engine.shared_by}  # fmt: skip
         self.sessions = [s for s in self.sessions if s["first_epoch"] < self.first] + [note]
 
     def record(self, status: str = "complete", reason: str = "") -> dict[str, Any]:
@@ -233,19 +234,24 @@ class Trainer:
         self.note_session()
         d, config = self.dataset, self.config
         image = next(iter(self.test))[0][:1]
+        # A run can go on by another path than it began on.
+        paths = dict.fromkeys(s["step"] for s in self.sessions if "step" in s)
+        environment = self.environment | {"step": ", then ".join(paths), "streams": 2 if self.engine.side else 1}
+        shared_by = max(s.get("shared_by", 1) for s in self.sessions)
         record = {
             "schema": records.SCHEMA,
             "run_id": config.run_id,
             "tier": config.tier,
             "status": status,
             "config": config.as_dict(),
-            "environment": self.environment,
+            "environment": environment,
             "data": {"name": d.name, "sha256": self.data_sha256, "train_size": len(d.train_labels),
                      "test_size": len(d.test_labels), "num_classes": d.num_classes},
             "curve": self.curve,
             "final": records.summarize(self.curve, config.sparsity),
             "cost": {"time_s": round(sum(row["time_s"] for row in self.curve), 3),
                      "mem_mib": max(s["mem_mib"] for s in self.sessions), "sessions": self.sessions,
+                     **({"shared_by": shared_by} if shared_by > 1 else {}),
                      **cost.network_cost(self.dual, image)},
         }  # fmt: skip
         if masks := self.dynamics.summary():

@@ -1,6 +1,8 @@
 """The fast path is the same recipe: precision, captured steps, streams, and what the record says of them."""
 
 import contextlib
+import threading
+import time
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dcil.config import RunConfig
 from dcil.engine import CapturedStep, Engine
 from dcil.errors import DcilError
 from dcil.methods import METHODS
+from dcil.stopping import Stop, Stopped
 from dcil.train import fit
 from dcil.trainer import Trainer
 
@@ -17,7 +20,7 @@ from dcil.trainer import Trainer
 class FakeGraph:
     """Stands in for a CUDA graph on a CPU: what was called while capturing is called again on replay."""
 
-    capturing = None
+    capturing = threading.local()  # which graph this thread captures
 
     def __init__(self):
         self.calls, self.replays = [], 0
@@ -38,9 +41,9 @@ def fake_cuda(monkeypatch):
     @contextlib.contextmanager
     def capture(graph, **options):
         assert options["capture_error_mode"] == "thread_local"
-        FakeGraph.capturing = graph
+        FakeGraph.capturing.graph = graph
         yield
-        FakeGraph.capturing = None
+        FakeGraph.capturing.graph = None
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
@@ -51,8 +54,8 @@ def capturable(step):
     """A step that does as CUDA does: while capturing it notes its work on these very tensors and does nothing."""
 
     def run(images, labels, phase):
-        if FakeGraph.capturing:
-            FakeGraph.capturing.calls.append(lambda: step(images, labels, phase))
+        if graph := getattr(FakeGraph.capturing, "graph", None):
+            graph.calls.append(lambda: step(images, labels, phase))
         else:
             step(images, labels, phase)
 
@@ -72,22 +75,91 @@ def test_captured_steps_see_each_batch_and_phase(fake_cuda):
     assert graph.replays == 8 - CapturedStep.WARMUP
 
 
-def test_a_step_that_cannot_be_captured(fake_cuda, monkeypatch, capsys):
-    """It runs eagerly from then on, and that is said once."""
+@pytest.fixture
+def refusals(monkeypatch):
+    """Captures that fail as often as the test says."""
+    left, capture = [0], torch.cuda.graph
 
     @contextlib.contextmanager
     def refuse(graph, **options):
-        raise RuntimeError("operation not permitted\nmore")
-        yield
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("operation not permitted\nmore")
+        with capture(graph, **options):
+            yield
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)
+    return left
+
+
+def steps_of(step, count):
+    """Take steps whose images are 0, 1, 2, ...; returns what the step saw."""
     seen = []
-    step = CapturedStep(lambda images, labels, phase: seen.append(images.item()))
-    for value in range(9):
-        step(torch.tensor([float(value)]), torch.zeros(1), None)
-    assert seen == list(range(9))
-    assert capsys.readouterr().err == (
-        "dcil: the step could not be captured (operation not permitted); it runs eagerly, slower\n")  # fmt: skip
+    captured = CapturedStep(step(lambda images, labels, phase: seen.append(images.item())))
+    for value in range(count):
+        captured(torch.tensor([float(value)]), torch.zeros(1), None)
+    return captured, seen
+
+
+def test_a_step_that_cannot_be_captured(fake_cuda, refusals, capsys):
+    """It is tried a few times, runs eagerly from then on, and that is said once; no step is lost."""
+    refusals[0] = 1000
+    captured, seen = steps_of(capturable, 400)
+    assert seen == list(range(400))
+    assert 1000 - refusals[0] == CapturedStep.TRIES
+    assert captured.path == "eager, capture failed"
+    assert capsys.readouterr().err == ("dcil: the step could not be captured (operation not permitted), tried 4 times; "
+                                       "it runs eagerly, slower\n")  # fmt: skip
+
+
+def test_a_capture_that_failed_for_a_passing_cause(fake_cuda, refusals, capsys):
+    """It is tried again some steps later; then the graph is replayed, and nothing is said."""
+    refusals[0] = CapturedStep.TRIES - 1
+    captured, seen = steps_of(capturable, 400)
+    assert seen == list(range(400)) and captured.path == "cuda graph" and capsys.readouterr().err == ""
+    (graph,) = (g for g, _, _ in captured.graphs.values())
+    assert graph.replays == 400 - CapturedStep.WARMUP - (CapturedStep.TRIES - 1) * CapturedStep.PAUSE
+
+
+def test_a_phase_that_cannot_be_captured(fake_cuda, refusals):
+    """Graphs of other phases stay, and the record says that they are a part."""
+    captured, _ = steps_of(capturable, 10)
+    refusals[0] = 1000
+    for _ in range(400):
+        captured(torch.zeros(1), torch.zeros(1), "another")
+    assert captured.path == "cuda graph, in part"
+
+
+@pytest.mark.parametrize("runs", [2, 6])
+def test_one_capture_at_a_time(runs, fake_cuda, monkeypatch):
+    """Runs in threads all capture, though a capture that begins while another is under way spoils both, as on a GPU."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    under_way, capture = [], torch.cuda.graph
+
+    @contextlib.contextmanager
+    def jealous(graph, **options):
+        under_way.append(graph)
+        time.sleep(0.05)  # long enough for the others to come
+        try:
+            if len(under_way) > 1:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            with capture(graph, **options):
+                yield
+        finally:
+            under_way.remove(graph)
+
+    monkeypatch.setattr(torch.cuda, "graph", jealous)
+    together = threading.Barrier(runs)
+
+    def work(_):
+        together.wait()
+        return steps_of(capturable, 20)
+
+    with ThreadPoolExecutor(runs) as pool:
+        done = list(pool.map(work, range(runs)))
+    for captured, seen in done:
+        assert captured.path == "cuda graph" and not captured.failures and seen == list(range(20))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -125,6 +197,52 @@ def test_the_record_says_how_steps_ran(tiny_config, tiny_dataset, tmp_path):
     """On a CPU: eager steps, one stream, one rank."""
     environment = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)["environment"]
     assert (environment["step"], environment["streams"], environment["ranks"]) == ("eager", 1, 1)
+
+
+def test_the_record_of_a_run_that_changed_its_path(tiny_config, tiny_dataset, tmp_path, fake_cuda, monkeypatch):
+    """Begun eagerly and gone on with captured steps, it says both, in that order."""
+    config = tiny_config(epochs=6)
+    with pytest.raises(Stopped):
+        fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False, stop=StopAfter(6))
+    monkeypatch.setattr(Engine, "fast", lambda self, step: CapturedStep(capturable(step)))
+    record = fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    assert record["environment"]["step"] == "eager, then cuda graph"
+    assert [s["step"] for s in record["cost"]["sessions"]] == ["eager", "cuda graph"]
+
+
+class StopAfter(Stop):
+    """Stops a run after some steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def reason(self):
+        self.steps -= 1
+        return "the test" if self.steps < 0 else None
+
+
+def test_a_shared_device(tiny_config, tiny_dataset, tmp_path):
+    """Runs in threads of one process say how many shared the device; one alone says nothing."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    begun, configs = threading.Barrier(2), [tiny_config(seed=seed) for seed in range(2)]
+
+    class Together(Stop):
+        def reason(self):
+            if not self.met:
+                self.met = begun.wait(30) is not None
+            return None
+
+    def train(config):
+        stop = Together()
+        stop.met = False
+        return fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False, stop=stop)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [r["cost"]["shared_by"] for r in pool.map(train, configs)] == [2, 2]
+    alone = fit(tiny_config(seed=2), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    assert "shared_by" not in alone["cost"] and alone["cost"]["sessions"][0]["shared_by"] == 1
 
 
 @pytest.mark.parametrize("changes", [{"precision": "tf32"}, {"sync_batchnorm": True}], ids=str)
@@ -176,16 +294,19 @@ def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
 
 
 @pytest.mark.gpu
-def test_gpu_runs_in_threads(tiny_dataset, tiny_config, tmp_path):
-    """Runs packed in one process give the records they give alone."""
+@pytest.mark.parametrize("runs", [2, 6])
+def test_gpu_runs_in_threads(runs, tiny_dataset, tiny_config, tmp_path):
+    """Runs packed in one process are all captured and give the records they give alone."""
     from concurrent.futures import ThreadPoolExecutor
 
-    configs = [tiny_config(seed=seed, device="cuda", epochs=4) for seed in range(3)]
+    configs = [tiny_config(seed=seed, device="cuda", epochs=4) for seed in range(runs)]
 
     def train(config, folder):
-        return fit(config, dataset=tiny_dataset, runs_dir=tmp_path / folder, progress=False)["curve"]
+        return fit(config, dataset=tiny_dataset, runs_dir=tmp_path / folder, progress=False)
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(runs) as pool:
         together = list(pool.map(lambda c: train(c, "together"), configs))
-    for curve, config in zip(together, configs, strict=True):
-        assert curve[0]["loss"]["total"] == pytest.approx(train(config, "alone")[0]["loss"]["total"], rel=1e-4)
+    for packed, config in zip(together, configs, strict=True):
+        alone = train(config, "alone")["curve"]
+        assert packed["environment"]["step"] == "cuda graph"
+        assert packed["curve"][0]["loss"]["total"] == pytest.approx(alone[0]["loss"]["total"], rel=1e-4)

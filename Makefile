@@ -6,7 +6,7 @@ BIN     = .venv/bin
 # Not abspath, which takes a space for the end of a name.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test lint chapter serve refresh offline print bench picture lock clean
+.PHONY: help book runs test test-avx2 lint chapter serve refresh offline print bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -47,6 +47,15 @@ lint: .venv/ready  ## check the code's style
 test: lint book  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 	  --nbval-lax --nbval-cell-timeout 600 tests book
+
+# Most desktops and laptops have AVX2 only: they round and multiply otherwise, and emulate bf16. One with AVX-512 plays them.
+test-avx2: export ATEN_CPU_CAPABILITY = avx2
+test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
+test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
+test-avx2: .venv/ready  ## tests of what depends on the processor, as on one without AVX-512 and bf16
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
+	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_train.py
+	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 
 refresh: .venv/ready  ## execute the chapters at smoke and put their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \

@@ -16,7 +16,7 @@ import torch
 
 from dcil import machine, methods, models, records
 from dcil.arguments import Parser, add_config_options, command, refuse_unknown, table, values_of_config
-from dcil.config import PRESETS, RunConfig, preset
+from dcil.config import PRESETS, RunConfig, emulates, preset
 from dcil.errors import DcilError
 from dcil.lab import commands, deploy, living
 from dcil.runs import RunFolder
@@ -55,8 +55,10 @@ def train(args: argparse.Namespace) -> int:
     record_path = RunFolder(args.runs_dir, config).record
     device = machine.require(config.device)
     words = f"device {machine.device_name(device)} ({config.device}), precision {config.precision}"
-    if config.precision == "bf16" and not machine.has_bf16(device):
+    if emulates(config):
         words += " (emulated: this device has no bf16 instructions, float32 would be faster)"
+    elif args.preset and not args.precision and config.precision != PRESETS[args.preset].get("precision", "float32"):
+        words += f" (the preset's {PRESETS[args.preset]['precision']} would be emulated on this device, slower)"
     leads = os.environ.get("RANK", "0") == "0"  # under torchrun one process talks
     if leads:
         print(f"{words}, {torch.get_num_threads()} thread(s)\nrun {config.run_id}", flush=True)

@@ -90,8 +90,9 @@ def shortest_argv(config: RunConfig) -> list[str]:
     """Return the fewest options that make `train` run this configuration: a preset, and what differs from it."""
     wanted, choices = config.resolve(), []
     for name in PRESETS:
-        # Never left out: what a reader looks for, and the device, which would be that of the reader's machine.
-        given = {k: getattr(wanted, k) for k in ("method", "sparsity", "seed", "device")}
+        # Never left out: what a reader looks for, and what would else be chosen to fit the reader's machine.
+        fitted = ("device", "precision") if "precision" in PRESETS[name] else ("device",)
+        given = {k: getattr(wanted, k) for k in ("method", "sparsity", "seed", *fitted)}
         for derived in (False, True):  # settings that follow from others come second
             start = preset(name, **given)
             base = start.resolve()

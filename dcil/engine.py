@@ -29,7 +29,7 @@ EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
 Step = Callable[[Tensor, Tensor, Hashable], None]
 _UNDER_WAY: list[Engine] = []  # the engines of this process that train now
 _COUNTING = threading.Lock()
-# Beginning a capture waits for the whole device, and waiting is forbidden while any thread captures: without this both fail.
+# Beginning a capture waits for the whole device, which is forbidden while another thread captures: both would fail.
 _CAPTURING = threading.Lock()
 
 
@@ -194,7 +194,7 @@ class CapturedStep:
         return self.seen[key] > self.WARMUP and not self.pause and not self.gave_up
 
     def _capture(self, key: Hashable, images: Tensor, labels: Tensor, phase: Hashable) -> bool:
-        """Capture this step without running it; returns False where that cannot be done, and says so at the last try."""
+        """Capture this step without running it; returns False where that fails, and says so at the last try."""
         static = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
         try:

@@ -39,6 +39,8 @@ def has_bf16(device: torch.device) -> bool:
     """Return whether the device computes in bf16 itself; others emulate it, slowly."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that there is, or all that ATEN_CPU_CAPABILITY allows
+        return False
     with contextlib.suppress(OSError):
         return "bf16" in CPUINFO.read_text()  # avx512_bf16, amx_bf16; bf16 on Arm
     return False

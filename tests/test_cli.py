@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from dcil import RunConfig, data
+from dcil import RunConfig, data, machine
 from dcil import __main__ as cli
 from dcil.arguments import values_of_config
 from dcil.config import PRESETS
@@ -146,9 +146,29 @@ def test_what_is_not_given_comes_from_the_preset(here, capsys, monkeypatch, pres
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     words = ["--preset", preset] if preset else []
     assert run(capsys, "train", *words, "--seed", 3, "--no-channels-last")[0] == 130
     assert seen == [RunConfig(**PRESETS.get(preset, {}) | {"seed": 3, "channels_last": False}).resolve()]
+
+
+def test_a_machine_without_bf16(here, capsys, monkeypatch):
+    """A preset's bf16 is float32 there, and that is said; bf16 that was asked for stays, and that is said too."""
+    seen = []
+
+    def fit(config, **kwargs):
+        seen.append(config.precision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    fitted = run(capsys, "train", "--preset", "quick", "--device", "cpu")
+    asked = run(capsys, "train", "--preset", "quick", "--device", "cpu", "--precision", "bf16")
+    plain = run(capsys, "train", "--preset", "smoke", "--device", "cpu")
+    assert seen == ["float32", "bf16", "float32"]
+    assert "precision float32 (the preset's bf16 would be emulated on this device, slower)" in fitted[1]
+    assert "precision bf16 (emulated: this device has no bf16 instructions, float32 would be faster)" in asked[1]
+    assert "precision float32," in plain[1]
 
 
 @pytest.mark.parametrize("words, said", [

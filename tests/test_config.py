@@ -58,8 +58,9 @@ def test_bad_values_are_refused(values, message):
 
 
 @pytest.mark.parametrize("tier, device", [("quick", "cpu"), ("paper", "cuda")])
-def test_presets_give_what_is_compared(tier, device):
+def test_presets_give_what_is_compared(tier, device, monkeypatch):
     """A run of the preset, as the guide for contributors has it, counts beside the book's records of its tier."""
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     config = preset(tier, device=device).resolve()
     assert config.tier == tier and config.as_dict().items() >= COMPARED[tier].items()
 
@@ -128,7 +129,7 @@ def test_what_is_given_is_not_scaled():
 
 def test_run_id_is_golden():
     """The id of the quick preset on a CPU; a change of it orphans every record made so far."""
-    assert preset("quick", device="cpu").run_id == "cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef"
+    assert preset("quick", device="cpu", precision="bf16").run_id == "cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef"
 
 
 def test_run_id_names_the_run_and_nothing_else():
@@ -162,6 +163,18 @@ def test_every_field_says_why():
     """Each default carries its reason, for the tables in the chapters."""
     for field in dataclasses.fields(RunConfig):
         assert len(field.metadata.get("why", "")) > 10, field.name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_fit_the_machine(name, monkeypatch):
+    """Without bf16 instructions a preset's bf16 is float32, and nothing else changes; what is asked for stays."""
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    usual = preset(name, device="cpu")
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    assert preset(name, device="cpu") == dataclasses.replace(usual, precision="float32")
+    assert preset(name, device="cpu", precision="bf16").precision == "bf16"
+    if not torch.cuda.is_available():  # planned for a device that is elsewhere
+        assert preset(name, device="cuda").precision == usual.precision
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -23,7 +23,7 @@ from dcil.refresh import refresh
 TRAJECTORIES = json.loads((Path(__file__).parent / "data" / "trajectories.json").read_text())
 ROOT = Path(__file__).resolve().parents[1]
 CONFORMANCE = Path(os.environ.get("DCIL_CONFORMANCE") or ROOT.parent / "shared" / "conformance")
-FEW_STEPS, SAME_ROUNDING = 10, 2e-15
+STRICT_STEPS, SAME_ROUNDING = 10, 4e-16  # steps that hold on any processor; two units of the last digit
 STEPS, PERIOD, RAMP_END, DISTILL_FROM, SPARSITY = 24, 3, 8, 6, 0.9
 
 
@@ -55,8 +55,10 @@ def two_threads():
 def test_trajectory(name, two_threads):
     """24 steps of ResNet-20: every logged number to 1e-9 relative, every mask count exactly.
 
-    The steps are chaotic. On a processor that rounds in another order, 1e-15 at the beginning is
-    1e-10 after ten steps and 1e-2 after twenty. There, the first ten steps are compared.
+    The steps are chaotic. Where sums run in another order than the reference's, 1e-16 at the beginning is 1e-11 after
+    nine steps; soon a ReLU that was just open is shut, which is 1e-5 at once and ten times more at each further step
+    (measured with initial weights changed by 1e-16, and on a processor without AVX-512). So 1e-9 holds everywhere for
+    ten steps, and to the end where those ten agree to the last digit; elsewhere the bound then grows as the chaos does.
     """
     reference, method = TRAJECTORIES[f"resnet20_c10_90_{name}"], METHODS[name]
     config = RunConfig(method=name, sparsity=SPARSITY, epochs=12, ramp_end=RAMP_END, distill_from=DISTILL_FROM,
@@ -65,13 +67,11 @@ def test_trajectory(name, two_threads):
     weights = list(dual.weights.values())
     optimizer = torch.optim.SGD(dual.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
     stream = np.random.RandomState(1)
-    errors = []
+    worst = 0.0  # relative error so far
     for step in range(STEPS):
         images = torch.from_numpy(stream.standard_normal((8, 3, 32, 32)))
         labels = torch.from_numpy(stream.randint(0, 10, 8))
         epoch, expected = step // 2, reference["log"][step]
-        if step == FEW_STEPS and max(errors[: FEW_STEPS // 2]) > SAME_ROUNDING:
-            return
         change = method.masks(config, epoch, step)
         if change is not None:
             refresh(dual, change, config, step, gradients=dict)
@@ -89,12 +89,18 @@ def test_trajectory(name, two_threads):
         }
         optimizer.step()
         assert sum(int(m.sum()) for m in dual.masks.values()) == expected["nonzero"], f"step {step}"
-        errors.append(abs(seen["loss"] / expected["loss"] - 1))
+        if step == STRICT_STEPS:
+            same_rounding = worst <= SAME_ROUNDING
+        strict = step < STRICT_STEPS or same_rounding
+        bound = 1e-9 if strict else min(1e-3 * 10 ** (step - STRICT_STEPS), 0.5)
         for key, value in seen.items():
-            assert value == pytest.approx(expected[key], rel=1e-9, abs=1e-12), f"step {step}, {key}"
-    final = reference["final"]
-    assert [w.norm().item() for w in weights] == pytest.approx(final["weight_norm"], rel=1e-9)
-    assert [int(m.sum()) for m in dual.masks.values()] == final["mask_nonzero"]
+            assert value == pytest.approx(expected[key], rel=bound, abs=1e-12), f"step {step}, {key}"
+            worst = max(worst, abs(value - expected[key]) / (abs(expected[key]) or 1))
+    final, bound = reference["final"], 1e-9 if same_rounding else 0.05
+    assert [w.norm().item() for w in weights] == pytest.approx(final["weight_norm"], rel=bound)
+    if same_rounding:
+        assert [int(m.sum()) for m in dual.masks.values()] == final["mask_nonzero"]
+    assert sum(int(m.sum()) for m in dual.masks.values()) == sum(final["mask_nonzero"])
 
 
 def test_collective_loss_is_the_sum_of_its_parts():

@@ -253,10 +253,17 @@ def test_what_only_a_gpu_has(changes):
 
 
 def test_bf16_instructions(monkeypatch, tmp_path):
-    """Found in what the processor says of itself."""
-    for flags, expected in (("avx2 avx512_bf16", True), ("avx2 avx512f", False)):
+    """Found in what the processor says of itself and PyTorch uses of it."""
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    cases = [
+        ("avx2 avx512_bf16", "AVX512", True),
+        ("avx2 avx512_bf16", "AVX2", False),
+        ("avx2 avx512f", "AVX512", False),
+        ("asimd bf16", "SVE256", True),
+    ]
+    for flags, capability, expected in cases:
         (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-        monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         assert machine.has_bf16(torch.device("cpu")) is expected
 
 

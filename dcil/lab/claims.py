@@ -129,9 +129,14 @@ def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
     return next((s for s in LOGS["settings"] if asked and all(s[k] == v for k, v in asked.items())), None)
 
 
-def evidence(claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any."""
-    wanted = COMPARED[tier] | claim["evidence"][tier]
+def evidence(
+    claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]], precision: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
+
+    They are of one precision: the book's (`COMPARED`), or another that is asked for.
+    """
+    wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | claim["evidence"][tier]
 
     def fits(config: dict[str, Any]) -> bool:
         free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
@@ -167,11 +172,11 @@ def judge(kind: str, values: Sequence[float], margin: float) -> str:
     return "not reproduced" if no else "reproduced" if yes else open_still
 
 
-def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Return what the records say of a claim, at each tier that it names."""
+def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision: str | None = None) -> list[Finding]:
+    """Return what the records (by default those of the book's precision) say of a claim, at each tier that it names."""
     result = []
     for tier in claim["evidence"]:
-        values = effects(claim, evidence(claim, tier, records))
+        values = effects(claim, evidence(claim, tier, records, precision))
         _, *ci = pairs.interval(values)
         result.append(Finding(tier, tuple(values), *ci, judge(claim["rule"]["kind"], values, claim["rule"]["margin"])))
     return result

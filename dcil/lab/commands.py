@@ -12,7 +12,7 @@ from typing import Any
 
 from dcil import data, methods, records
 from dcil.arguments import command, group, table
-from dcil.config import DATASETS
+from dcil.config import DATASETS, PRECISIONS, emulates
 from dcil.errors import DcilError
 from dcil.lab import authors, chapters, compare, grid, queue, schema, status
 from dcil.stopping import TRY_AGAIN
@@ -170,6 +170,8 @@ def queue_parser(commands: Any) -> None:
     parser.add_argument("--pack", metavar="K", type=int, default=1, help="runs at a time on this machine [1]")
     parser.add_argument("--separate", action=argparse.BooleanOptionalAction, default=None,
                         help="a process for each, not a thread [CPU: processes; GPU: threads]")  # fmt: skip
+    parser.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="every run in this precision, not the "
+                        f"grid's: {' | '.join(PRECISIONS)}")  # fmt: skip
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     parser.add_argument("--runs-dir", metavar="D", type=Path, default="runs", help="[runs]")
     parser.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
@@ -177,7 +179,7 @@ def queue_parser(commands: Any) -> None:
 
 def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
     """Return the runs of the grid, or those asked for; raises `DcilError` for one it does not have."""
-    runs = grid.read(args.grid)
+    runs = grid.read(args.grid, args.precision)
     for name in args.only:
         if not any(run.run_id.startswith(name) for run in runs):
             raise DcilError(f"{args.grid} has no run {name}; `--status` lists its runs")
@@ -189,6 +191,10 @@ def work_queue(args: argparse.Namespace) -> int:
     if args.pack < 1:
         raise DcilError(f"--pack is {args.pack}; it must be at least 1")
     runs = planned_runs(args)
+    if any(emulates(run.config) for run in runs):
+        print("dcil: this grid asks for bf16, for which this device has no instructions. Emulated, on a CPU, it is "
+              "twelve times slower. --precision float32 trains the grid in float32; those records are compared among "
+              "themselves", file=sys.stderr)  # fmt: skip
     if not args.status:
         outcomes = queue.work(runs, records_dir=args.records_dir, runs_dir=args.runs_dir, data_dir=args.data_dir,
                               minutes=args.minutes, pack=args.pack, separate=args.separate)  # fmt: skip

@@ -58,8 +58,8 @@ class Status:
     left_s: float  # NaN where no record tells
 
 
-def read(path: str | Path) -> list[Planned]:
-    """Return the runs that a grid file asks for, the most urgent first, each once.
+def read(path: str | Path, precision: str | None = None) -> list[Planned]:
+    """Return the runs that a grid file asks for, the most urgent first, each once; all in `precision` if it is given.
 
     The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of
     entries with `serves` (the table or figure), `priority`, `set` (fields), `axes` (field: list of
@@ -83,7 +83,8 @@ def read(path: str | Path) -> list[Planned]:
         if not isinstance(priority := entry.get("priority", number), int):
             raise DcilError(f"{path}, entry {number}: priority is {priority!r}; it must be a whole number, 1 first")
         try:
-            configs = [_config(values).resolve() for values in _combinations(grid.get("base") or {}, entry)]
+            wanted = _combinations(grid.get("base") or {}, entry)
+            configs = [_config(values | ({"precision": precision} if precision else {})).resolve() for values in wanted]
         except (DcilError, TypeError) as error:
             raise DcilError(f"{where}: {error}") from error
         for config in configs:

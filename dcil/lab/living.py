@@ -8,6 +8,7 @@ from typing import Any
 
 from dcil import records
 from dcil.arguments import command, table
+from dcil.config import PRECISIONS
 from dcil.errors import DcilError
 from dcil.lab import chapters, status
 
@@ -15,17 +16,26 @@ from dcil.lab import chapters, status
 def claims_parser(commands: Any) -> None:
     """Add `claims`."""
     parser = command(commands, "claims", show_claims, "the verdict on each claim, and what changed since the log's end")
+    parser.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="judge the records of this precision "
+                        "by the same rules, beside the book's verdicts, which are on bf16")  # fmt: skip
     parser.add_argument("--log", metavar="WHY", help="enter the changes into book/verdicts.yml, with this reason")
 
 
 def show_claims(args: argparse.Namespace) -> int:
-    """Print the verdicts and what the log does not have yet; exit code 1 if that is anything and was not entered."""
+    """Print the verdicts and what the log does not have yet; exit code 1 if that is anything and was not entered.
+
+    The log is of the book's own precision; of another one the verdicts are printed only.
+    """
     from dcil.lab import claims, verdicts  # they need pandas, which a machine that only trains may lack
 
     book = chapters.root() / "book"
     known = claims.read(book / "claims.yml")
-    found = verdicts.now(known, records.load_all(chapters.root() / "records"))
+    found = verdicts.now(known, records.load_all(chapters.root() / "records"), args.precision)
     print(table(("claim", "tier", "verdict", "measured"), [(*key, *said) for key, said in found.items()]))
+    if args.precision:
+        if args.log is not None:
+            raise DcilError("the log holds the verdicts on the book's own precision; leave out --precision or --log")
+        return 0
     log = book / "verdicts.yml"
     changed = verdicts.changes(verdicts.read(log), found)
     for change in changed:

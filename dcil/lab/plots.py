@@ -25,8 +25,8 @@ SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "n
 STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
 LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL", "gmp": "gradual magnitude",
-          "rigl": "RigL", "set": "SET", "st3": "ST-3", "kept_only": "no gradient to pruned", "ste_tenth": "STE, a tenth",
-          "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
+          "rigl": "RigL", "set": "SET", "st3": "ST-3", "kept_only": "no gradient to pruned",
+          "ste_tenth": "STE, a tenth", "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
           "random_erk": "random mask, ERK"}  # fmt: skip
 
 

@@ -20,7 +20,8 @@ CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "t
 # How a run is carried out, or which run it is: no part of what the method is.
 CARRIED_OUT = ("seed", "device", "precision", "channels_last", "sync_batchnorm")
 #: How those runs of a tier are carried out that are compared with each other, one for each seed. Runs of another device
-#: or precision stand on the pages of all runs and of costs.
+#: or precision stand on the pages of all runs and of costs, until enough seeds there show that they end alike.
+#: Meanwhile `python -m dcil claims --precision float32` judges float32 runs among themselves.
 COMPARED: dict[str, dict[str, Any]] = {
     "smoke": {},
     "quick": {"device": "cpu", "precision": "bf16", "channels_last": True, "sync_batchnorm": False},

@@ -25,10 +25,12 @@ FIELDS = {"date", "why", "changes"}
 Key = tuple[str, str]  # a claim's id and a tier
 
 
-def now(known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> dict[Key, tuple[str, str]]:
-    """Return the verdict on each claim at each tier, and what was measured, as the records stand."""
+def now(
+    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
+) -> dict[Key, tuple[str, str]]:
+    """Return the verdict on each claim at each tier, and what was measured, as the records (of a precision) stand."""
     return {(claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
-            for claim in known for f in claims.findings(claim, records)}  # fmt: skip
+            for claim in known for f in claims.findings(claim, records, precision)}  # fmt: skip
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:

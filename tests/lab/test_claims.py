@@ -56,6 +56,15 @@ def test_a_verdict_flips_with_the_records():
     assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
 
 
+def test_another_precision_is_judged_among_itself():
+    """The book's verdict is on bf16; float32 records have one of their own, by the same rule, and never mix."""
+    book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
+    other = [record(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
+    assert claims.findings(CLAIM, book + other)[0].verdict == "reproduced"
+    assert claims.findings(CLAIM, book + other, "float32")[0].verdict == "not reproduced"
+
+
 def test_only_its_own_evidence_decides():
     """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
     good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))

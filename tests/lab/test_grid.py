@@ -57,6 +57,23 @@ def test_a_seed_in_set(path):
     assert grid.read(path)[-1].config.seed == 7
 
 
+def test_a_grid_in_another_precision(path):
+    """`queue --precision` asks for the same runs carried out otherwise, under ids of their own."""
+    usual, other = grid.read(path), grid.read(path, "bf16")
+    assert [r.config for r in other] == [replace(r.config, precision="bf16") for r in usual]
+    assert not {r.run_id for r in usual} & {r.run_id for r in other}
+
+
+def test_the_books_grids_do_not_depend_on_the_machine(monkeypatch):
+    """They name their precision, so that a run has one id on any machine."""
+    files = sorted((root() / "experiments").glob("*.yaml"))
+    asked = []
+    for has_bf16 in (True, False):
+        monkeypatch.setattr("dcil.machine.has_bf16", lambda device, answer=has_bf16: answer)
+        asked.append([run.run_id for file in files for run in grid.read(file)])
+    assert asked[0] == asked[1]
+
+
 @pytest.mark.parametrize("file", sorted((root() / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_books_grids(file):
     """Every committed grid is readable and asks for something."""

@@ -35,7 +35,8 @@ from dcil.__main__ import main as dcil
 from dcil.arguments import Parser, command
 from dcil.config import RunConfig
 from dcil.errors import DcilError
-from dcil.lab import grid
+from dcil.lab.commands import planned_runs
+from dcil.lab.grid import Planned
 from dcil.runs import RunFolder
 from tools.unpack import Refused, extract, git, is_clean
 
@@ -52,9 +53,10 @@ def pack(args: argparse.Namespace) -> int:
     """Lay out the loads of a grid and say what they hold."""
     if not is_clean():
         raise DcilError("only the last commit travels, and tracked files differ from it; commit them first")
-    if not git("ls-files", args.grid):
+    if not git("ls-files", str(args.grid)):
         raise DcilError(f"{args.grid} is in no commit, so it would not travel; commit it first")
-    runs, commit = grid.read(args.grid), git("rev-parse", "HEAD")
+    runs, commit = planned_runs(args), git("rev-parse", "HEAD")
+    words = " ".join([str(args.grid), *(["--only", *args.only] if args.only else [])])
     with tempfile.TemporaryDirectory() as temp:
         clone, cargo = Path(temp) / "clone", Path(temp) / "cargo.tgz"
         git("clone", "--quiet", "--depth", "1", "--no-checkout", Path.cwd().as_uri(), str(clone))
@@ -64,14 +66,14 @@ def pack(args: argparse.Namespace) -> int:
             for name, path in data_of(runs, args.data, args.data_dir).items():
                 tar.add(path, f"data/{name}")
             carried = add_progress(tar, runs)
-        loads = split(cargo, args.to, args.limit, {"commit": commit, "grid": args.grid})
+        loads = split(cargo, args.to, args.limit, {"commit": commit, "start": words})
     print(f"commit {commit[:12]}, {carried}")
     for load in loads:
         print(f"{load}  {sum(path.stat().st_size for path in load.iterdir()) / 2**20:.1f} MiB")
     return 0
 
 
-def data_of(runs: list[grid.Planned], named: list[str], data_dir: Path | None) -> dict[str, Path]:
+def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dict[str, Path]:
     """Return what a grid needs of the data folder, by its place there, CIFAR's checksums compared."""
     folder, names = data.data_folder(data_dir), list(named)
     for dataset in sorted({run.config.dataset for run in runs} - {"digits"}):  # those come with scikit-learn
@@ -86,18 +88,24 @@ def data_of(runs: list[grid.Planned], named: list[str], data_dir: Path | None) -
     return {name: folder / name for name in names}
 
 
-def add_progress(tar: tarfile.TarFile, runs: list[grid.Planned]) -> str:
-    """Add these runs' checkpoints, and their records that are in no commit; returns in words how many."""
+def add_progress(tar: tarfile.TarFile, runs: list[Planned]) -> str:
+    """Add these runs' checkpoints, and their records that are in no commit; returns in words how many.
+
+    Raises `DcilError` for a run that is trained here now: two machines would train it.
+    """
     committed, added = git("ls-files", str(RECORDS)).splitlines(), {"records": 0, "runs": 0}
-    for run_id in (run.run_id for run in runs):
-        record = RECORDS / f"{run_id}.json"
+    for run in runs:
+        record, folder = RECORDS / f"{run.run_id}.json", RunFolder(RUNS, run.config)
+        if folder.is_held():
+            raise DcilError(f"{run.run_id} is being trained here by {folder.holder()}; end that first, or leave it out "
+                            "with --only")  # fmt: skip
         if record.exists():
             if record.as_posix() not in committed:
                 tar.add(record)
                 added["records"] += 1
-        elif file := open_checkpoint(RUNS / run_id):
+        elif file := open_checkpoint(folder.path):
             with file:
-                add_checkpoint(tar, run_id, file)
+                add_checkpoint(tar, run.run_id, file)
                 added["runs"] += 1
     return f"{added['runs']} checkpoint(s), {added['records']} record(s) that are in no commit"
 
@@ -297,7 +305,9 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     packing = command(commands, "pack", pack, "here: lay out the last commit, a grid's data and checkpoints as loads")
-    packing.add_argument("grid", metavar="GRID", help="a committed file such as experiments/paper.yaml")
+    packing.add_argument("grid", metavar="GRID", type=Path,
+                         help="a committed file such as experiments/paper.yaml")  # fmt: skip
+    packing.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
     packing.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="size of a load [%(default)g]")
     packing.add_argument("--to", metavar="D", type=Path, default="_build/carry", help="[_build/carry]")
     packing.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")

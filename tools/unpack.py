@@ -109,7 +109,7 @@ def unpack(loads: list[Path], into: Path) -> int:
         taking = subprocess.run([sys.executable, "-m", "tools.carry", "home", cargo], cwd=into)
         if taking.returncode:
             return taking.returncode
-    print(f"{into} is at {note['commit'][:12]}. Go on: cd {into} && python3 -m tools.carry start {note['grid']}")
+    print(f"{into} is at {note['commit'][:12]}. Go on: cd {into} && python3 -m tools.carry start {note['start']}")
     return 0
 
 

@@ -42,7 +42,7 @@ print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by 
 	$(BIN)/python tests/booklet.py
 
 lint: .venv/ready  ## check the code's style
-	$(BIN)/ruff check benchmarks dcil tests
+	$(BIN)/ruff check benchmarks dcil tests tools
 
 test: lint book  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \

@@ -98,3 +98,8 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
         raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
                         "move it away or choose another --runs-dir")  # fmt: skip
     return content
+
+
+def epochs_done(state: dict[str, Any]) -> float:
+    """Return how many epochs a checkpoint holds, parts of one included."""
+    return len(state["curve"]) + state.get("part", {}).get("done", 0.0)

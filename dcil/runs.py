@@ -120,4 +120,4 @@ class RunFolder:
     def epochs_done(self) -> float:
         """Return how many epochs the newest whole checkpoint holds, parts of one included."""
         state = self.load()
-        return 0.0 if state is None else len(state["curve"]) + state.get("part", {}).get("done", 0.0)
+        return 0.0 if state is None else checkpoint.epochs_done(state)

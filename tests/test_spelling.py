@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("*.py", "*.md", "*.yml", "*.yaml", "*.toml", "*.cff", "*.js", "*.css", "*.ipynb", "Makefile", "Snakefile")
-FOLDERS = (".", ".github", "benchmarks", "book", "dcil", "experiments", "profiles")  # tests misspell on purpose
+# Tests misspell on purpose.
+FOLDERS = (".", ".github", "benchmarks", "book", "dcil", "experiments", "profiles", "tools")
 
 
 def text(path):

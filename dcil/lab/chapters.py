@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError, unknown
+from dcil.files import write_atomically
 from dcil.lab.rerun import Parameter, form, lines
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).

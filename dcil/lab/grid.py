@@ -130,7 +130,7 @@ def status(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -
 
 def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace: Pace) -> Status:
     epochs, left_s = run.config.epochs, pace.epoch_s(run.config)
-    record = record or (records.read(folder.record) if folder.record.exists() else None)
+    record = record or folder.read_record()
     if record and record["status"] == "complete":
         return Status(run, "done", epochs, 0.0)
     try:

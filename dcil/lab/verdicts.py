@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError
+from dcil.files import write_atomically
 from dcil.lab import claims
 
 HEAD = """\

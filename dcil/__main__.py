@@ -147,6 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DcilError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
         return error.code
+    except UnicodeEncodeError as error:  # of standard output, or of a file's text
+        print(f"dcil: error: {error.object[error.start : error.end]!r} in a name is not UTF-8; rename what has it",
+              file=sys.stderr)  # fmt: skip
+        return 2
     except OSError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
         return 2

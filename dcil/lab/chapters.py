@@ -50,7 +50,11 @@ def parameters(notebook: str | Path) -> list[Parameter]:
     """Return what a chapter's parameter cell declares, in its order."""
     import papermill
 
-    inspected = papermill.inspect_notebook(str(notebook))
+    try:
+        inspected = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # what papermill and nbformat raise has no common base
+        raise DcilError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was "
+                        "left as it is") from error  # fmt: skip
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
 
 

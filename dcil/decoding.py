@@ -110,12 +110,12 @@ def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | 
     sizes_file, pixels_file = store.folder / f"{key}.sizes.npy", store.folder / f"{key}.pixels"
     sums_file = store.folder / f"{key}.sha256"
     if sizes_file.exists():
-        sizes = _load(sizes_file)
+        sizes, sums = _load(sizes_file), _read_sums(sums_file)
+        _compare(sizes_file, sums)
         if not fits(sizes, store):
-            _compare(sums_file, sizes_file)
             return sizes, None
         if pixels_file.exists() and pixels_file.stat().st_size == 3 * sizes.prod(1, dtype=np.int64).sum():
-            _compare(sums_file, sizes_file, pixels_file)
+            _compare(pixels_file, sums)
             return sizes, pixels_file
     sizes = _sizes(files)
     keep = fits(sizes, store)
@@ -133,19 +133,22 @@ def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | 
     return sizes, pixels_file if keep else None
 
 
-def _compare(sums_file: Path, *paths: Path) -> None:
-    """Raise `DcilError` for a file of the store that is not what was written; those without a checksum are named."""
+def _read_sums(path: Path) -> dict[str, str] | None:
+    """Return the checksums of the store's files by name; None, with a word, where an earlier dcil wrote none."""
     try:
-        lines = read_bytes(sums_file, 4096).decode(errors="replace").splitlines()
+        lines = read_bytes(path, 4096).decode(errors="replace").splitlines()
     except FileNotFoundError:
-        print(f"dcil: {sums_file.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to "
-              "them goes unseen. Remove the folder, and they are made anew", file=sys.stderr)  # fmt: skip
-        return
-    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for path in paths:
-        if sha256(path) != known.get(path.name):
-            raise DcilError(f"{path} is not what was written: its SHA-256 is not the one in {sums_file.name}. It was "
-                            "left as it is; it holds decoded images: move it away, and it is made anew")  # fmt: skip
+        print(f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
+              "goes unseen. Remove the folder, and they are made anew", file=sys.stderr)  # fmt: skip
+        return None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _compare(path: Path, sums: dict[str, str] | None) -> None:
+    """Raise `DcilError` for a file that is not what was written, as far as that is known."""
+    if sums is not None and sha256(path) != sums.get(path.name):
+        raise DcilError(f"{path} is not what was written: its SHA-256 is another. It was left as it is; it holds "
+                        "decoded images: move it away, and it is made anew")  # fmt: skip
 
 
 def _sizes(files: list[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Files of strangers: each is refused in a sentence, soon and in little memory. `CORPUS` says what is sent and what comes.
+"""Files of strangers: each is refused in a sentence, soon and in little memory. `CORPUS` says what is sent.
 
 Hostile records are in `test_hostile_records.py`; damaged checkpoints and exports of our own in the tests of each.
 """
@@ -13,16 +13,16 @@ import re
 import resource
 import select
 import signal
-import sys
 import zipfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dcil import checkpoint, data, decoding, export, files, models
+from dcil import data, decoding, export, files, models
 from dcil.__main__ import main
 from dcil.config import RunConfig
 from dcil.decoding import Store
@@ -44,7 +44,7 @@ def bounded(argv):
     pid = os.fork()
     if pid == 0:
         said, code = io.StringIO(), "an exception that main() lets through"
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MIB * 2**20,) * 2)
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
@@ -95,7 +95,8 @@ def exported(**changes):
 
 def compressed(folder):
     exported()(folder)
-    with zipfile.ZipFile(folder / "net.pt") as old, zipfile.ZipFile(folder / "small.pt", "w", zipfile.ZIP_DEFLATED) as new:
+    packed = zipfile.ZipFile(folder / "small.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(folder / "net.pt") as old, packed as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
     return predicting(folder, folder / "small.pt")
@@ -107,7 +108,8 @@ def onnx_of(folder, name="images", side=32, card=CARD, seal=True):
     weight = onnx.helper.make_tensor("w", 1, [3, 10], np.linspace(-1, 1, 30))
     made = onnx.helper.make_model(onnx.helper.make_graph(
         [onnx.helper.make_node("GlobalAveragePool", [name], ["pooled"]),
-         onnx.helper.make_node("Flatten", ["pooled"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["logits"])],
+         onnx.helper.make_node("Flatten", ["pooled"], ["flat"]),
+         onnx.helper.make_node("MatMul", ["flat", "w"], ["logits"])],
         "net", [onnx.helper.make_tensor_value_info(name, 1, ["n", 3, side, side])],
         [onnx.helper.make_tensor_value_info("logits", 1, ["n", 10])], [weight]),
         opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)  # fmt: skip
@@ -172,7 +174,8 @@ def images(change):
             (folder / part / "a").mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(folder / part / "a" / "0.png")
         change(folder / "train" / "a")
-        return ["train", "--dataset", "imagefolder", "--device", "cpu", "--data-dir", folder, "--runs-dir", folder / "r"]
+        where = ["--data-dir", folder, "--runs-dir", folder / "runs"]
+        return ["train", "--dataset", "imagefolder", "--device", "cpu", *where]
 
     return make
 
@@ -226,7 +229,7 @@ CORPUS = {
     "a million classes": (exported(card={"num_classes": 10**6, "classes": ["a"] * 10**6}), f"{ODD}.*1000000 classes"),
     "no sparsity": (exported(card={"sparsity": float("nan")}), f"{ODD}.*sparsity in"),
     "a division by zero": (exported(card={"std": [0.0, 1.0, 1.0]}), f"{ODD}.*positive finite stds"),
-    "ONNX with other inputs": (lambda f: predicting(f, onnx_of(f, "x")), r"takes \[\('x', 'tensor\(float\)'\)\] and gives"),
+    "ONNX with other inputs": (lambda f: predicting(f, onnx_of(f, "x")), "takes ..'x', .* and gives .*Export it"),
     "ONNX of another size": (lambda f: predicting(f, onnx_of(f, side=64)), r"does not take images \[1, 3, 32, 32\]"),
     "an .npz that unpacks to much": (npz, "would unpack to 128 MiB"),
     "a tensor stretched without memory": (stretched, "is not an authors' ResNet-32"),
@@ -244,8 +247,7 @@ CORPUS = {
     "a grid with a day that there is not": (grid_of("title: 2001-99-99"), "grid.yaml cannot be read"),
     "a grid with a number of 5000 digits": (grid_of(f"title: {'9' * 5000}"), "grid.yaml cannot be read"),
     "a grid that is no YAML": (grid_of("runs: [}"), "grid.yaml cannot be read"),
-    "a grid of bytes": (lambda f: ["queue", f / "grid.yaml", "--status"] if (f / "grid.yaml").write_bytes(b"\xff\0") else 0,
-                        "grid.yaml cannot be read"),
+    "a grid of bytes": (grid_of("\0"), "grid.yaml cannot be read"),
     "links that lead in circles": (images(circle), "one is a link to .*a, where the way to it leads through"),
     "links that lead to each other": (images(crossing), "is a link to .*, where the way to it leads through"),
     "a pipe as an image": (images(lambda place: fifo(place / "1.png")), "no regular file"),
@@ -260,7 +262,7 @@ CORPUS = {
     "a notebook without cells": (notebook("{}"), "page.ipynb cannot be read as a notebook"),
     "a notebook that is a list": (notebook("[1]"), "page.ipynb cannot be read as a notebook"),
     "a learning rate beyond float32": (training("--lr", "1e308"), r"lr is 1e\+308; .* at most 1e\+30"),
-    "a crop of a million pixels": (training("--image-size", "1000000"), "image_size is 1000000; it must be at most 4,096"),
+    "a crop of a million pixels": (training("--image-size", "1000000"), "image_size is 1000000; .* at most 4,096"),
     "epochs of 400 digits": (training("--epochs", "9" * 400), "epochs is 9+; it must be at most"),
     "a seed of 400 digits": (training("--seed", "9" * 400), "seed is 9+; it must be at most"),
     "a temperature of 400 digits": (training("--temperature", "9" * 400), "temperature is inf"),
@@ -286,3 +288,159 @@ def test_numbers_of_a_record_without_end():
     """From JSON a whole number can have 400 digits, which no float holds."""
     with pytest.raises(DcilError, match="temperature is a number of 400 digits"):
         RunConfig(temperature=10**399)
+
+
+# --- damage
+
+
+def test_one_flipped_bit_of_an_onnx_file(tmp_path):
+    """Wherever it is, in weights, card or checksum: refused."""
+    pytest.importorskip("onnxruntime")
+    path, draw = onnx_of(tmp_path), random.Random(0)
+    raw = path.read_bytes()
+    assert export.load(path)[1] == CARD
+    for _ in range(400):
+        damaged = bytearray(raw)
+        damaged[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(DcilError, match=ODD):
+            export.load(path)
+    path.write_bytes(raw[:-80])  # the checksum cut away, what is left is a whole file of ONNX
+    with pytest.raises(DcilError, match=f"{ODD} .its SHA-256"):
+        export.load(path)
+
+
+def test_an_older_onnx_file(tmp_path, capsys):
+    """Without a checksum it is read, with a word."""
+    pytest.importorskip("onnxruntime")
+    path = onnx_of(tmp_path, seal=False)
+    assert export.load(path)[1] == CARD
+    assert f"{path} has no checksum" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder of images, and a function that reads it with its decoded copy."""
+    images(lambda place: None)(tmp_path)
+    store = Store(tmp_path / "decoded")
+    imagefolder(tmp_path, store)
+    return store.folder, lambda: imagefolder(tmp_path, store)
+
+
+@pytest.mark.parametrize("ending", ["pixels", "sizes.npy"])
+def test_one_flipped_bit_of_decoded_images(stored, ending):
+    """What is kept decoded is what was written, or it is named and left."""
+    folder, again = stored
+    again()
+    for path in folder.glob(f"*.{ending}"):
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+    with pytest.raises(DcilError, match=rf"{ending} is not what was written: its SHA-256.*move it away"):
+        again()
+
+
+def test_older_decoded_images(stored, capsys):
+    """Without checksums they are read, with a word."""
+    folder, again = stored
+    for path in folder.glob("*.sha256"):
+        path.unlink()
+    again()
+    assert "decoded images without a checksum" in capsys.readouterr().err
+
+
+def test_images_are_decoded_a_bounded_part_at_a_time(monkeypatch):
+    """So many that they fit, or a single one; every image once and in order."""
+    monkeypatch.setattr(decoding, "AT_ONCE", 100)
+    groups = list(decoding._groups(np.array([40, 60, 1, 500, 99, 2])))
+    assert [list(rows) for rows in groups] == [[0, 1], [2], [3], [4], [5]]
+
+
+# --- whose run a folder holds
+
+
+@pytest.fixture
+def two_runs(tiny_config, tiny_dataset, tmp_path):
+    """The folders of two runs, complete, that differ in their seed."""
+    configs = [tiny_config(seed=seed) for seed in (0, 1)]
+    for config in configs:
+        fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    return [RunFolder(tmp_path, config) for config in configs]
+
+
+def test_another_runs_record(two_runs, tiny_dataset, tmp_path):
+    """In a run's folder it is neither the run's result nor exported."""
+    mine, other = two_runs
+    mine.record.write_bytes(other.record.read_bytes())
+    with pytest.raises(DcilError, match="is the record of another run, .*seed1"):
+        fit(mine.config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    with pytest.raises(DcilError, match="has the record of .*seed1"):
+        deploy.network(mine.path.name, tmp_path)
+
+
+def test_another_runs_checkpoint(two_runs, tmp_path):
+    """Another seed's is not exported, and neither is an earlier one of the same run."""
+    mine, other = two_runs
+    assert deploy.network(mine.path.name, tmp_path)[1].run_id == mine.path.name
+    mine.checkpoint.write_bytes(mine.previous.read_bytes())
+    with pytest.raises(DcilError, match="their curves differ"):
+        deploy.network(mine.path.name, tmp_path)
+    mine.checkpoint.write_bytes(other.checkpoint.read_bytes())
+    with pytest.raises(DcilError, match=r"of another run: seed 1 \(expected 0\)"):
+        deploy.network(mine.path.name, tmp_path)
+
+
+def test_a_finished_run_on_other_data(tiny_config, tiny_dataset, tmp_path):
+    """Asked for again with another data set, it does not return the first one's result."""
+    fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    other = replace(tiny_dataset, train_images=tiny_dataset.train_images.flip(-1))
+    with pytest.raises(DcilError, match="was begun on other data.*choose another --runs-dir"):
+        fit(tiny_config(), dataset=other, runs_dir=tmp_path, progress=False)
+
+
+def test_the_checksum_of_a_folder_opens_no_image(tmp_path, monkeypatch):
+    """It is the one that its records have."""
+    images(lambda place: None)(tmp_path)
+    whole = imagefolder(tmp_path).checksum()
+    monkeypatch.setattr(decoding, "decode", lambda path: pytest.fail(f"{path} was decoded"))
+    assert data.checksum_of_folder("imagefolder", tmp_path) == whole
+    assert data.checksum_of_folder("cifar10", tmp_path) is None
+
+
+# --- faults
+
+
+def full(handle):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
+    """Every writer says so in a sentence, and what there is before is said only where there is something."""
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DcilError, match=r"net\.pt could not be written: No space left on device.*make room"):
+        export.save(models.resnet8(), CARD, tmp_path / "net.pt", "state_dict")
+    folder = RunFolder(tmp_path, tiny_config())
+    with pytest.raises(DcilError, match="There is none before it; make room, and the same command starts anew"):
+        folder.save({"curve": []})
+    folder.checkpoint.write_bytes(b"")
+    with pytest.raises(DcilError, match="The one before it is whole; make room, and the same command goes on"):
+        folder.save({"curve": []})
+    with pytest.raises(OSError, match="No space left on device: .*file"):  # main() prints it
+        files.write_atomically(tmp_path / "file", lambda part: part.write_text("text"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_parts_of_the_killed_are_removed(tmp_path, tiny_config):
+    """At once where only one process writes; elsewhere after a day, and those of the same file only."""
+    run = RunFolder(tmp_path, tiny_config())
+    (run.path).mkdir()
+    (run.path / ".checkpoint.pt.abc.part").touch()
+    with run.hold():
+        assert not list(run.path.glob("*.part"))
+    young, old, others = (tmp_path / name for name in (".a.txt.1.part", ".a.txt.2.part", ".b.txt.3.part"))
+    for path in (young, old, others):
+        path.touch()
+    for path in (old, others):
+        os.utime(path, (0, 0))
+    files.write_atomically(tmp_path / "a.txt", lambda part: part.write_text("text"))
+    assert young.exists() and others.exists() and not old.exists()

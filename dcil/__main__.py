@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DcilError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
         return error.code
-    except UnicodeEncodeError as error:  # of standard output, or of a file's text
+    except UnicodeEncodeError as error:
         print(f"dcil: error: {error.object[error.start : error.end]!r} in a name is not UTF-8; rename what has it",
               file=sys.stderr)  # fmt: skip
         return 2
@@ -167,4 +167,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a file's name may be no UTF-8
     sys.exit(main())

@@ -24,6 +24,7 @@ from dcil.files import open_regular, read_bytes, remove_parts, sha256, write_ato
 # What an image may be, as torchvision lists their endings. Pillow reads many others, some by starting programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 MOST_PIXELS = 2**26  # of an image; 201 MB decoded
+MOST_ASPECT = 200  # a crop begins with the short side at a fixed size, so the long one decides the memory
 AT_ONCE = 2**27  # bytes of images decoded and waiting to be written
 LOOK_S = 1  # until a process that waits for another one's decoding says so
 
@@ -63,9 +64,11 @@ def _opened(path: str) -> Iterator[Any]:
 
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            short, long = sorted(image.size)
+            if short * long > MOST_PIXELS or long > MOST_ASPECT * short:
                 raise DcilError(f"{path} is an image of {image.width} × {image.height} pixels; more than "
-                                f"{MOST_PIXELS:,} are not read. Shrink it")  # fmt: skip
+                                f"{MOST_PIXELS:,}, or {MOST_ASPECT} times as long as wide, is not read. Shrink it"
+                                )  # fmt: skip
             yield image
     except DcilError:
         raise
@@ -124,11 +127,10 @@ def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | 
     else:
         _decode_all(files, sizes, None)
     np.save(raw := io.BytesIO(), sizes)
-    sums = {sizes_file: hashlib.sha256(raw.getvalue()).hexdigest()}
+    lines = [f"{hashlib.sha256(raw.getvalue()).hexdigest()}  {sizes_file.name}\n"]  # as the program sha256sum has them
     if keep:
-        sums[pixels_file] = sha256(pixels_file)
-    text = "".join(f"{digest}  {path.name}\n" for path, digest in sums.items())  # as the program sha256sum reads it
-    write_atomically(sums_file, lambda part: part.write_text(text))
+        lines.append(f"{sha256(pixels_file)}  {pixels_file.name}\n")
+    write_atomically(sums_file, lambda part: part.write_text("".join(lines)))
     write_atomically(sizes_file, lambda part: part.write_bytes(raw.getvalue()))  # last: it says that all are there
     return sizes, pixels_file if keep else None
 

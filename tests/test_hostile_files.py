@@ -13,6 +13,8 @@ import re
 import resource
 import select
 import signal
+import subprocess
+import sys
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -252,7 +254,9 @@ CORPUS = {
     "links that lead to each other": (images(crossing), "is a link to .*, where the way to it leads through"),
     "a pipe as an image": (images(lambda place: fifo(place / "1.png")), "no regular file"),
     "PostScript as an image": (images(ghostscript), "1.jpg cannot be read as an image.*Read are JPEG, PNG"),
-    "an image of 81 million pixels": (images(many_pixels), "of 9000 × 9000 pixels; more than 67,108,864 are not read"),
+    "an image of 81 million pixels": (images(many_pixels), "of 9000 × 9000 pixels; more than 67,108,864"),
+    "an image of one line": (images(lambda place: Image.new("1", (9000, 1)).save(place / "1.png")),
+                             "of 9000 × 1 pixels; .* 200 times as long as wide"),
     "an image whose name is not UTF-8": (
         images(lambda place: open(os.fsencode(place) + b"/\xff.png", "wb").close()), "not UTF-8; rename it"),
     "a class whose name is not UTF-8": (
@@ -269,8 +273,10 @@ CORPUS = {
     "no size of a store": (training("--decoded-gib", "nan"), "decoded_gib is nan; it must be a number of GiB"),
     "a negative size of a store": (training("--decoded-gib", "-1"), "decoded_gib is -1.0; it must be a number of GiB"),
     "the home of nobody": (training("--dataset", "cifar10", "--data-dir", "~nouser"), "data folder is '~nouser'"),
-    "a folder whose name is not UTF-8": (training("--dataset", "imagefolder", "--data-dir", os.fsdecode(b"\xff")),
-                                         "has no folder 'train'"),
+    "a folder that is not there, of no UTF-8": (
+        training("--dataset", "imagefolder", "--data-dir", os.fsdecode(b"\xff")), "has no folder 'train'"),
+    "a folder of images whose name is not UTF-8": (
+        lambda folder: images(lambda place: None)(folder / os.fsdecode(b"\xff")), "in a name is not UTF-8; rename"),
 }  # fmt: skip
 
 
@@ -288,6 +294,15 @@ def test_numbers_of_a_record_without_end():
     """From JSON a whole number can have 400 digits, which no float holds."""
     with pytest.raises(DcilError, match="temperature is a number of 400 digits"):
         RunConfig(temperature=10**399)
+
+
+def test_a_name_that_is_not_utf_8_is_printed(tmp_path):
+    """With escapes, and not as an error after the work is done."""
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(folder)
+    done = subprocess.run([sys.executable, "-m", "dcil", "records", "list", "--records-dir", folder],
+                          capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("\\udcff\n")
 
 
 # --- damage

@@ -72,7 +72,7 @@ def parse(text: str) -> Any:
     """Return a parameter's value from the command line: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last two of brackets in brackets
         return text
 
 

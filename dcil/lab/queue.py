@@ -70,7 +70,7 @@ def work(
             for run, outcome in _in_parallel(todo, runner, pack, stop):
                 if outcome == "done":
                     outcome = _take_in(RunFolder(runs_dir, run.config), records_dir)
-                    bar.update()
+                bar.update(outcome == "done")
                 outcomes[run.run_id] = outcome
                 tqdm.write(f"{run.run_id}: {outcome}", file=sys.stderr)
     return outcomes

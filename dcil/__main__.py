@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dcil: error: {error}", file=sys.stderr)
         return error.code
     except UnicodeEncodeError as error:
-        print(f"dcil: error: {error.object[error.start : error.end]!r} in a name is not UTF-8; rename what has it",
+        print(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
               file=sys.stderr)  # fmt: skip
         return 2
     except OSError as error:

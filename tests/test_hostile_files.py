@@ -276,7 +276,7 @@ CORPUS = {
     "a folder that is not there, of no UTF-8": (
         training("--dataset", "imagefolder", "--data-dir", os.fsdecode(b"\xff")), "has no folder 'train'"),
     "a folder of images whose name is not UTF-8": (
-        lambda folder: images(lambda place: None)(folder / os.fsdecode(b"\xff")), "in a name is not UTF-8; rename"),
+        lambda folder: images(lambda place: None)(folder / os.fsdecode(b"\xff")), "has a name that is not UTF-8"),
 }  # fmt: skip
 
 
@@ -296,10 +296,12 @@ def test_numbers_of_a_record_without_end():
         RunConfig(temperature=10**399)
 
 
-def test_a_name_that_is_not_utf_8_is_printed(tmp_path):
-    """With escapes, and not as an error after the work is done."""
+def test_a_name_that_is_not_utf_8_is_printed(tmp_path, capsys):
+    """With escapes, and not as an error after the work is done; where they cannot be, the error is one sentence."""
     folder = os.fsencode(tmp_path) + b"/\xff"
     os.mkdir(folder)
+    assert main(["records", "list", "--records-dir", os.fsdecode(folder)]) == 2
+    assert "'\\udcff' is not UTF-8; rename what has it in its name" in capsys.readouterr().err
     done = subprocess.run([sys.executable, "-m", "dcil", "records", "list", "--records-dir", folder],
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("\\udcff\n")

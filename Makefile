@@ -19,10 +19,11 @@ help:  ## list what can be made
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
+# The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
 book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|quick|paper DATASET=.. DATA=folder
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	  --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET)) \
-	  $(if $(REPOSITORY),repository=$(REPOSITORY) ref=$(or $(REF),main))
+	  $(if $(value REPOSITORY),repository="$$REPOSITORY" ref="$${REF:-main}")
 	@echo "the site is _build/html/index.html; look at it with: make serve"
 
 runs: .venv/ready  ## train what a grid asks for and has no record yet: GRID=experiments/quick.yaml DATA=folder

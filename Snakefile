@@ -29,8 +29,8 @@ TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".b
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
 # Where the site is published from, if that is known: the book that it is built from gets launch buttons.
-LAUNCH = (f"{shlex.quote(PYTHON)} -m dcil.lab.launch _build/stage {config['repository']} {config.get('ref', 'main')} && "
-          if config.get("repository") else "")  # fmt: skip
+LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.launch", "_build/stage", config["repository"],
+                      str(config.get("ref", "main"))]) + " && " if config.get("repository") else "")  # fmt: skip
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
 if GRID and workflow.is_main_process:

@@ -22,10 +22,10 @@ from benchmarks.bench import Bench, Row
 from benchmarks.cases import BENCHMARKS
 from dcil import data, machine
 from dcil.arguments import Parser, refuse_unknown, table
-from dcil.checkpoint import write_atomically
 from dcil.config import RunConfig
 from dcil.data import Dataset
 from dcil.errors import DcilError
+from dcil.files import write_atomically
 from dcil.models import MODELS
 
 HERE = Path(__file__).parent

@@ -24,9 +24,9 @@ from benchmarks.bench import in_turns, peak_allocated_mib
 from benchmarks.sparse_conv import with_csr
 from dcil import cost, data, export, machine
 from dcil.arguments import Parser, refuse_unknown
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError
 from dcil.export import Card, Network
+from dcil.files import write_atomically
 from dcil.lab import deploy
 from dcil.loaders import loaders_of
 from dcil.onnx_files import OnnxNetwork, write_onnx

@@ -20,7 +20,7 @@ from dcil.config import PRESETS, RunConfig, emulates, preset
 from dcil.errors import DcilError
 from dcil.lab import commands, deploy, living
 from dcil.runs import RunFolder
-from dcil.stopping import Stop, Stopped
+from dcil.stopping import Stop, Stopped, stop_at_eof
 from dcil.train import fit
 
 # --- train
@@ -37,6 +37,8 @@ def train_parser(commands: Any) -> None:
     where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
     how = parser.add_argument_group("how it runs", "none of these changes a number")
     how.add_argument("--max-minutes", metavar="M", type=float, help="stop in time, with a checkpoint [no limit]")
+    how.add_argument("--until-eof", action="store_true",
+                     help="stop, with a checkpoint, when standard input ends: whoever began this is gone")  # fmt: skip
     how.add_argument("--workers", metavar="N", type=int,
                      help="processes that prepare a folder's images [CPU: 0; GPU: its share of cores]")  # fmt: skip
     how.add_argument("--decoded-gib", metavar="G", type=float, default=10.0,
@@ -50,6 +52,8 @@ def train_parser(commands: Any) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Say what runs on what, train it, say where it ended."""
+    if args.until_eof:
+        stop_at_eof()
     given = values_of_config(args)
     config = (preset(args.preset, **given) if args.preset else RunConfig.from_dict(given)).resolve()
     record_path = RunFolder(args.runs_dir, config).record
@@ -127,8 +131,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 130
-    and 143 when interrupted, 141 when its reader left.
+    0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 129,
+    130 and 143 when interrupted, 141 when its reader left.
     """
     try:
         args, extra = build_parser().parse_known_args(argv)
@@ -145,6 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DcilError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
         return error.code
+    except UnicodeEncodeError as error:
+        print(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
+              file=sys.stderr)  # fmt: skip
+        return 2
     except OSError as error:
         print(f"dcil: error: {error}", file=sys.stderr)
         return 2
@@ -161,4 +169,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a file's name may be no UTF-8
     sys.exit(main())

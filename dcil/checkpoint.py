@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import tempfile
+import reprlib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,9 @@ import torch
 
 from dcil.config import LATER, RunConfig
 from dcil.errors import DcilError
+from dcil.files import open_regular, write_atomically
 
 SCHEMA = 1
-
-
-def write_atomically(
-    path: Path, write: Callable[[Path], object], replace: Callable[[str, Path], None] = os.replace
-) -> None:
-    """Let `write` fill a file beside `path`, flush it to disk and let `replace` rename it into place.
-
-    Whatever goes wrong, `path` holds either what it held or the whole new content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(part))
-        os.chmod(part, 0o644)  # mkstemp's files are private
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
 
 
 class Damaged(DcilError):
@@ -62,11 +39,17 @@ def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path | None
 
 
 def read_torch(path: Path) -> Any:
-    """Return what a file of `torch.save` holds, on the CPU: checksums compared, no code run."""
-    if zipfile.is_zipfile(path):  # PyTorch stores checksums but does not compare them
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip():
-                raise zipfile.BadZipFile("a checksum differs")
+    """Return what a file of `torch.save` holds, on the CPU: checksums compared, no code run, nothing unpacked."""
+    with open_regular(path) as file:
+        if zipfile.is_zipfile(file):  # PyTorch stores checksums but does not compare them
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                    raise zipfile.BadZipFile("it is compressed, as PyTorch writes none")
+                if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
+                    raise zipfile.BadZipFile("its parts overlap")
+                if archive.testzip():
+                    raise zipfile.BadZipFile("a checksum differs")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -80,6 +63,8 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
         content = read_torch(path)
     except FileNotFoundError as error:
         raise DcilError(f"there is no checkpoint {path}") from error
+    except DcilError:
+        raise
     except Exception as error:  # damaged bytes can make the reader fail in any way
         raise Damaged(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
                       "move it away, and train the run anew with --no-resume") from error  # fmt: skip
@@ -94,7 +79,7 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     mine, theirs = config.as_dict(), LATER | content["config"]
     differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
     if differ:
-        odd = [f"{k} {theirs.get(k)!r} (expected {mine.get(k)!r})" for k in differ]
+        odd = [f"{k} {reprlib.repr(theirs.get(k))} (expected {mine.get(k)!r})" for k in differ]
         raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
                         "move it away or choose another --runs-dir")  # fmt: skip
     return content

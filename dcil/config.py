@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dcil import machine, methods
+from dcil.crops import LARGEST_SIDE
 from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS, TORCHVISION
@@ -47,6 +48,10 @@ WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
 # warm-up of 5 epochs, a tenth at 30, 60 and 80. The authors' code has none; ramp and mutual loss at the same parts of
 # training as in their CIFAR runs.
 IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=256)
+
+# The rate at the end of warm-up must be a number in float32 too.
+MOST = {"lr": 1e30, "temperature": 1e30, "warmup_factor": 1e6, "lr_decay": 1.0}
+MOST_WHOLE = {"image_size": LARGEST_SIDE, "seed": 2**32 - 1}  # others: a billion
 
 
 def _field(default: Any, why: str) -> Any:
@@ -134,13 +139,15 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-        if self.seed >= 2**32:
-            raise DcilError(f"seed is {self.seed}; it must be below 2^32")
+            if value is not None and value > (most := MOST_WHOLE.get(name, 10**9)):
+                raise DcilError(f"{name} is {value}; it must be at most {most:,}")
         for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay",
                      "label_smoothing"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise DcilError(f"{name} is {value!r}; it must be a number")
+            if isinstance(value, int) and abs(value) > 1e300:  # more than a float holds
+                raise DcilError(f"{name} is a number of {len(str(value))} digits; none so large is of use")
             if value is not None:  # 1 and 1.0 are one value, so they must be one run id
                 object.__setattr__(self, name, float(value))
         if not 0 <= self.sparsity < 1:
@@ -148,8 +155,8 @@ class RunConfig:
             raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")
         for name in ("lr", "temperature", "warmup_factor", "lr_decay"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise DcilError(f"{name} is {value}; it must be a positive number")
+            if value is not None and not 0 < value <= MOST[name]:
+                raise DcilError(f"{name} is {value}; it must be a positive number of at most {MOST[name]:g}")
         for name in ("momentum", "weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # of a training crop (Szegedy et al. 2015; torchvision)
+LARGEST_SIDE = 4096  # of a crop, in pixels: more than any network here is for, less than fills a memory
 RESIZE = 256 / 224  # a test image's short side over the side of its central crop
 
 

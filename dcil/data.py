@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dcil.decoding import Store
 from dcil.errors import DcilError, unknown
-from dcil.images import ImageFolder, imagefolder, named
+from dcil.images import KNOWN, ImageFolder, contents, find, imagefolder, named
 from dcil.vision import import_torchvision
 
 # Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
@@ -82,7 +82,10 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     given = data_dir or os.environ.get("DCIL_DATA")
     checkout = Path(__file__).resolve().parents[1] / "data"
     if given or not checkout.is_dir() or Path("data").is_dir():
-        return Path(given or "data").expanduser()
+        try:
+            return Path(given or "data").expanduser()
+        except RuntimeError as error:
+            raise DcilError(f"the data folder is {given!r}, but {error}; write the whole path") from error
     return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
 
 
@@ -135,6 +138,17 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
     train = len(labels) - len(batches[-1][key])  # the last file is the test set
     return Dataset(name, images[:train], labels[:train], images[train:], labels[train:], classes,
                    CIFAR_MEAN, CIFAR_STD, classes=CIFAR10_CLASSES if name == "cifar10" else ())  # fmt: skip
+
+
+def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:
+    """Return the checksum of a folder of images, none of them opened; None for a data set that is one file's content.
+
+    Raises `DcilError` as `load` does, except for unreadable images.
+    """
+    if name not in (*KNOWN, "imagefolder"):
+        return None
+    folder = data_folder(data_dir)
+    return contents(find(name, folder) if name in KNOWN else folder, name).digest
 
 
 def load(

@@ -7,7 +7,10 @@ no code, whoever wrote it, and a damaged one is refused by name.
 from __future__ import annotations
 
 import copy
+import io
 import json
+import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from dcil import models
-from dcil.checkpoint import read_torch, write_atomically
-from dcil.crops import central_sample
+from dcil.checkpoint import read_torch
+from dcil.crops import LARGEST_SIDE, central_sample
 from dcil.errors import DcilError, unknown
+from dcil.files import write_atomically
 from dcil.onnx_files import OnnxNetwork, write_int8, write_onnx
 from dcil.shrink import Kept, shrink
 
 SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
+IN_TORCH = ("state_dict", "sparse", "shrunk")  # the others are ONNX
+MOST_CLASSES = 2**16  # ImageNet has 21,841 at most
 #: How far outputs may be from the network's; None: they are other numbers by design.
 TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
 
@@ -68,6 +74,12 @@ class Card:
                       for k, v in dict(values).items()})  # fmt: skip
         if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
             raise ValueError("the card must name every class, and a mean and std for each of three channels")
+        if not (1 <= card.num_classes <= MOST_CLASSES and 1 <= card.side <= card.short <= 2 * card.side
+                and card.side <= LARGEST_SIDE):  # fmt: skip
+            raise ValueError(f"the card has {card.num_classes} classes, side {card.side} and short {card.short}")
+        if not (0 <= card.sparsity < 1 and all(map(math.isfinite, card.mean))
+                and all(0 < s < math.inf for s in card.std)):  # fmt: skip
+            raise ValueError("the card must have a sparsity in [0, 1), and finite means and positive finite stds")
         return card
 
 
@@ -88,7 +100,7 @@ def pack(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict that `dcil.export.pack` was given, bit by bit.
+    """Return the state dict that `dcil.export.pack` was given, bit by bit; raises `ValueError` if it does not fit.
 
     >>> state = {"weight": torch.tensor([[0.0, 1.5], [0.0, 0.0]])}
     >>> torch.equal(unpack(pack(state))["weight"], state["weight"])
@@ -99,7 +111,10 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             return value
         shape, values = value["shape"], value["values"]
-        count = int(np.prod(shape))
+        count = math.prod(shape)
+        # 32 bytes at most for each that is there, whatever the shape says.
+        if value["there"].untyped_storage().nbytes() != -(-count // 8) or min(shape, default=1) < 0:
+            raise ValueError(f"a bitmap of {value['there'].numel()} bytes is not that of a tensor {list(shape)}")
         there = torch.from_numpy(np.unpackbits(value["there"].numpy(), count=count)).bool().view(shape)
         full = torch.zeros(shape, dtype=values.dtype)
         full[there] = values
@@ -152,10 +167,15 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
                 content |= {"state": small.state_dict(), "plan": {k: asdict(v) for k, v in plan.items()}}
             else:
                 content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
-            torch.save(content, part)
+            torch.save(content, buffer := io.BytesIO())  # PyTorch hides what went wrong when it writes to a full disk
+            part.write_bytes(buffer.getbuffer())
         apart = difference(net, card, part, to)
 
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise DcilError(f"{path} could not be written: {error.strerror}. Nothing was kept of it; make room, or choose "
+                        "another folder") from error  # fmt: skip
     return apart
 
 
@@ -186,15 +206,19 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
             network = OnnxNetwork(path)
             if network.card is None:
                 raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
+            if not network.is_sealed:
+                print(f"dcil: {path} has no checksum, as an earlier dcil wrote it; damage to it goes unseen. "
+                      "Export it anew", file=sys.stderr)  # fmt: skip
             return network, Card.from_dict(json.loads(network.card))
         content = read_torch(path)
         if content["schema"] > SCHEMA:
             raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+        if content["format"] not in IN_TORCH:
+            raise unknown("format", content["format"], IN_TORCH)
         card = Card.from_dict(content["card"])
         net, state = models.build(card.model, card.num_classes), content["state"]
         if content["format"] == "shrunk":
-            plan = {name: Kept(tuple(k["filters"]), k["ones"]) for name, k in content["plan"].items()}
-            net = shrink(net, plan)[0]
+            net = shrink(net, {name: _kept(k) for name, k in content["plan"].items()})[0]
         net.load_state_dict(unpack(state) if content["format"] == "sparse" else state)
     except DcilError:
         raise
@@ -202,3 +226,11 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
         why = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise DcilError(f"{path} cannot be read as an exported network ({why:.120}). It was left as it is") from error
     return net.eval(), card
+
+
+def _kept(plan: dict[str, Any]) -> Kept:
+    """Return which filters a file says are kept; raises `ValueError` for one named twice, of which there is no end."""
+    filters = tuple(plan["filters"])
+    if list(filters) != sorted(set(filters)) or min(filters, default=0) < 0:
+        raise ValueError("the plan must name filters in order, each once")
+    return Kept(filters, plan["ones"])

@@ -106,42 +106,79 @@ class ImageFolder:
         return self.digest
 
 
+class Contents(NamedTuple):
+    """What lies in a folder of images: the classes, by part the files and their labels, and the checksum."""
+
+    classes: list[str]
+    parts: dict[str, tuple[list[str], Tensor]]
+    digest: str
+
+
 def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
-    """Return the classes, the files and their labels of one part; raises `DcilError` for a class without images."""
+    """Return the classes, the files and their labels of one part.
+
+    Raises `DcilError` for a class without images, links that lead in a circle, and a name that is not UTF-8.
+    """
+    refuse_circles(root)
     try:
         found = import_torchvision().datasets.ImageFolder(str(root))
     except FileNotFoundError as error:
         raise DcilError(f"{root}: {error}") from error
+    for path, _ in found.samples:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DcilError(f"{os.fsencode(path)!r} has a name that is not UTF-8; rename it") from error
     return found.classes, [path for path, _ in found.samples], torch.tensor(found.targets)
 
 
-def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefolder") -> ImageFolder:
-    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg, every image decoded once to see that it can be.
+def refuse_circles(root: Path) -> None:
+    """Raise `DcilError` for a link below a folder that leads back above where it was met: the walk would not end."""
+    for place, folders, _ in os.walk(root, followlinks=True):
+        links = [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+        met = [os.path.realpath(path) for path in (place, *Path(place).parents)] if links else []
+        for link in links:
+            target = os.path.realpath(link)
+            if any(os.path.commonpath([target, path]) == target for path in met):
+                raise DcilError(f"{link} is a link to {target}, where the way to it leads through; remove it")
 
-    Raises `DcilError` for a part that is missing, a class without images or in one part only, and
-    for an image that cannot be read, naming it.
+
+def contents(folder: Path, name: str = "imagefolder") -> Contents:
+    """Look through a folder of train/CLASS/ and val/CLASS/; no image is opened.
+
+    Raises `DcilError` for a part that is missing, a class without images or in one part only.
     """
-    parts, classes, lists = {}, {}, {}
+    classes, parts = {}, {}
     for part in ("train", "val"):
         if not (folder / part).is_dir():
             raise DcilError(f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
                             "and val/CLASS/*.jpg. Give it with --data-dir")  # fmt: skip
-        classes[part], *lists[part] = listing(folder / part)
+        classes[part], *parts[part] = listing(folder / part)
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
     if name in KNOWN and (why := KNOWN[name].problem(classes["train"])):
         raise DcilError(f"{folder.resolve()} is not {name}: {why}. For other images: --dataset imagefolder")
     whole = hashlib.sha256()
-    for part, (files, labels) in lists.items():
+    for files, _ in parts.values():
+        whole.update("\n".join(f"{os.path.relpath(file, folder)} {os.stat(file).st_size}" for file in files).encode())
+    return Contents(classes["train"], parts, whole.hexdigest())
+
+
+def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefolder") -> ImageFolder:
+    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg, every image decoded once to see that it can be.
+
+    Raises `DcilError` as `contents` does, and for an image that cannot be read, naming it.
+    """
+    found, parts = contents(folder, name), {}
+    for part, (files, labels) in found.parts.items():
         stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]
-        whole.update("\n".join(f"{name} {stat.st_size}" for name, stat in stats).encode())
-        lines = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        lines = "\n".join(f"{place} {stat.st_size} {stat.st_mtime_ns}" for place, stat in stats)
         key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode()).hexdigest()[:16]
         parts[part] = Part(tuple(files), labels, *look_through(files, key, store))
     names = KNOWN[name].names if name in KNOWN else {}
-    shown = tuple(names.get(place, place) for place in classes["train"])
-    return ImageFolder(name, parts["train"], parts["val"], shown, whole.hexdigest())
+    shown = tuple(names.get(place, place) for place in found.classes)
+    return ImageFolder(name, parts["train"], parts["val"], shown, found.digest)
 
 
 def named(name: str, folder: Path, store: Store | None = None, download: bool = False) -> ImageFolder:

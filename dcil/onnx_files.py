@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import tempfile
 import warnings
@@ -17,6 +18,20 @@ from dcil.errors import DcilError
 
 OPSET = 20
 CARD = "dcil"  # the key of the card among a file's metadata
+SEALED = "dcil.seal"  # and of the word that a seal ends the file
+# One more entry of the metadata as protobuf writes it, field 14 of the model: a key, and a value of 64 digits.
+_SEAL = b"\x72\x4e\x0a\x0adcil.check\x12\x40"
+
+
+def sealed(payload: bytes) -> bytes:
+    """Return an ONNX file with its SHA-256 behind it; other programs see one more entry among the metadata."""
+    return payload + _SEAL + hashlib.sha256(payload).hexdigest().encode()
+
+
+def is_whole(raw: bytes) -> bool | None:
+    """Return whether a file is what its seal says; None where no seal ends it."""
+    payload, seal = raw[: -len(_SEAL) - 64], raw[-len(_SEAL) - 64 :]
+    return raw == sealed(payload) if seal.startswith(_SEAL) else None
 
 
 def needs(name: str) -> Any:
@@ -38,8 +53,8 @@ def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
                                     dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
                                     verbose=False)  # fmt: skip
     made = program.model_proto
-    onnx.helper.set_model_props(made, {CARD: card})
-    path.write_bytes(made.SerializeToString())
+    onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
+    path.write_bytes(sealed(made.SerializeToString()))
 
 
 def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: Iterable[Tensor]) -> None:
@@ -64,20 +79,39 @@ def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: It
         quantization.quantize_static(str(ready), str(small), Reader(), per_channel=True, reduce_range=True,
                                      activation_type=quantization.QuantType.QUInt8)  # what x86 multiplies fastest
         made = onnx.load(small)
-    onnx.helper.set_model_props(made, {CARD: card})
-    path.write_bytes(made.SerializeToString())
+    onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
+    path.write_bytes(sealed(made.SerializeToString()))
 
 
 class OnnxNetwork:
-    """An ONNX file as a function of images [N, 3, H, W] to logits [N, classes], run by onnxruntime on the CPU."""
+    """An ONNX file as a function of images [N, 3, H, W] to logits [N, classes], run by onnxruntime on the CPU.
+
+    Raises `DcilError` naming the file if it is damaged, or takes or gives something else.
+    """
 
     def __init__(self, path: Path, threads: int | None = None):
         runtime = needs("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
-        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.card = self.session.get_modelmeta().custom_metadata_map.get(CARD)
+        raw = path.read_bytes()
+        whole = is_whole(raw)
+        if whole is not False:
+            self.session = runtime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+            said = self.session.get_modelmeta().custom_metadata_map
+        if whole is False or (whole is None and SEALED in said):
+            raise DcilError(f"{path} cannot be read as an exported network (its SHA-256 is not the one at its end). It "
+                            "was left as it is")  # fmt: skip
+        self.path, self.is_sealed, self.card = path, bool(whole), said.get(CARD)
+        takes, gives = ([(node.name, node.type) for node in nodes]
+                        for nodes in (self.session.get_inputs(), self.session.get_outputs()))  # fmt: skip
+        if takes != [("images", "tensor(float)")] or gives != [("logits", "tensor(float)")]:
+            raise DcilError(f"{path} takes {takes} and gives {gives}; a network of dcil takes float32 images and gives "
+                            "float32 logits. Export it with `python -m dcil export`")  # fmt: skip
 
     def __call__(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run(["logits"], {"images": images.numpy()})[0])
+        try:
+            return torch.from_numpy(self.session.run(["logits"], {"images": images.numpy()})[0])
+        except Exception as error:  # onnxruntime's own, of no common base
+            shape, why = list(images.shape), str(error).strip().splitlines()[-1]
+            raise DcilError(f"{self.path} does not take images {shape}: {why:.200}") from error

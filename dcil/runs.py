@@ -17,8 +17,10 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 from dcil import checkpoint, records
 from dcil.config import RunConfig
 from dcil.errors import DcilError
+from dcil.files import read_bytes, remove_parts, write_atomically
 
 LOOK_S = 1  # who only asks whether a run is held takes its lock for an instant, and must not turn its trainer away
+NOTE_BYTES = 4096  # more than a holder's note has
 
 
 class Held(DcilError):
@@ -40,11 +42,38 @@ class RunFolder:
         self.holder_note = self.path / "holder.json"
         self._is_damaged = False  # of checkpoint.pt, found out on loading
 
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the record, complete or failed, or None where there is none; raises `DcilError` for another run's."""
+        if not self.record.exists():
+            return None
+        record = records.read(self.record)
+        if record["run_id"] != self.config.run_id:
+            raise DcilError(f"{self.record} is the record of another run, {record['run_id']}. It was left as it is; "
+                            "move it away or choose another --runs-dir")  # fmt: skip
+        return record
+
     def finished(self) -> dict[str, Any] | None:
-        """Return the record if the run is complete."""
-        if self.record.exists() and (done := records.read(self.record))["status"] == "complete":
-            return done
-        return None
+        """Return the record if the run is complete; raises `DcilError` if it is another run's."""
+        record = self.read_record()
+        return record if record and record["status"] == "complete" else None
+
+    def network_state(self) -> dict[str, Any]:
+        """Return the checkpoint of a finished run; raises `DcilError` if it is not the one that its record is about."""
+        record, state = self.finished(), checkpoint.load(self.checkpoint, self.config)
+        if record is None:
+            raise DcilError(f"{self.config.run_id} is not finished; there is no network to take from it")
+        self.refuse_other_data(record["data"]["sha256"], state.get("data_sha256"))
+        if [row["test"] for row in state["curve"]] != [row["test"] for row in record["curve"]]:
+            raise DcilError(f"{self.checkpoint} is not what {self.record.name} beside it is about: their curves "
+                            "differ. Train the run anew with --no-resume")  # fmt: skip
+        return state
+
+    def refuse_other_data(self, before: str, now: str | None) -> None:
+        """Raise `DcilError` if a run was trained on data of another checksum; None is not known."""
+        if now not in (None, before):
+            raise DcilError(f"{self.config.run_id} was begun on other data ({self.config.dataset} with checksum "
+                            f"{before[:12]}, now {now[:12]}). Give the folder it was begun on, or choose another "
+                            "--runs-dir")  # fmt: skip
 
     def forget(self) -> None:
         """Remove record and checkpoints, so that the run starts anew."""
@@ -64,9 +93,10 @@ class RunFolder:
         except OSError as error:
             where = f"cannot write the run to {self.path}: {error.strerror}; choose another --runs-dir"
             raise DcilError(where) from error
+        remove_parts(self.path)  # only who holds the run writes here
         try:
             note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat("T", "seconds")}
-            checkpoint.write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note)))
+            write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note)))
             yield
         finally:
             self.holder_note.unlink(missing_ok=True)
@@ -75,7 +105,7 @@ class RunFolder:
     def holder(self) -> str:
         """Return in words who holds the run, as far as it said so."""
         try:
-            note = json.loads(self.holder_note.read_text())
+            note = json.loads(read_bytes(self.holder_note, NOTE_BYTES))
             return f"process {note['pid']} on {note['host']}, since {note['since']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
@@ -96,8 +126,11 @@ class RunFolder:
         try:
             checkpoint.save(self.checkpoint, self.config, state, keep)
         except OSError as error:
-            raise DcilError(f"the checkpoint {self.checkpoint} could not be written: {error.strerror}. The one before "
-                            "it is whole; make room, and the same command goes on from there") from error  # fmt: skip
+            rest = ("The one before it is whole; make room, and the same command goes on from there"
+                    if self.checkpoint.exists() or self.previous.exists() else
+                    "There is none before it; make room, and the same command starts anew")  # fmt: skip
+            raise DcilError(f"the checkpoint {self.checkpoint} could not be written: {error.strerror}. {rest}"
+                            ) from error  # fmt: skip
         self._is_damaged = False
 
     def load(self) -> dict[str, Any] | None:

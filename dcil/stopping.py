@@ -1,8 +1,9 @@
-"""When a run must stop before its end: a time limit, Ctrl-C, or a machine that is taken away."""
+"""When a run must stop before its end: a time limit, a signal, or a parent that is gone."""
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -23,14 +24,16 @@ class Stopped(DcilError):
 
 
 class Stop:
-    """Asked between two steps whether, and why, to stop; as a context it also listens to SIGINT and SIGTERM.
+    """Asked between two steps whether, and why, to stop; as a context it also listens to SIGINT, SIGTERM and SIGHUP.
 
     While `waits` is False nobody asks yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
     does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of
-    the main one.
+    the main one. A signal that the process was told to ignore, as `nohup` does with SIGHUP, stays ignored.
     """
 
     SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
+        SIGNALS[signal.SIGHUP] = "SIGHUP"
 
     def __init__(self, max_minutes: float | None = None, waits: bool = True):
         if max_minutes is not None and not max_minutes > 0:
@@ -51,7 +54,7 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code that says why: 130 or 143 for a signal, 75 ("try again") for the time limit."""
+        """The exit code that says why: 128 and its number for a signal, 75 ("try again") for the time limit."""
         return TRY_AGAIN if self.received is None else 128 + self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -61,10 +64,22 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._receive) for s in self.SIGNALS}
+            heard = [s for s in self.SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._receive) for s in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def stop_at_eof() -> None:
+    """Send this process SIGTERM when its standard input ends, as it does when the process that began it is gone."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -42,7 +42,7 @@ def fit(
 
     A run that has its record is not trained again; one with a checkpoint goes on where it stopped.
     `dataset` replaces the one that the configuration names. With `resume=False` the run starts anew
-    and its files are replaced. After `max_minutes`, on Ctrl-C and on SIGTERM it stops between two
+    and its files are replaced. After `max_minutes`, on Ctrl-C, SIGTERM and SIGHUP it stops between two
     steps with a checkpoint and raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`);
     `stop` shares that with other runs. `fast=False`
     takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by
@@ -60,19 +60,19 @@ def fit(
     """
     config = config.resolve()
     machine.require(config.device)  # before anything is written
-    folder = RunFolder(runs_dir, config)
+    folder, store = RunFolder(runs_dir, config), Store(Path(runs_dir) / "decoded", decoded_gib)
     team = ranks.join(config.device)
     with contextlib.ExitStack() as stack:
         stack.callback(ranks.leave, team)
         stop = stop or stack.enter_context(Stop(max_minutes, waits=False))
-        if resume and (done := team.first(folder.finished)):
+        finished = partial(_finished, folder, dataset, data_dir)
+        if resume and (done := team.first(finished)):
             return done
         team.first(lambda: stack.enter_context(folder.hold()))
-        if resume and (done := team.first(folder.finished)):  # by who held it until now
+        if resume and (done := team.first(finished)):  # by who held it until now
             return done
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
-        store = Store(Path(runs_dir) / "decoded", decoded_gib)
         dataset = dataset or team.in_turn(lambda: data.load(config.dataset, data_dir, download, store))
         trainer = Trainer(config, dataset, team, fast, workers)
         stack.enter_context(trainer.engine.counted())
@@ -81,6 +81,16 @@ def fit(
             trainer.load_state(state)
         stop.waits = True
         return _train(trainer, folder, stop, progress)
+
+
+def _finished(
+    folder: RunFolder, dataset: data.Dataset | ImageFolder | None, data_dir: str | Path | None
+) -> dict[str, Any] | None:
+    """Return the record of a complete run; raises `DcilError` if that was trained on other data than asked for now."""
+    if record := folder.finished():
+        now = dataset.checksum() if dataset else data.checksum_of_folder(folder.config.dataset, data_dir)
+        folder.refuse_other_data(record["data"]["sha256"], now)
+    return record
 
 
 def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> dict[str, Any]:

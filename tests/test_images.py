@@ -215,7 +215,7 @@ def test_unreadable_image(folder, store, damage, kept):
     path.write_bytes(raw)
     with pytest.raises(DcilError, match=f"{re.escape(str(path))} cannot be read as an image.*mend or remove it"):
         data.load("imagefolder", folder, store=store if kept else None)
-    assert path.read_bytes() == raw and len(list(store.folder.glob("*"))) == (2 if kept else 0)  # of train/
+    assert path.read_bytes() == raw and len(list(store.folder.glob("*.*"))) == (3 if kept else 0)  # of train/
 
 
 def test_empty_class(folder):

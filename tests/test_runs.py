@@ -107,6 +107,27 @@ def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # and the handlers are as before
 
 
+def test_a_closed_terminal(tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """SIGHUP ends the step and writes a checkpoint, unless it is ignored, as under nohup."""
+    config, step = tiny_config(), Trainer.step
+
+    def hung_up(self, *words):
+        step(self, *words)
+        signal.raise_signal(signal.SIGHUP)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped by SIGHUP") as stopped:
+        patch.setattr(Trainer, "step", hung_up)
+        run(config, tiny_dataset, tmp_path)
+    assert stopped.value.code == 129 and RunFolder(tmp_path, config).epochs_done() == 1 / 4
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.reason() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
     """Before the first step there is nothing to save, so it ends the run at once; what was begun is cleared away."""

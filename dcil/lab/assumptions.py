@@ -22,6 +22,8 @@ def read(path: str | Path) -> list[dict[str, Any]]:
         entries = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DcilError(f"the assumptions {path} cannot be read: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DcilError(f"the assumptions {path} must be a list of mappings")
     known = [f.name for f in dataclasses.fields(RunConfig)]
     for number, entry in enumerate(entries, start=1):
         if set(entry) != set(FIELDS) or not all(entry[k] for k in ("question", "authors", "ours")):

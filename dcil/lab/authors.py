@@ -6,7 +6,6 @@ checkpoint known here, its path and SHA-256 there and what it must give on the o
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import sys
@@ -22,11 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcil import models
-from dcil.checkpoint import read_torch, write_atomically
+from dcil.checkpoint import read_torch
 from dcil.config import RunConfig
 from dcil.data import Dataset
 from dcil.engine import Engine
 from dcil.errors import DcilError, unknown
+from dcil.files import open_regular, sha256, write_atomically
 from dcil.loaders import TestLoader
 from dcil.measures import evaluate as evaluate_passes
 from dcil.paths import DualPath
@@ -35,6 +35,8 @@ BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
                                               .read_text("utf-8"))  # fmt: skip
 
+MOST_BYTES = 2**26  # of the arrays of a file; ResNet-32 and its masks take 4 MiB
+MOST_CLASSES = 1000  # CIFAR has 10 or 100
 # Their layer names end in what ours are told apart by: (their ending, ours, whether it is the dense pass's).
 ENDINGS = (
     (".downsample_conv", ".shortcut.0", False),
@@ -88,12 +90,13 @@ def read(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                content: Any = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+            content: Any = _arrays(path)
         else:
             content = read_torch(path)
     except FileNotFoundError as error:
         raise DcilError(f"there is no checkpoint {path}") from error
+    except DcilError:
+        raise
     except Exception as error:  # damaged bytes can make the readers fail in any way
         raise DcilError(f"{path} cannot be read ({type(error).__name__}); it should be one of the authors' .pth "
                         "files or its arrays as .npz. It was left as it is") from error  # fmt: skip
@@ -102,6 +105,16 @@ def read(path: str | Path) -> dict[str, Tensor]:
         raise DcilError(f"{path} holds no 'conv1.weight', on top or one level down; it is not one of the authors' "
                         "checkpoints. It was left as it is")  # fmt: skip
     return state
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of an .npz file; raises `DcilError` if they would unpack to more than theirs take."""
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+        unpacked = sum(entry.file_size for entry in arrays.zip.infolist())
+        if unpacked > MOST_BYTES:
+            raise DcilError(f"{path} would unpack to {unpacked / 2**20:,.0f} MiB; one of the authors' has at most "
+                            f"{MOST_BYTES / 2**20:.0f}. It was left as it is")  # fmt: skip
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
 def _some(names: list[str]) -> str:
@@ -116,7 +129,7 @@ def load(path: str | Path) -> DualPath:
     """
     state = read(path)
     head = state.get("fc_part.weight")
-    num_classes = len(head) if isinstance(head, Tensor) and head.dim() == 2 else 10
+    num_classes = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
     dual = DualPath(models.resnet32(num_classes=num_classes))
     expected = {key: value for key, value in dual.state_dict().items() if isinstance(value, Tensor)}
     found = {our_key(theirs): (theirs, value) for theirs, value in state.items()}
@@ -151,12 +164,6 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     masks = dual.masks.values()
     counts = {"kept": sum(int(m.sum()) for m in masks), "prunable": sum(m.numel() for m in masks)}
     return {name: value["top1"] for name, value in top.items()} | counts
-
-
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:

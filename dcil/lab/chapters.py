@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError, unknown
+from dcil.files import write_atomically
 from dcil.lab.rerun import Parameter, form, lines
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
@@ -50,7 +50,11 @@ def parameters(notebook: str | Path) -> list[Parameter]:
     """Return what a chapter's parameter cell declares, in its order."""
     import papermill
 
-    inspected = papermill.inspect_notebook(str(notebook))
+    try:
+        inspected = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # what papermill and nbformat raise has no common base
+        raise DcilError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was "
+                        "left as it is") from error  # fmt: skip
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
 
 
@@ -68,7 +72,7 @@ def parse(text: str) -> Any:
     """Return a parameter's value from the command line: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last two of brackets in brackets
         return text
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcil import checkpoint, data, export, images, records
+from dcil import data, export, images, records
 from dcil.arguments import command, table
 from dcil.config import FOLDERS, RunConfig
 from dcil.crops import RESIZE
@@ -23,6 +23,7 @@ from dcil.lab import authors
 from dcil.lab.compare import by_id
 from dcil.loaders import loaders_of
 from dcil.paths import DualPath
+from dcil.runs import RunFolder
 from dcil.trainer import build
 
 CALIBRATION = 8  # batches of 64 images on which int8 measures activations
@@ -65,10 +66,14 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
         config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
         return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
     folder = find_run(source, runs_dir)
-    record, state = records.read(folder / "record.json"), checkpoint.load(folder / "checkpoint.pt")
+    record = records.read(folder / "record.json")
+    config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
+    if record["run_id"] != folder.resolve().name:
+        raise DcilError(f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
+                        "if it was moved, and leave it if it was filled with another run's files")  # fmt: skip
     if record["status"] != "complete":
         raise DcilError(f"{record['run_id']} failed; there is nothing to export")
-    config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
+    state = RunFolder(folder.resolve().parent, config).network_state()
     dual = build(replace(config, sync_batchnorm=False), classes)
     dual.load_state_dict(state["model"])
     card = card_of(record["run_id"], config, classes, dual, tuple(state.get("classes", ())))

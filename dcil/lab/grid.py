@@ -17,12 +17,28 @@ from dcil import checkpoint, records
 from dcil.config import RunConfig, preset
 from dcil.cost import passes_a_step
 from dcil.errors import DcilError, unknown
+from dcil.files import read_bytes
 from dcil.machine import device_name
 from dcil.runs import RunFolder
 
 TOP = ("title", "tier", "base", "runs")
 STATES = ("done", "running", "partial", "failed", "damaged", "missing")
 ENTRY = ("serves", "priority", "set", "axes", "seeds")
+
+
+MOST_BYTES, MOST_RUNS = 2**20, 10_000  # of a file; of one of its entries
+
+
+class Plain(yaml.SafeLoader):
+    """YAML without references to other parts of the file, a few of which can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        """Return the next value; raises `yaml.YAMLError` if it is a reference."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"*{event.anchor} in line {event.start_mark.line + 1} refers to another part of the "
+                                 "file; write out what it stands for")  # fmt: skip
+        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,10 @@ def read(path: str | Path, precision: str | None = None) -> list[Planned]:
     """
     path = Path(path)
     try:
-        grid = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
+    except DcilError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DcilError(f"the grid {path} cannot be read: {error}") from error
     if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
         raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
@@ -85,7 +103,7 @@ def read(path: str | Path, precision: str | None = None) -> list[Planned]:
         try:
             wanted = _combinations(grid.get("base") or {}, entry)
             configs = [_config(values | ({"precision": precision} if precision else {})).resolve() for values in wanted]
-        except (DcilError, TypeError) as error:
+        except (DcilError, TypeError, AttributeError) as error:
             raise DcilError(f"{where}: {error}") from error
         for config in configs:
             if grid.get("tier") and config.tier != grid["tier"]:
@@ -113,6 +131,9 @@ def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str,
     for name, values in axes.items():
         if not isinstance(values, list):
             raise DcilError(f"{name} must be a list of values, e.g. [{values}]")
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_RUNS:
+        raise DcilError(f"its axes have {count} combinations, more than {MOST_RUNS:,}; split it, or shorten them")
     return [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -131,7 +152,7 @@ def status(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -
 
 def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace: Pace) -> Status:
     epochs, left_s = run.config.epochs, pace.epoch_s(run.config)
-    record = record or (records.read(folder.record) if folder.record.exists() else None)
+    record = record or folder.read_record()
     if record and record["status"] == "complete":
         return Status(run, "done", epochs, 0.0)
     try:

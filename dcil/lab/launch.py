@@ -56,8 +56,11 @@ def cell(repository: str, ref: str) -> dict[str, Any]:
 def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, Any]:
     """Return Jupyter Book's configuration with launch buttons, the site's address and a card for each page.
 
-    Raises `DcilError` if the repository is not on GitHub: only its notebooks open in Colab.
+    Raises `DcilError` if the repository is not on GitHub, as only its notebooks open in Colab, and for a tag or branch
+    whose name is not of letters, digits and `._/-`, as it is written into the notebooks' code.
     """
+    if not re.fullmatch(r"\w[\w./-]*", ref, re.ASCII):
+        raise DcilError(f"the tag or branch is {ref!r}; expected letters, digits and ._/- only")
     found = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
     if not found:
         raise DcilError(f"the repository is {repository!r}; expected https://github.com/OWNER/NAME")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import IO
 
 import torch
 from tqdm import tqdm
@@ -24,6 +25,8 @@ from dcil.runs import Held, RunFolder
 from dcil.stopping import TRY_AGAIN, Stop, Stopped
 from dcil.train import fit
 
+# Exit codes of a run that stopped: at its time limit, or by a signal, be it before it could listen for that.
+STOPPED = {TRY_AGAIN, *(128 + s for s in Stop.SIGNALS), *(-s for s in Stop.SIGNALS)}
 LEAST_S = 5  # with less time left than this no further run is begun
 # A run's outcome: "done", "stopped", "held", or "failed: why".
 Runner = Callable[[Planned], str]
@@ -59,18 +62,27 @@ def work(
             runner = same_process(stop, runs_dir, data_dir)
         outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
         for run in (s.planned for s in statuses if s.state == "done"):
-            record = RunFolder(runs_dir, run.config).record
+            folder = RunFolder(runs_dir, run.config)
             # Trained by hand, or killed just before its record was taken in.
-            if record.exists() and not (Path(records_dir) / f"{run.run_id}.json").exists():
-                records.add(record, records_dir)
+            if not (Path(records_dir) / f"{run.run_id}.json").exists() and folder.finished():
+                records.add(folder.record, records_dir)
         with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
             for run, outcome in _in_parallel(todo, runner, pack, stop):
                 if outcome == "done":
-                    records.add(RunFolder(runs_dir, run.config).record, records_dir)
-                    bar.update()
+                    outcome = _take_in(RunFolder(runs_dir, run.config), records_dir)
+                bar.update(outcome == "done")
                 outcomes[run.run_id] = outcome
                 tqdm.write(f"{run.run_id}: {outcome}", file=sys.stderr)
     return outcomes
+
+
+def _take_in(folder: RunFolder, records_dir: str | Path) -> str:
+    """Take the record of a run that has just ended in; returns its outcome."""
+    try:
+        records.add(folder.record, records_dir)
+    except (DcilError, OSError) as error:  # the other runs under way go on
+        return f"failed: it is complete, but its record was not taken in: {error}"
+    return "done"
 
 
 def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
@@ -116,29 +128,49 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
 
     def run(planned: Planned) -> str:
         folder = RunFolder(runs_dir, planned.config)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if folder.is_held():
-            return f"held: by {folder.holder()}"
         words = [sys.executable, "-m", "dcil", "train", *argv_of_config(planned.config), "--runs-dir", str(runs_dir)]
         words += ["--data-dir", str(data_dir)] if data_dir else []
         words += ["--max-minutes", f"{stop.left_s() / 60:.3f}"] if stop.minutes else []
-        with open(folder.path / "log.txt", "a") as log:
-            # A group of its own: Ctrl-C reaches this process, which passes it on once.
-            child = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True,
-                                     env=os.environ | {"OMP_NUM_THREADS": str(threads)})  # fmt: skip
-            told = False
-            while child.poll() is None:
-                if stop.received is not None and not told:
-                    child.terminate()
-                    told = True
-                time.sleep(0.1)
-        if child.returncode == 0:
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            if folder.is_held():
+                return f"held: by {folder.holder()}"
+            with open(folder.path / "log.txt", "ab") as log:
+                began = log.tell()
+                code = _call([*words, "--until-eof"], log, os.environ | {"OMP_NUM_THREADS": str(threads)}, stop)
+        except OSError as error:
+            return f"failed: {error}"
+        if code == 0:
             return "done"
-        # Or by the signal itself, before the child could listen for it.
-        if child.returncode in (TRY_AGAIN, 130, 143, -signal.SIGINT, -signal.SIGTERM):
+        if code in STOPPED:
             return "stopped"
-        said = (folder.path / "log.txt").read_text().strip().splitlines() or ["it said nothing"]
-        kind = "held" if child.returncode == Held.code else "failed"  # held since it was asked above
-        return f"{kind}: {said[-1].removeprefix('dcil: error: ')} ({folder.path / 'log.txt'})"
+        kind = "held" if code == Held.code else "failed"  # held since it was asked above
+        return f"{kind}: {_last_words(folder.path / 'log.txt', began, code)}"
 
     return run
+
+
+def _call(words: list[str], log: IO[bytes], env: dict[str, str], stop: Stop) -> int:
+    """Run a command to its end and return its exit code; when `stop` hears a signal, the command is told once."""
+    # A group of its own: Ctrl-C reaches this process, which passes it on. Its standard input ends when this process
+    # does, by whatever signal, and then it stops too.
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env,
+                          start_new_session=True) as child:  # fmt: skip
+        told = False
+        while child.poll() is None:
+            if stop.received is not None and not told:
+                child.terminate()
+                told = True
+            time.sleep(0.1)
+    return child.returncode
+
+
+def _last_words(log: Path, began: int, code: int) -> str:
+    """Return the last line that a command wrote into a log from `began` on, or why there may be none."""
+    with open(log, "rb") as file:
+        file.seek(began)
+        said = file.read().decode(errors="replace").strip().splitlines()
+    if said:
+        return f"{said[-1].removeprefix('dcil: error: ')} ({log})"
+    room_mib = shutil.disk_usage(log.parent).free / 2**20
+    return f"it ended with code {code} and wrote nothing to {log}; its disk has {room_mib:.0f} MiB left"

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError
+from dcil.files import write_atomically
 
 # What the code of a chapter reads, by the words in it that do so. The Snakefile asks here too.
 READS = {

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from dcil.checkpoint import write_atomically
 from dcil.errors import DcilError
+from dcil.files import write_atomically
 from dcil.lab import claims
 
 HEAD = """\
@@ -36,9 +36,14 @@ def now(
 def read(path: str | Path) -> list[dict[str, Any]]:
     """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
     path = Path(path)
-    entries = (yaml.safe_load(path.read_text()) if path.exists() else None) or []
+    try:
+        entries = (yaml.safe_load(path.read_text()) if path.exists() else None) or []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DcilError(f"the log {path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DcilError(f"the log {path} must be a list of entries")
     for number, entry in enumerate(entries, start=1):
-        if set(entry) != FIELDS or not all(entry.values()):
+        if not isinstance(entry, dict) or set(entry) != FIELDS or not all(entry.values()):
             raise DcilError(f"{path}, entry {number}: it must have {', '.join(sorted(FIELDS))}, none of them empty")
     return entries
 

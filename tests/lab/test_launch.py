@@ -81,3 +81,10 @@ def test_the_copy_is_changed(tmp_path):
     assert notebook["cells"][0]["metadata"]["tags"] == ["remove-cell"] and "name" in notebook["cells"][0]["source"]
     assert set(launch.pins()) <= set((tmp_path / "requirements.txt").read_text().splitlines())
     assert "colab" in (tmp_path / "_config.yml").read_text()
+
+
+@pytest.mark.parametrize("ref", ['v1"]; import os; ["', "v1;touch x", "$(touch x)", "-v1", ""])
+def test_a_tag_that_would_be_code(ref):
+    """It is written into the first cell of every notebook: only plain names are."""
+    with pytest.raises(DcilError, match="the tag or branch is .* letters, digits"):
+        launch.configured(CONFIG, REPOSITORY, ref)

@@ -1,6 +1,8 @@
 """The queue: what is missing gets run, whatever ends it on the way, and a second call goes on."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,6 +112,43 @@ def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
     assert outcome.startswith("held: ") and f"process {os.getpid()}" in outcome
 
 
+def test_what_a_silent_process_leaves(here, monkeypatch):
+    """Its exit code and the room on the disk, not the last word of an earlier one; the others are run."""
+    (first, second, *_) = grid.read("grid.yaml")
+    log = RunFolder("runs", first.config).path / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("dcil: error: of yesterday\n")
+    monkeypatch.setattr(queue, "_call", lambda *_: 2)
+    outcome, _ = work(only=[first, second], separate=True).values()
+    said = f"failed: it ended with code 2 and wrote nothing to {log}; its disk has [0-9]+ MiB left"
+    assert re.fullmatch(said, outcome)
+    log.unlink()
+    log.mkdir()  # as little to be written to as a full disk
+    outcome, _ = work(only=[first, second], separate=True).values()
+    assert outcome.startswith("failed: ") and "log.txt" in outcome
+
+
+def test_a_record_that_cannot_be_taken_in(here, monkeypatch):
+    """It is a failure of that run; the others go on."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(records, "add", full)
+    outcomes = work(only=grid.read("grid.yaml")[:2]).values()
+    assert ["was not taken in: " in outcome and "No space left" in outcome for outcome in outcomes] == [True] * 2
+
+
+def test_another_runs_record_is_no_result(here):
+    """In a run's folder it is neither shown as done nor taken in under another name."""
+    one, other = (RunFolder("runs", run.config) for run in grid.read("grid.yaml")[:2])
+    work(only=grid.read("grid.yaml")[1:2])
+    one.path.mkdir()
+    one.record.write_bytes(other.record.read_bytes())
+    with pytest.raises(DcilError, match="is the record of another run"):
+        states()
+
+
 def test_tf32_shares_no_process(here):
     """Whether float32 means tf32 is a setting of the process: refused before anything is trained."""
     text = GRID.replace("method: [dense, ste]", "precision: [tf32, bf16]").replace("device: cpu", "device: cuda")
@@ -131,6 +170,28 @@ def test_the_command(here, capsys):
     assert main(["queue", "grid.yaml", "--only", "cifar"]) == 2
     assert main(["queue", "grid.yaml", "--pack", "0"]) == 2
     assert "--pack is 0" in capsys.readouterr().err
+
+
+def test_a_queue_that_is_killed_takes_its_children_along(tmp_path):
+    """kill -9 of the queue: what it began stops by itself, with a checkpoint."""
+    text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 500, batch_size: 64").replace("[0, 1]", "[0]")
+    (tmp_path / "grid.yaml").write_text(text.replace("[dense, ste]", "[dense]"))
+    (planned,) = grid.read(tmp_path / "grid.yaml")
+    folder = RunFolder(tmp_path / "runs", planned.config)
+    words = [sys.executable, "-m", "dcil", "queue", "grid.yaml"]
+    killed = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    def wait_for(what):
+        deadline = time.monotonic() + 240
+        while not what() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert what()
+
+    wait_for(folder.checkpoint.exists)
+    killed.kill()
+    killed.wait()
+    wait_for(lambda: "stopped by SIGTERM" in (folder.path / "log.txt").read_text())
+    wait_for(lambda: not folder.is_held())
 
 
 def test_processes(tmp_path):

@@ -1,0 +1,82 @@
+"""Files: written whole or not at all, read with a bound, and only if they are regular ones."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from dcil.errors import DcilError
+
+ABANDONED_S = 24 * 3600  # a part that nobody has written to for so long was left by a process that was killed
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], object], replace: Callable[[str, Path], None] = os.replace
+) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk and let `replace` rename it into place.
+
+    Whatever goes wrong, `path` holds either what it held or the whole new content. Parts that earlier processes
+    left of it are removed. An `OSError` names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path.parent, glob.escape(path.name), ABANDONED_S)
+    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(part))
+        os.chmod(part, 0o644)  # mkstemp's files are private
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        replace(part, path)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
+            error.filename = str(path)
+        raise
+
+
+def remove_parts(folder: Path, name: str = "*", older_s: float = 0.0) -> None:
+    """Remove what writers that were killed left in a folder: all parts, or those of the files `name`, old enough."""
+    for part in folder.glob(f".{name}.*.part"):
+        with contextlib.suppress(OSError):  # another process did it, or it is another person's
+            if time.time() - part.stat().st_mtime >= older_s:
+                part.unlink()
+
+
+@contextlib.contextmanager
+def open_regular(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for reading; raises `DcilError` for a FIFO, a device or a folder, which could keep a reader waiting.
+
+    An `OSError` of a file that is not there, or may not be read, passes through.
+    """
+    without_waiting = getattr(os, "O_NONBLOCK", 0)
+    if os.path.isdir(path):
+        raise DcilError(f"{path} is a folder; a file is needed here")
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DcilError(f"{path} is no regular file but a pipe or a device; nothing was read from it")
+        yield file
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """Return a regular file's bytes; raises `DcilError` if there are more than `most`, before they are read."""
+    with open_regular(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise DcilError(f"{path} has more than {most / 2**20:g} MiB, which no such file needs; it was not read")
+    return raw
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

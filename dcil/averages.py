@@ -41,8 +41,14 @@ class Mask(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         average = _NEWEST.get(func)
-        if average and isinstance(args[0], (list, cls)):
+        if average and (isinstance(args[0], (list, cls)) or func is Tensor.sub):  # new − old: the new one may be plain
             return average(*args)
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs or {})
         return result.as_subclass(cls) if func in (Tensor.detach, Tensor.to) else result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return memo.setdefault(id(self), self.as_subclass(Tensor).clone())
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)

@@ -146,7 +146,7 @@ class DualPath(nn.Module):
         return *outputs, self.run_pass(last, *args, **kwargs)
 
     def run_pass(self, index: int, /, *args, **kwargs) -> Tensor:
-        """Run one pass; the passes need nothing of each other, so they may run side by side."""
+        """Run one pass, on the very input; the passes need nothing of each other, so they may run side by side."""
         tensors = self.tensors(index)
         if self._guessed_head is None or torch.compiler.is_compiling():
             output = self._run(tensors, args, kwargs)

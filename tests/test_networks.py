@@ -4,6 +4,9 @@ The measure is nearly always the same: each pass must do what the plain network 
 """
 
 import copy
+import json
+import pickle
+import re
 import warnings
 from collections import UserDict
 
@@ -20,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 import dcil
 from dcil import DcilError, DualPath, parts, set_masks
+from dcil.lab import chapters
 from dcil.vision import import_torchvision
 
 
@@ -438,9 +442,18 @@ AVERAGES = {"EMA": {"multi_avg_fn": get_ema_multi_avg_fn(0.9)}, "EMA one by one"
             "SWA": {}, "SWA one by one": {"avg_fn": get_swa_avg_fn()}}  # fmt: skip
 
 
+class Wrapper(nn.Module):
+    """Holds a model, as DistributedDataParallel does."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+@pytest.mark.parametrize("source", [lambda dual: dual, Wrapper], ids=["itself", "wrapper"])
 @pytest.mark.parametrize("use_buffers", [True, False])
 @pytest.mark.parametrize("kind", AVERAGES)
-def test_averaged_models(kind, use_buffers):
+def test_averaged_models(kind, use_buffers, source):
     """The average has the averaged weights and the newest masks, and can choose masks of its own."""
     dual = wrapped(Net())
     average = AveragedModel(dual, use_buffers=use_buffers, **AVERAGES[kind])
@@ -449,7 +462,7 @@ def test_averaged_models(kind, use_buffers):
         with torch.no_grad():
             dual.net.conv1.weight.copy_(torch.randn_like(dual.net.conv1.weight))  # wild: other masks every time
         set_masks(dual, 0.9)
-        average.update_parameters(dual)
+        average.update_parameters(source(dual))
     assert average.module.sparsity() == dual.sparsity() > 0.9
     assert all(mask.equal(average.module.masks[name]) for name, mask in dual.masks.items())
     assert not average.module.net.conv1.weight.equal(dual.net.conv1.weight)
@@ -467,6 +480,8 @@ def test_buffers_are_the_masks_themselves():
             assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
             assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
             assert buffer.sum() < buffer.numel()
+            for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
+                assert type(copied) is torch.Tensor and copied.equal(buffer)
 
 
 def test_walking_over_the_state_dict():
@@ -570,3 +585,14 @@ def test_a_checkpoint_is_loaded_before_wrapping():
     late.net.load_state_dict(trained.state_dict())
     assert not late.tensors(1)["fc.weight"].equal(trained.fc.weight)
     assert "Load a checkpoint into the network before it is wrapped" in " ".join(dcil.DualPath.__doc__.split())
+
+
+# --- where a user looks
+
+
+def test_the_page_says_what_works():
+    """*Use DCIL on your own network* names every test of this file, and none that is not here."""
+    cells = json.loads((chapters.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
+    named = {name for cell in cells for name in re.findall(r"`(test_\w+)`", "".join(cell["source"]))}
+    here = {name for name in globals() if name.startswith("test_")}
+    assert named == here - {"test_the_page_says_what_works"}

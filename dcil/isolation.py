@@ -41,7 +41,8 @@ def refuse_recomputation(module: nn.Module, args: tuple) -> None:
     raise DcilError(
         f"a {type(module).__name__} of this network ran again during backward, by torch.utils.checkpoint or the like. "
         "There it would see the shared weights, not the pass's. Switch recomputation off in the network, e.g. "
-        "memory_efficient=False or set_grad_checkpointing(False); to save memory, recompute whole passes: "
+        "memory_efficient=False or set_grad_checkpointing(False); to save memory, use torch.compile(dual), where it "
+        "works, or recompute whole passes: "
         "torch.utils.checkpoint.checkpoint(dual.run_pass, index, images, use_reentrant=False)"
     )
 

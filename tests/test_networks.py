@@ -122,6 +122,18 @@ def test_whole_passes_can_be_recomputed(norm):
         torch.testing.assert_close(p.grad, q.grad, msg=name)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_compiled_recomputation_works(reentrant):
+    """`torch.compile` traces a pass with its tensors, and what runs again with it."""
+    plain, saving = wrapped(Net()), wrapped(Recomputing(reentrant))
+    saving.load_state_dict(plain.state_dict())
+    x = images()
+    for model in (plain, torch.compile(saving, backend="aot_eager", fullgraph=True)):
+        sum(output.square().mean() for output in model(x)).backward()
+    for (name, p), q in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
 def test_recomputation_of_what_passes_share_works():
     """Layers that are neither pruned nor a pass's own may run again: both passes see the same there."""
 

@@ -8,22 +8,20 @@ control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcop
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dcil import masks as mask_rules
+from dcil import parts
+from dcil.averages import Mask
 from dcil.errors import DcilError, unknown
-from dcil.parts import OWN, Choice, aliases, choose, is_conv_weight
+from dcil.isolation import copy_module, own_copy, running, unwatch, watch_recomputation
+from dcil.parts import Choice, is_conv_weight, key
 from dcil.rules import RULES
-
-
-def _key(name: str) -> str:
-    """A dotted name as one attribute name (PyTorch forbids dots in them)."""
-    return name.replace(".", "/")
 
 
 class DualPath(nn.Module):
@@ -35,6 +33,11 @@ class DualPath(nn.Module):
     `["layer?.*.weight"]`; for a parameter the module is its owner. Frozen weights are masked like
     others and stay frozen. With `fresh=True` the copies are initialised anew, as the authors do
     when training from scratch; the default copies them, which suits a trained network.
+
+    What a network writes in `forward` and holds as a buffer is each pass's own, and every pass gets its own copy of
+    the input. Wrap first, then build the optimizer, over `dual.parameters()`: one built before never trains the norms
+    and heads of further passes. Load a checkpoint into the network before it is wrapped, or into the whole
+    `DualPath`: what is loaded into `dual.net` later does not reach the further passes' copies.
 
     Calling it returns one output per pass, in the order of `rules`, of the shapes that the network returns.
 
@@ -48,9 +51,10 @@ class DualPath(nn.Module):
     >>> dual.prunable
     ('0.weight',)
 
-    Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, or when a weight is
-    both prunable and per-pass. Source: DCIL (arXiv 2109.04660); the authors' code has a norm and a
-    classifier for each pass.
+    Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, when a weight is both prunable
+    and per-pass, when `fresh` leaves a copy as it was, for a network that has a `DualPath` inside or an argument
+    `passes`, and at the first call when the linear layer registered last is not the one called last. Source: DCIL
+    (arXiv 2109.04660); the authors' code has a norm and a classifier for each pass.
     """
 
     def __init__(
@@ -69,34 +73,26 @@ class DualPath(nn.Module):
         self.pass_names = tuple(RULES[rule].sees for rule in rules)
         if not rules or len(set(self.pass_names)) < len(rules):
             raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see another network")
-        modules = dict(net.named_modules())
-        owners = {name: modules[name.rpartition(".")[0]] for name, _ in net.named_parameters()}
-        self.prunable = tuple(choose("parameter", prunable, owners))
-        if not self.prunable:
-            looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
-            raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
-                            "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
-        own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
-        own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
-        private = {id(p) for name in own for p in modules[name].parameters()}
-        clash = [name for name in self.prunable if id(net.get_parameter(name)) in private]  # tied weights too
-        if "" in own or clash:
-            raise DcilError(f"{clash or 'the whole network'} cannot be both shared and per-pass; "
-                            "leave it out of `prunable` or out of `per_pass`")  # fmt: skip
+        if any(isinstance(module, DualPath) for module in net.modules()):
+            raise DcilError(f"this {type(net).__name__} is or holds a DualPath already; wrap the plain network, once")
+        if "passes" in inspect.signature(net.forward).parameters:
+            raise DcilError(f"{type(net).__name__}.forward has an argument 'passes', which a DualPath takes for the "
+                            "number of passes to run; give it another name")  # fmt: skip
+        self.prunable, self.own_names = parts.plan(net, prunable, per_pass)
+        self.state_names = parts.state(net, self.own_names)
+        guessed = per_pass is None and len(rules) > 1
+        self._guessed_head = next(iter(parts.head(net)), None) if guessed else None
 
         self.net = net
-        self.aliases = aliases(net)
-        self.own = nn.ModuleList()
-        for _ in rules[1:]:
-            memo: dict = {}  # one for all, so that ties between them hold in the copies
-            copies = nn.ModuleDict({_key(name): copy.deepcopy(modules[name], memo) for name in own})
-            if fresh:
-                for part in (p for c in copies.values() for p in c.modules() if hasattr(p, "reset_parameters")):
-                    part.reset_parameters()
-            self.own.append(copies)
+        self.aliases = parts.aliases(net)
+        self.own = nn.ModuleList(parts.copies(net, self.own_names, fresh) for _ in rules[1:])
+        self.state = nn.ModuleList(parts.state_copies(net, self.state_names) for _ in rules[1:])
         self._masks = nn.Module()
         for name, weight in self.weights.items():
-            self._masks.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
+            self._masks.register_buffer(key(name), torch.ones_like(weight, dtype=torch.bool))
+        for module in parts.differing(net, (*self.prunable, *self.state_names), self.own_names):
+            watch_recomputation(module)
+        self.register_load_state_dict_pre_hook(_from_before_state)
         # Size of the largest pruned weight, for the rule that takes it; saved with the schedule position.
         self.register_buffer("threshold", torch.zeros(()), persistent=False)
         self.target_sparsity = 0.0  # what the masks were last set to; not measured
@@ -105,12 +101,29 @@ class DualPath(nn.Module):
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """The shared prunable weights by parameter name: the network's own parameters, no copies."""
-        return {name: self.net.get_parameter(name) for name in self.prunable}
+        places = (name.rpartition(".") for name in self.prunable)  # get_parameter() refuses what functional_call lends
+        return {f"{owner}{dot}{leaf}": self.net.get_submodule(owner)._parameters[leaf] for owner, dot, leaf in places}
 
     @property
     def masks(self) -> dict[str, Tensor]:
         """The boolean masks by parameter name, each of its weight's shape, True = kept."""
-        return {name: self._masks._buffers[_key(name)] for name in self.prunable}
+        masks = {name: self._masks._buffers[key(name)] for name in self.prunable}
+        return {name: m.as_subclass(Tensor) if isinstance(m, Mask) else m for name, m in masks.items()}
+
+    def named_buffers(self, *args, **kwargs) -> Iterator[tuple[str, Tensor]]:
+        """Yield names and buffers, masks as such for which averages of weights keep the newest (`dcil.averages`)."""
+        masks = {id(mask) for mask in self._masks._buffers.values()}
+        for name, buffer in super().named_buffers(*args, **kwargs):
+            yield name, buffer.as_subclass(Mask) if id(buffer) in masks else buffer
+
+    def _tables(self, index: int) -> Iterator[tuple[str, dict[str, Tensor | None], str]]:
+        """Yield name in the network, table and place in it of every tensor that a further pass has of its own."""
+        for name in self.own_names:
+            for prefix, module in self.own[index - 1][key(name)].named_modules(prefix=name):
+                for table in (module._parameters, module._buffers):
+                    yield from ((f"{prefix}.{leaf}", table, leaf) for leaf in table if table[leaf] is not None)
+        table = self.state[index - 1]._buffers
+        yield from ((name, table, key(name)) for name in self.state_names)
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
         """Return what pass `index` uses for the network's parameters and buffers, by name; `rule` replaces its rule."""
@@ -118,23 +131,42 @@ class DualPath(nn.Module):
         more = (self.threshold,) if chosen.takes_threshold else ()
         seen = {name: chosen.apply(weight, masks[name], *more) for name, weight in self.weights.items()}
         if index > 0:
-            for key, module in self.own[index - 1].items():
-                prefix = key.replace("/", ".")
-                seen.update((f"{prefix}.{name}", p) for name, p in module.named_parameters())
-                seen.update((f"{prefix}.{name}", b) for name, b in module.named_buffers())
+            seen.update((name, table[leaf]) for name, table, leaf in self._tables(index))
         tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
         return tied | seen
 
-    def forward(self, *args, passes: int | None = None, **kwargs) -> tuple:
+    def forward(self, /, *args, passes: int | None = None, **kwargs) -> tuple:
         """Run every pass, or the first `passes`, on the same input; returns one output per pass.
 
-        Arguments go to the network as they are. In training mode each pass updates its own norms.
+        Arguments go to the network as they are, to all passes but the last as copies, so that none sees what
+        another wrote into them. In training mode each pass updates its own norms.
         """
-        return tuple(self.run_pass(index, *args, **kwargs) for index in range(len(self.rules))[:passes])
+        *first, last = range(len(self.rules))[:passes]
+        outputs = [self.run_pass(index, *own_copy(args), **own_copy(kwargs)) for index in first]
+        return *outputs, self.run_pass(last, *args, **kwargs)
 
-    def run_pass(self, index: int, *args, **kwargs) -> Tensor:
-        """Run one pass; the passes need nothing of each other, so they may run side by side."""
-        return self._run(self.tensors(index), args, kwargs)
+    def run_pass(self, index: int, /, *args, **kwargs) -> Tensor:
+        """Run one pass, on the very input; the passes need nothing of each other, so they may run side by side."""
+        tensors = self.tensors(index)
+        if self._guessed_head is None or torch.compiler.is_compiling():
+            output = self._run(tensors, args, kwargs)
+        else:
+            with parts.calls(self.net) as called:
+                output = self._run(tensors, args, kwargs)
+            self._check_head(called)
+        if index > 0:  # what forward put in place of a buffer is the pass's from now on
+            for name, table, leaf in self._tables(index):
+                if tensors[name] is not table[leaf]:
+                    table[leaf] = tensors[name].detach()
+        return output
+
+    def _check_head(self, called: list[str]) -> None:
+        """Refuse, at the first call, to have taken for the head what is not."""
+        if called and called[-1] != self._guessed_head:
+            raise DcilError(f"the linear layer {called[-1]!r} is called last, but {self._guessed_head!r} is registered "
+                            "last, and was taken for the head that each pass has of its own. Name what is: DualPath("
+                            f"net, per_pass=[*dcil.parts.norms(net), {called[-1]!r}])")  # fmt: skip
+        self._guessed_head = None
 
     def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
         """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing.
@@ -159,11 +191,14 @@ class DualPath(nn.Module):
         # Running statistics are written in place: give this forward copies.
         kept = {name: b.clone() for name, b in self.net.named_buffers()}
         kept |= {name: t if t.requires_grad else t.clone() for name, t in tensors.items()}
-        loss = loss_of(self._run(kept, args))
+        loss = loss_of(self._run(kept, own_copy(args)))
         return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
 
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
-        return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
+        if torch.compiler.is_compiling():  # one graph, in which nothing outlives the pass
+            return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
+        with running():
+            return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
 
     @torch.no_grad()
     def sparsity(self) -> float:
@@ -192,24 +227,39 @@ class DualPath(nn.Module):
         which = which or self.pass_names[0]
         if which not in self.pass_names:
             raise unknown("pass", which, self.pass_names)
-        plain = copy.deepcopy(self.net)
+        plain = copy_module(self.net)
+        unwatch(plain)
         own = dict(plain.named_parameters(remove_duplicate=False)) | dict(plain.named_buffers(remove_duplicate=False))
         for name, value in self.tensors(self.pass_names.index(which)).items():
             own[name].copy_(value)
         return plain
 
-    def get_extra_state(self) -> dict:
-        """Return the schedule position, which `state_dict()` carries beside weights and masks."""
-        return {"target_sparsity": self.target_sparsity, "refreshes": self.refreshes, "threshold": self.threshold}
+    def get_extra_state(self) -> Tensor:
+        """Return the schedule position, which `state_dict()` carries beside weights and masks.
 
-    def set_extra_state(self, state: dict) -> None:
-        self.target_sparsity, self.refreshes = state["target_sparsity"], state["refreshes"]
-        if "threshold" in state:  # not in checkpoints from before ST-3
-            self.threshold.copy_(state["threshold"])
+        [3], float64 on the CPU: target sparsity, refreshes, threshold. What walks over a state dict expects tensors.
+        """
+        position = [self.target_sparsity, self.refreshes, float(self.threshold)]
+        return torch.tensor(position, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor | dict) -> None:
+        if isinstance(state, dict):  # earlier checkpoints, the first of them without a threshold
+            state = [state["target_sparsity"], state["refreshes"], state.get("threshold", float(self.threshold))]
+        target, refreshes, threshold = map(float, state)
+        self.target_sparsity, self.refreshes = target, round(refreshes)
+        self.threshold.fill_(threshold)
 
     def extra_repr(self) -> str:
         count = sum(w.numel() for w in self.weights.values())
         return f"rules={self.rules}, {count} prunable weights in {len(self.prunable)} tensors"
+
+
+def _from_before_state(dual: DualPath, state: dict, prefix: str, *_: object) -> None:
+    """Let a checkpoint from before passes had such buffers of their own give them the network's."""
+    for index in range(len(dual.state)):
+        for name in dual.state_names:
+            if f"{prefix}net.{name}" in state:
+                state.setdefault(f"{prefix}state.{index}.{key(name)}", state[f"{prefix}net.{name}"])
 
 
 def unwrap(model: nn.Module) -> DualPath:

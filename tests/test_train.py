@@ -112,7 +112,9 @@ def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path,
     interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
     path = files(tmp_path / "parts", config)[1]
     content = checkpoint.load(path)
-    del content["part"], content["model"]["_extra_state"]["threshold"]
+    target, refreshes, _ = content["model"]["_extra_state"].tolist()
+    content["model"]["_extra_state"] = {"target_sparsity": target, "refreshes": int(refreshes)}
+    del content["part"]
     for name in LATER:
         del content["config"][name]
     torch.save(content, path)

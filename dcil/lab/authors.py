@@ -131,7 +131,7 @@ def load(path: str | Path) -> DualPath:
     head = state.get("fc_part.weight")
     num_classes = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
     dual = DualPath(models.resnet32(num_classes=num_classes))
-    expected = {key: value for key, value in dual.state_dict().items() if isinstance(value, Tensor)}
+    expected = {key: value for key, value in dual.state_dict().items() if key != "_extra_state"}
     found = {our_key(theirs): (theirs, value) for theirs, value in state.items()}
     unused = [t for ours, (t, v) in found.items() if ours not in expected or not isinstance(v, Tensor)]
     missing = [ours for ours in expected if ours not in found]

@@ -1,0 +1,54 @@
+"""Masks under an average of weights: the newest holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _first(old: Any, *rest: Any) -> Any:
+    return old
+
+
+def _scaled(old: Tensor, by: Any) -> Tensor:
+    is_whole = isinstance(by, Tensor) and by.dim() > 0  # a product with weights, say, is no average
+    return old.as_subclass(Tensor) * by if is_whole else old
+
+
+def _second(old: Any, new: Any, *rest: Any) -> Any:
+    return new
+
+
+def _copy(olds: list[Tensor], news: list[Tensor], *rest: Any) -> None:
+    for old, new in zip(olds, news, strict=True):
+        old.copy_(new)
+
+
+# What an average is made of: decay·old + (1 − decay)·new, or old + (new − old)/n.
+_NEWEST = {Tensor.mul: _scaled, Tensor.div: _first, Tensor.sub: _first, Tensor.add: _second, torch._foreach_sub: _first,
+           torch._foreach_add_: _copy, torch._foreach_addcdiv_: _copy}  # fmt: skip
+
+
+class Mask(Tensor):
+    """A mask as `DualPath.buffers()` shows it: an average of two is the newer one.
+
+    `torch.optim.swa_utils.AveragedModel` averages every buffer. Of boolean masks that would be all that was
+    ever kept, or an error. Everything else is done with a mask as with the plain tensor whose memory it shares.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        average = _NEWEST.get(func)
+        if average and (isinstance(args[0], (list, cls)) or func is Tensor.sub):  # new − old: the new one may be plain
+            return average(*args)
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*args, **kwargs or {})
+        return result.as_subclass(cls) if func in (Tensor.detach, Tensor.to) else result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return memo.setdefault(id(self), self.as_subclass(Tensor).clone())
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)

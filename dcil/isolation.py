@@ -1,0 +1,107 @@
+"""What keeps the passes of one network apart: inputs, cached weights, recomputed forwards, kept activations.
+
+`torch.func.functional_call` lends a network a pass's tensors for one forward. What outlives that
+forward, or was there before it, would carry one pass into the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, MutableMapping, MutableSequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dcil.errors import DcilError
+
+_here = threading.local()  # autograd runs the backward of a GPU in a thread of its own
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Run one pass: weights that `parametrize.cached()` holds are another's, and calls of layers are the pass's own."""
+    before = getattr(_here, "running", False)
+    cache = parametrize._cache
+    _here.running, parametrize._cache = True, {}
+    try:
+        yield
+    finally:
+        _here.running, parametrize._cache = before, cache
+
+
+def refuse_recomputation(module: nn.Module, args: tuple) -> None:
+    """Refuse, as a forward pre-hook, a layer that is called again in backward, when no pass lends it its tensors."""
+    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1 or getattr(_here, "running", False):
+        return
+    raise DcilError(
+        f"a {type(module).__name__} of this network ran again during backward, by torch.utils.checkpoint or the like. "
+        "There it would see the shared weights, not the pass's. Switch recomputation off in the network, e.g. "
+        "memory_efficient=False or set_grad_checkpointing(False); to save memory, use torch.compile(dual), where it "
+        "works, or recompute whole passes: "
+        "torch.utils.checkpoint.checkpoint(dual.run_pass, index, images, use_reentrant=False)"
+    )
+
+
+def watch_recomputation(module: nn.Module) -> None:
+    """Let `refuse_recomputation` look at every call of a module."""
+    if refuse_recomputation not in module._forward_pre_hooks.values():
+        module.register_forward_pre_hook(refuse_recomputation)
+
+
+def unwatch(net: nn.Module) -> None:
+    """Take `refuse_recomputation` off a network's modules."""
+    for module in net.modules():
+        for key in [k for k, hook in module._forward_pre_hooks.items() if hook is refuse_recomputation]:
+            del module._forward_pre_hooks[key]
+
+
+def own_copy(value: Any) -> Any:
+    """Return a network's argument with its tensors, and the containers that hold them, copied.
+
+    What is neither a tensor nor a mapping, sequence or set goes on as it is.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, tuple):
+        items = [own_copy(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if type(value) is dict:
+        return {key: own_copy(item) for key, item in value.items()}
+    if not isinstance(value, (MutableMapping, MutableSequence, set)):
+        return value
+    copied = copy.copy(value)
+    if not isinstance(value, set):
+        for key in value if isinstance(value, MutableMapping) else range(len(value)):
+            copied[key] = own_copy(value[key])
+    return copied
+
+
+def copy_module(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
+    """Return a deep copy of a module, with what a forward left on it cut from its graph.
+
+    `copy.deepcopy` refuses tensors that have a history: activations kept on `self`, and the weights that
+    hooks of `spectral_norm`, `weight_norm` and `torch.nn.utils.prune` compute.
+    """
+    memo = {} if memo is None else memo
+    seen: set[int] = set()
+    rest: list[Any] = [module]
+    while rest:
+        value = rest.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                memo.setdefault(id(value), value.detach().clone())
+        elif isinstance(value, MutableMapping):
+            rest += value.values()
+        elif isinstance(value, (MutableSequence, tuple, set, frozenset)):
+            rest += value
+        elif hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType)):
+            rest += vars(value).values()
+    return copy.deepcopy(module, memo)

@@ -1,0 +1,610 @@
+"""What networks does a `DualPath` work on? One section a kind: what is right, and what is refused in a sentence.
+
+The measure is nearly always the same: each pass must do what the plain network of that pass does alone.
+"""
+
+import copy
+import json
+import pickle
+import re
+import warnings
+from collections import UserDict
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.ao import quantization
+from torch.ao.nn import qat
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.utils import parametrizations, parametrize, prune
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn, get_swa_avg_fn
+from torch.utils.checkpoint import checkpoint
+
+import dcil
+from dcil import DcilError, DualPath, parts, set_masks
+from dcil.lab import chapters
+from dcil.vision import import_torchvision
+
+
+class Net(nn.Module):
+    """Two convolutions with norms and a classifier, and what a test puts into the places named."""
+
+    def __init__(self, norm=nn.BatchNorm2d, layer=lambda conv: conv):
+        super().__init__()
+        self.conv1, self.norm1 = layer(nn.Conv2d(3, 6, 3, padding=1)), norm(6)
+        self.conv2, self.norm2 = layer(nn.Conv2d(6, 6, 3, padding=1)), norm(6)
+        self.fc = nn.Linear(6, 4)
+
+    def block(self, x):
+        return F.relu(self.norm2(self.conv2(x)))
+
+    def forward(self, x):
+        return self.fc(self.block(F.relu(self.norm1(self.conv1(x)))).mean((2, 3)))
+
+
+def images(n=4):
+    return torch.randn(n, 3, 8, 8)
+
+
+def wrapped(net, **choices):
+    """A pruned DualPath of a network."""
+    dual = DualPath(net, **choices)
+    set_masks(dual, 0.6)
+    return dual
+
+
+def step(dual, x):
+    """One step of SGD on a plain loss of both passes."""
+    optimizer = torch.optim.SGD(dual.parameters(), 0.05)
+    sum(output.square().mean() for output in dual(x)).backward()
+    optimizer.step()
+
+
+def assert_passes_are_networks(dual, batches, **tolerance):
+    """In training, each pass gives what the plain network that it stands for gives alone, and keeps its state."""
+    alone = [dual.export(name) for name in dual.pass_names]
+    for batch in batches:
+        for output, net in zip(dual(batch), alone, strict=True):
+            torch.testing.assert_close(output, net(batch), **tolerance)
+    exported = [dual.export(name).eval() for name in dual.pass_names]  # before a call: observers move in eval mode too
+    for output, net, plain in zip(dual.eval()(batches[0]), alone, exported, strict=True):
+        torch.testing.assert_close(output, net.eval()(batches[0]), **tolerance)
+        torch.testing.assert_close(output, plain(batches[0]), **tolerance)
+
+
+# --- a forward that runs again in backward
+
+
+class Recomputing(Net):
+    """The second block runs again in backward."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.reentrant = reentrant
+
+    def block(self, x):
+        return checkpoint(super().block, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputation_inside_a_network_is_refused(reentrant):
+    """Gradients would be those of other weights than the pass's; the error says what to do instead."""
+    dual = wrapped(Recomputing(reentrant))
+    outputs = dual(images())
+    with pytest.raises(DcilError, match=r"Conv2d of this network ran again during backward.*checkpoint\(dual.run_pass"):
+        sum(output.square().mean() for output in outputs).backward()
+
+
+def test_recomputation_as_in_memory_efficient_densenets_is_refused():
+    """torchvision's own option; without it DenseNet works."""
+    build = import_torchvision().models.DenseNet
+    options = {"growth_rate": 4, "block_config": (2, 2), "num_init_features": 8, "num_classes": 4}
+    x = torch.randn(2, 3, 32, 32)
+    step(wrapped(build(**options, memory_efficient=False)), x)
+    with pytest.raises(DcilError, match="memory_efficient=False"):
+        step(wrapped(build(**options, memory_efficient=True)), x)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
+def test_whole_passes_can_be_recomputed(norm):
+    """What the error advises gives the very gradients of a step without it."""
+    plain, saving = (wrapped(Net(norm)) for _ in range(2))
+    saving.load_state_dict(plain.state_dict())
+    x = images()
+    for dual, outputs in (
+        (plain, plain(x)),
+        (saving, [checkpoint(saving.run_pass, i, x, use_reentrant=False) for i in range(2)]),
+    ):
+        sum(output.square().mean() for output in outputs).backward()
+        assert dual.net.conv1.weight.grad is not None
+    for (name, p), q in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_compiled_recomputation_works(reentrant):
+    """`torch.compile` traces a pass with its tensors, and what runs again with it."""
+    plain, saving = wrapped(Net()), wrapped(Recomputing(reentrant))
+    saving.load_state_dict(plain.state_dict())
+    x = images()
+    for model in (plain, torch.compile(saving, backend="aot_eager", fullgraph=True)):
+        sum(output.square().mean() for output in model(x)).backward()
+    for (name, p), q in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+def test_recomputation_of_what_passes_share_works():
+    """Layers that are neither pruned nor a pass's own may run again: both passes see the same there."""
+
+    class Shared(Net):
+        def __init__(self, again):
+            super().__init__()
+            self.again, self.mid, self.last = again, nn.Linear(6, 6), nn.Linear(4, 4)
+
+        def block(self, x):
+            x = super().block(x).movedim(1, -1)
+            x = checkpoint(self.mid, x, use_reentrant=False) if self.again else self.mid(x)
+            return x.movedim(-1, 1)
+
+        def forward(self, x):
+            return self.last(super().forward(x))
+
+    one, two = (wrapped(Shared(again)) for again in (False, True))
+    two.load_state_dict(one.state_dict())
+    x = images()
+    step(one, x)
+    step(two, x)
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_the_watch_for_recomputation_does_not_outlive_the_wrapper():
+    """An exported network may run again in backward."""
+    net = wrapped(Recomputing(False)).export()
+    net(images()).sum().backward()
+    assert net.conv2.weight.grad is not None
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+# --- a network that writes into its input
+
+
+def test_an_input_written_in_place():
+    """Every pass sees the input as it came."""
+
+    class Writing(Net):
+        def forward(self, x):
+            x -= 0.5
+            return super().forward(x)
+
+    dual, x = wrapped(Writing()).eval(), images()
+    expected = [dual.export(name)(x.clone()) for name in dual.pass_names]
+    for output, alone in zip(dual(x.clone()), expected, strict=True):
+        torch.testing.assert_close(output, alone)
+
+
+@pytest.mark.parametrize("pack", [dict, UserDict, lambda d: [d], lambda d: (d,)],
+                         ids=["dict", "UserDict", "list", "tuple"])  # fmt: skip
+def test_a_batch_whose_entries_are_taken_out(pack):
+    """Containers, nested ones too, are each pass's own; other objects go on as they are."""
+
+    class Popping(Net):
+        def forward(self, batch, extra):
+            batch = batch[0] if isinstance(batch, (list, tuple)) else batch
+            extra.seen = True
+            return super().forward(batch["image"] * batch.pop("mask"))
+
+    class Anything:
+        """Any object."""
+
+    dual, x, extra = wrapped(Popping()).eval(), images(), Anything()
+    dual(pack({"image": x, "mask": torch.ones(8)}), extra)
+    dual(batch=pack({"image": x, "mask": torch.ones(8)}), extra=extra)
+    assert extra.seen
+
+
+def test_gradients_leave_the_input_alone():
+    """`gradients` changes nothing, the batch included."""
+    dual = wrapped(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3)))
+    x = images()
+    before = x.clone()
+    dual.gradients(lambda y: y.sum(), x, rule="dense")
+    assert x.equal(before)
+
+
+# --- state that a forward writes
+
+
+class Assigning(nn.Module):
+    """A norm that puts new tensors in the place of its buffers."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * x.mean((0, 2, 3))
+        return x - self.mean.detach().view(1, -1, 1, 1)
+
+
+def observed(conv):
+    """A convolution of quantisation-aware training: its weights and outputs are observed, and rounded."""
+    conv.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    with warnings.catch_warnings(action="ignore"):
+        return nn.Sequential(qat.Conv2d.from_float(conv), conv.qconfig.activation())
+
+
+def hooked_spectral_norm(conv):
+    with warnings.catch_warnings(action="ignore"):
+        return nn.utils.spectral_norm(conv)
+
+
+def hooked_weight_norm(conv):
+    with warnings.catch_warnings(action="ignore"):
+        return nn.utils.weight_norm(conv)
+
+
+def hooked_pruning(conv):
+    return prune.random_unstructured(conv, "weight", 0.2)
+
+
+STATEFUL = {
+    "batch norm": (lambda: Net(), parts.is_conv_weight),
+    "instance norm": (lambda: Net(lambda n: nn.InstanceNorm2d(n, affine=True, track_running_stats=True)),
+                      parts.is_conv_weight),
+    "buffers assigned anew": (lambda: Net(Assigning), parts.is_conv_weight),
+    "spectral norm": (lambda: Net(layer=parametrizations.spectral_norm), ["conv*.original"]),
+    "spectral norm by a hook": (lambda: Net(layer=hooked_spectral_norm), ["conv*.weight_orig"]),
+    "weight norm": (lambda: Net(layer=parametrizations.weight_norm), ["conv*.original1"]),
+    "weight norm by a hook": (lambda: Net(layer=hooked_weight_norm), ["conv*.weight_v"]),
+    "pruned by a hook": (lambda: Net(layer=hooked_pruning), ["conv*.weight_orig"]),
+    "quantisation-aware training": (lambda: Net(layer=observed), parts.is_conv_weight),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_state_is_each_pass_s_own_and_stays(kind):
+    """Running statistics, power iterations, observers: what a pass updates is what the plain network would."""
+    build, prunable = STATEFUL[kind]
+    dual = wrapped(build(), prunable=prunable)
+    assert_passes_are_networks(dual, [3 + images() for _ in range(3)], atol=1e-5, rtol=1e-4)
+
+
+def test_norms_that_a_choice_leaves_out_are_shared():
+    """The ablation: `per_pass` without the norms means one set of statistics, moved by both passes."""
+    dual = wrapped(Net(), per_pass=["fc"])
+    dual(images())
+    assert dual.net.norm1.num_batches_tracked == 2
+    assert dual.state_names == ()
+
+
+def test_state_travels_with_the_checkpoint():
+    """Buffers of the second pass are in `state_dict()`; a checkpoint from before they were gives it the network's."""
+    dual = wrapped(Net(Assigning))
+    dual(3 + images())
+    state = copy.deepcopy(dual.state_dict())
+    other = DualPath(Net(Assigning))
+    other.load_state_dict(state)
+    assert other.tensors(1)["norm1.mean"].equal(dual.tensors(1)["norm1.mean"])
+    earlier = {name: value for name, value in state.items() if not name.startswith("state.")}
+    other.load_state_dict(earlier)
+    assert other.tensors(1)["norm1.mean"].equal(dual.net.norm1.mean)
+    assert not dual.net.norm1.mean.equal(dual.tensors(1)["norm1.mean"])
+
+
+def test_gradients_leave_state_alone():
+    """Also state that a forward assigns anew."""
+    dual = wrapped(Net(Assigning))
+    dual(3 + images())
+    before = copy.deepcopy(dual.state_dict())
+    for index in (0, 1):
+        dual.gradients(lambda y: y.sum(), images(), rule="dense", index=index)
+    assert all(value.equal(before[name]) for name, value in dual.state_dict().items())
+
+
+# --- weights that are computed
+
+
+def test_cached_parametrizations():
+    """`parametrize.cached()` around a call holds for one pass, not for all."""
+    dual = wrapped(Net(layer=parametrizations.weight_norm), prunable=["conv*.original1"]).eval()
+    x = images()
+    expected = dual(x)
+    with parametrize.cached():
+        for _ in range(2):
+            for output, alone in zip(dual(x), expected, strict=True):
+                torch.testing.assert_close(output, alone)
+    assert not torch.allclose(*expected)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STATEFUL if "hook" in kind])
+def test_export_after_a_step_of_computed_weights(kind):
+    """The weight that a hook left on its layer has a history, which a copy cannot have."""
+    build, prunable = STATEFUL[kind]
+    dual = wrapped(build(), prunable=prunable)
+    x = images()
+    step(dual, x)
+    for name, output in zip(dual.pass_names, dual.eval()(x), strict=True):
+        torch.testing.assert_close(dual.export(name).eval()(x), output)
+
+
+def test_export_after_a_step_of_a_network_that_keeps_activations():
+    """In attributes, in containers and in objects; the exported copy keeps them without their history."""
+
+    class Keeping(Net):
+        def block(self, x):
+            self.features, self.kept = x, {"all": [(x,)]}
+            return super().block(x)
+
+    dual = wrapped(Keeping())
+    step(dual, images())
+    plain = dual.export()
+    assert plain.features.is_leaf and plain.kept["all"][0][0] is plain.features
+    assert plain.features.equal(dual.net.features)
+
+
+def test_wrapping_after_a_forward():
+    """A head whose hook has computed its weight is copied too."""
+    net = Net()
+    net.fc = hooked_weight_norm(net.fc)
+    net(images())
+    assert wrapped(net)(images())[1].shape == (4, 4)
+
+
+# --- what each pass has of its own
+
+
+def test_fresh_attention_is_drawn_anew():
+    """Multi-head attention's input projection too, which no `reset_parameters` draws."""
+
+    class Attending(Net):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.conv1(x).flatten(2).mT
+            return self.fc(self.pool(x, x, x)[0].mean(1))
+
+    net = Attending()
+    dual = DualPath(net, per_pass=["pool", "fc"], fresh=True)
+    for name in ("pool.in_proj_weight", "pool.out_proj.weight", "fc.weight"):
+        assert not dual.tensors(1)[name].equal(net.get_parameter(name)), name
+
+
+def test_what_fresh_cannot_draw_is_refused():
+    """A bare parameter without a way to draw it, or one under a parametrization, would silently stay a copy."""
+
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.scale = nn.Parameter(torch.randn(6)), nn.Parameter(torch.ones(6))
+
+        def forward(self, x):
+            return self.scale * x + self.token
+
+    net = nn.Sequential(nn.Conv2d(3, 6, 8), nn.Flatten(), Token(), nn.Linear(6, 4))
+    with pytest.raises(DcilError, match=r"fresh=True cannot draw 2\.token anew.*no reset_parameters\(\) of this Token"):
+        DualPath(net, per_pass=["2", "3"], fresh=True)
+    parametrizations.weight_norm(net[3])
+    with pytest.raises(DcilError, match=r"cannot draw 3\.parametrizations\.weight\.original"):
+        DualPath(net, per_pass=["3"], fresh=True)
+    assert DualPath(net, per_pass=["2", "3"])(images())[1].shape == (4, 4)
+
+
+def test_a_head_that_is_not_the_last_layer_is_refused():
+    """Registered last is no proof of being the classifier; the call tells, and the error how to name it."""
+
+    class Reversed(Net):
+        def __init__(self):
+            super().__init__()
+            self.squeeze = nn.Linear(6, 6)
+
+        def block(self, x):
+            return self.squeeze(super().block(x).movedim(1, -1)).movedim(-1, 1)
+
+    net = Reversed()
+    with pytest.raises(DcilError, match=r"'fc' is called last, but 'squeeze' is registered last.*'fc'\]"):
+        DualPath(net)(images())
+    dual = DualPath(net, per_pass=[*parts.norms(net), "fc"])
+    assert [output.shape for output in dual(images())] == [(4, 4)] * 2
+    assert len(DualPath(net, rules=("kept",))(images())) == 1  # one pass needs no head of its own
+
+
+# --- functional calls
+
+
+def test_functional_call():
+    """Tensors lent to a DualPath by name are used: weights, norms and masks."""
+    dual = wrapped(Net()).eval()
+    x = images()
+    other = wrapped(Net()).eval()
+    lent = dict(other.named_parameters()) | dict(other.named_buffers())
+    for output, alone in zip(functional_call(dual, lent, (x,)), other(x), strict=True):
+        torch.testing.assert_close(output, alone)
+    less = {"net.conv1.weight": torch.zeros_like(dual.net.conv1.weight)}
+    assert not torch.allclose(functional_call(dual, less, (x,))[0], dual(x)[0])
+
+
+def test_vmap_over_models_and_over_images():
+    """An ensemble in one call, and images one by one."""
+    duals, x = [wrapped(Net()).eval() for _ in range(2)], images()
+    stacked = stack_module_state(duals)
+    outputs = vmap(lambda p, b: functional_call(duals[0], (p, b), (x,)))(*stacked)
+    for i, dual in enumerate(duals):
+        for output, alone in zip(outputs, dual(x), strict=True):
+            torch.testing.assert_close(output[i], alone)
+    for output, alone in zip(vmap(lambda image: duals[0](image[None]))(x), duals[0](x), strict=True):
+        torch.testing.assert_close(output[:, 0], alone)
+
+
+def test_a_dual_path_inside_a_dual_path_is_refused():
+    """Itself or deeper."""
+    dual = DualPath(Net())
+    for net in (dual, nn.Sequential(nn.Conv2d(3, 3, 1), dual)):
+        with pytest.raises(DcilError, match="is or holds a DualPath already; wrap the plain network, once"):
+            DualPath(net)
+
+
+# --- averages of weights
+
+AVERAGES = {"EMA": {"multi_avg_fn": get_ema_multi_avg_fn(0.9)}, "EMA one by one": {"avg_fn": get_ema_avg_fn(0.9)},
+            "SWA": {}, "SWA one by one": {"avg_fn": get_swa_avg_fn()}}  # fmt: skip
+
+
+class Wrapper(nn.Module):
+    """Holds a model, as DistributedDataParallel does."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+@pytest.mark.parametrize("source", [lambda dual: dual, Wrapper], ids=["itself", "wrapper"])
+@pytest.mark.parametrize("use_buffers", [True, False])
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_averaged_models(kind, use_buffers, source):
+    """The average has the averaged weights and the newest masks, and can choose masks of its own."""
+    dual = wrapped(Net())
+    average = AveragedModel(dual, use_buffers=use_buffers, **AVERAGES[kind])
+    for _ in range(20):
+        step(dual, images())
+        with torch.no_grad():
+            dual.net.conv1.weight.copy_(torch.randn_like(dual.net.conv1.weight))  # wild: other masks every time
+        set_masks(dual, 0.9)
+        average.update_parameters(source(dual))
+    assert average.module.sparsity() == dual.sparsity() > 0.9
+    assert all(mask.equal(average.module.masks[name]) for name, mask in dual.masks.items())
+    assert not average.module.net.conv1.weight.equal(dual.net.conv1.weight)
+    set_masks(average, 0.9)
+    assert average.module.sparsity() == dual.sparsity()
+    assert not average.module.masks["conv1.weight"].equal(dual.masks["conv1.weight"])
+    assert len(average(images())) == 2
+
+
+def test_buffers_are_the_masks_themselves():
+    """What averages see shares its memory with the masks, and is a plain tensor to everything else."""
+    dual = wrapped(Net())
+    for name, buffer in dual.named_buffers():
+        if name.startswith("_masks."):
+            assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
+            assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
+            assert buffer.sum() < buffer.numel()
+            for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
+                assert type(copied) is torch.Tensor and copied.equal(buffer)
+
+
+def test_walking_over_the_state_dict():
+    """As code for averages does: every value is a tensor, and the averaged state can be loaded."""
+    dual = wrapped(Net())
+    average = {name: value.detach().cpu().clone() for name, value in dual.state_dict().items()}
+    for _ in range(3):
+        step(dual, images())
+        set_masks(dual, 0.9)
+        for name, value in dual.state_dict().items():
+            if value.dtype.is_floating_point:
+                average[name].mul_(0.9).add_(value, alpha=0.1)
+    other = DualPath(Net())
+    other.load_state_dict(average)
+    assert 0.6 < other.target_sparsity < 0.9 and isinstance(other.refreshes, int)
+
+
+def test_extra_state_of_earlier_checkpoints():
+    """The schedule position was a dict, at first without a threshold."""
+    dual = wrapped(Net())
+    state = dual.state_dict()
+    position = {"target_sparsity": 0.25, "refreshes": 7, "threshold": torch.tensor(0.125)}
+    for threshold in (0.125, 0.0):
+        other = DualPath(Net())
+        other.load_state_dict(state | {"_extra_state": dict(position)})
+        assert (other.target_sparsity, other.refreshes, other.threshold) == (0.25, 7, threshold)
+        position.pop("threshold", None)
+
+
+# --- names
+
+
+@pytest.mark.parametrize("name", ["values", "keys", "update", "items", "clear", "a/b", "a~1b"])
+def test_names_of_modules(name):
+    """What a container calls its own methods, and names with a slash, are names like others."""
+    net = nn.Sequential(nn.Conv2d(3, 6, 8), nn.Flatten())
+    net.add_module(name, nn.Linear(6, 4))
+    net.add_module("a", nn.Sequential())
+    net.a.add_module("b", nn.Linear(4, 4))
+    dual = wrapped(net, per_pass=[name, "a.b"], prunable=["0.weight"])
+    for which, output in zip(dual.pass_names, dual(images()), strict=True):
+        torch.testing.assert_close(dual.export(which)(images() * 0 + 1), dual.export(which)(images() * 0 + 1))
+        assert output.shape == (4, 4)
+    assert len(dual.own[0]) == 2 and dual.tensors(1)[f"{name}.weight"] is not net.get_submodule(name).weight
+    other = DualPath(copy.deepcopy(net), per_pass=[name, "a.b"], prunable=["0.weight"])
+    other.load_state_dict(dual.state_dict())
+
+
+@pytest.mark.parametrize("name", ["a/b", "a~b"])
+def test_names_of_pruned_layers(name):
+    """Masks of layers whose names differ only in a slash and a dot are two."""
+    net = nn.Sequential()
+    net.add_module(name, nn.Conv2d(3, 3, 3))
+    net.add_module("a", nn.Sequential())
+    net.a.add_module("b", nn.Conv2d(3, 3, 1))
+    dual = wrapped(net)
+    assert {key: mask.shape for key, mask in dual.masks.items()} == {k: w.shape for k, w in dual.weights.items()}
+    assert len(dual.masks) == 2 and len(dual(images())) == 2
+
+
+def test_arguments_with_names_of_ours():
+    """`index` and `self` go to the network; `passes` is a DualPath's own, so a network with it is refused."""
+
+    class Indexed(Net):
+        def forward(self, x, index=0, **more):
+            return super().forward(x) * index
+
+    outputs = wrapped(Indexed())(images(), index=2, which=1)
+    assert all(output.any() for output in outputs)
+
+    class Passing(Net):
+        def forward(self, x, passes=1):
+            return super().forward(x) * passes
+
+    with pytest.raises(DcilError, match="Passing.forward has an argument 'passes', which a DualPath takes"):
+        DualPath(Passing())
+
+
+# --- in which order to wrap, load and build the optimizer
+
+
+def test_the_optimizer_is_built_after_wrapping():
+    """One over the network alone leaves the second pass's norms and head as they were; its docstring says so."""
+    net = Net()
+    before = torch.optim.SGD(net.parameters(), 0.1)
+    dual = wrapped(net)
+    after = torch.optim.SGD(dual.parameters(), 0.1)
+    seen = [{id(p) for group in o.param_groups for p in group["params"]} for o in (before, after)]
+    assert not any(id(p) in seen[0] for p in dual.own.parameters())
+    assert all(id(p) in seen[1] for p in dual.own.parameters())
+    assert "then build the optimizer, over `dual.parameters()`" in " ".join(dcil.DualPath.__doc__.split())
+
+
+def test_a_checkpoint_is_loaded_before_wrapping():
+    """Then both passes begin with it; loaded into `dual.net` it reaches the first alone, as the docstring says."""
+    trained = Net()
+    net = Net()
+    net.load_state_dict(trained.state_dict())
+    assert DualPath(net).tensors(1)["fc.weight"].equal(trained.fc.weight)
+    late = DualPath(Net())
+    late.net.load_state_dict(trained.state_dict())
+    assert not late.tensors(1)["fc.weight"].equal(trained.fc.weight)
+    assert "Load a checkpoint into the network before it is wrapped" in " ".join(dcil.DualPath.__doc__.split())
+
+
+# --- where a user looks
+
+
+def test_the_page_says_what_works():
+    """*Use DCIL on your own network* names every test of this file, and none that is not here."""
+    cells = json.loads((chapters.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
+    named = {name for cell in cells for name in re.findall(r"`(test_\w+)`", "".join(cell["source"]))}
+    here = {name for name in globals() if name.startswith("test_")}
+    assert named == here - {"test_the_page_says_what_works"}

@@ -97,10 +97,8 @@ def entangled(table: pd.DataFrame) -> str:
         return ""
     worth = ingredients(table).set_index("ingredient")["mean"]
     refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
-    return (
-        f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
-        f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's."
-    )
+    return (f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+            f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's.")
 
 
 def sentences(table: pd.DataFrame) -> list[str]:

@@ -14,9 +14,7 @@ def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     (said, _) = ablation.sentences(table(**runs))
-    assert said.startswith(
-        "2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00 ("
-    )
+    assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00")
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
     beside, _, after, *_ = ablation.sentences(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
     assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")

@@ -129,6 +129,11 @@ class Engine:
                 here.wait_stream(self.side)
         return tuple(output.to(self.dtype) for output in outputs)
 
+    def one_pass(self, dual: DualPath, index: int, images: Tensor) -> Tensor:
+        """Run pass `index` alone on images [N, C, H, W]."""
+        with self.autocast():
+            return dual.run_pass(index, images.contiguous(memory_format=self.layout)).to(self.dtype)
+
     def fast(self, step: Step) -> Step:
         """Return the step as this engine runs it: captured and replayed on a GPU, as it is elsewhere."""
         return CapturedStep(step) if self.captures else step

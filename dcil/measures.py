@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcil.engine import Engine
 from dcil.loaders import TestLoader
+from dcil.paths import DualPath
 from dcil.ranks import ALONE, Ranks
 
 
@@ -93,21 +94,22 @@ REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 @contextlib.contextmanager
 @torch.no_grad()
 def reestimated(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
+    dual: DualPath, index: int, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
 ) -> Iterator[None]:
-    """Within the block norm statistics are plain means over some training batches of today's network, in every pass.
+    """Within the block norm statistics are plain means over some training batches of what pass `index` sees today.
 
-    Running statistics trail behind weights and masks; where accuracy comes back with fresh ones, only they were off.
-    Everything is as before afterwards. A network without batch norm is left alone.
+    Running statistics trail behind weights and masks, and norms that passes share average over all of them; where
+    accuracy comes back with fresh ones, only they were off. Everything is as before afterwards. A network without batch
+    norm is left alone.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in dual.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     kept = [({n: b.clone() for n, b in m.named_buffers()}, m.momentum) for m in norms]
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative mean
         for images, _ in islice(batches, REESTIMATED_OVER if norms else 0):
-            engine.passes(model, images)
+            engine.one_pass(dual, index, images)
         ranks.mean_buffers_(*norms)
         yield
     finally:
@@ -115,3 +117,18 @@ def reestimated(
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])
+
+
+def evaluate_reestimated(
+    dual: DualPath,
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    test: TestLoader,
+    engine: Engine,
+    ranks: Ranks = ALONE,
+) -> dict[str, dict[str, float]]:
+    """Return test accuracy as `evaluate` does, each pass with statistics `reestimated` for it alone."""
+    found = {}
+    for index, name in enumerate(dual.pass_names):
+        with reestimated(dual, index, batches(), engine, ranks):
+            found[name] = evaluate(dual, dual.pass_names, test, engine, ranks)[name]
+    return found

@@ -22,7 +22,7 @@ from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.images import ImageFolder
 from dcil.loaders import loaders_of
-from dcil.measures import Tally, evaluate, reestimated
+from dcil.measures import Tally, evaluate, evaluate_reestimated
 from dcil.methods import Phase
 from dcil.parts import OWN
 from dcil.paths import DualPath
@@ -184,9 +184,8 @@ class Trainer:
             whole = self.gradients(images, labels, "dense", index=int(dual.pass_names[1:] == ("dense",)))
             row["gradients"] = compare_gradients(straight, whole, dual)
         if epoch in control_epochs(self.config.epochs):
-            batches = self.loader.epoch(epoch + 1)
-            with reestimated(dual, batches, self.engine, self.team):
-                row["reestimated"] = evaluate(dual, dual.pass_names, self.test, self.engine, self.team)
+            batches = partial(self.loader.epoch, epoch + 1)
+            row["reestimated"] = evaluate_reestimated(dual, batches, self.test, self.engine, self.team)
         return row
 
     def state(self) -> dict[str, Any]:

@@ -150,16 +150,39 @@ def test_reestimation_heals_spoilt_statistics(tiny_config, tiny_dataset):
         run.dual.train()
         return found
 
-    with reestimated(run.dual, run.loader.epoch(0), run.engine):
+    with reestimated(run.dual, 0, run.loader.epoch(0), run.engine):
         wanted = logits()
     for norm in (m for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.running_var.fill_(1e6)
     spoilt = evaluate(run.dual, ("dense",), run.test, run.engine)
-    with reestimated(run.dual, run.loader.epoch(0), run.engine):
+    with reestimated(run.dual, 0, run.loader.epoch(0), run.engine):
         assert torch.equal(logits(), wanted)
     assert not torch.allclose(logits(), wanted)
     assert evaluate(run.dual, ("dense",), run.test, run.engine) == spoilt  # and everything is put back
     assert all((m.running_var == 1e6).all() for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_shared_norms_are_reestimated_for_one_pass_alone(tiny_config, tiny_dataset):
+    """Both passes write into shared norms; within the block they hold what the one pass, exported, finds by itself."""
+    run = Trainer(tiny_config(method="dcil_shared_norms"), tiny_dataset)
+    for _ in run.run(progress=False):
+        pass
+    means = []
+    for index, name in enumerate(run.dual.pass_names):
+        plain = run.dual.export(name).train()
+        alone = [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in alone:
+            norm.reset_running_stats()
+            norm.momentum = None
+        for images, _ in run.loader.epoch(0):
+            plain(images)
+        with reestimated(run.dual, index, run.loader.epoch(0), run.engine):
+            here = [m for m in run.dual.net.modules() if isinstance(m, nn.BatchNorm2d)]
+            for one, other in zip(here, alone, strict=True):
+                torch.testing.assert_close(one.running_mean, other.running_mean)
+                torch.testing.assert_close(one.running_var, other.running_var)
+            means.append(here[-1].running_mean.clone())
+    assert not torch.allclose(*means)
 
 
 def test_rigl_exchanges_while_it_trains(tiny_config, tiny_dataset, tmp_path, monkeypatch):

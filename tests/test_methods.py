@@ -153,3 +153,35 @@ def test_an_idle_second_pass_changes_nothing(tiny_config, tiny_dataset):
     assert all(torch.equal(t, state[name]) for name, t in alone.dual.net.state_dict().items())
     assert all(torch.equal(m, beside.dual.masks[name]) for name, m in alone.dual.masks.items())
     assert [r["test"]["sparse"] for r in alone.curve] == [r["test"]["sparse"] for r in beside.curve]
+
+
+def trained(config, dataset):
+    """A run to its end: its network, and what is deployed of it (pruned weights: zeros) with kept weights' momentum."""
+    run = Trainer(config, dataset)
+    for _ in run.run(progress=False):
+        pass
+    dual, optimizer = run.dual, run.optimizer.state
+    momenta = {f"momentum of {n}": optimizer[w]["momentum_buffer"] * dual.masks[n] for n, w in dual.weights.items()}
+    return dual, dual.export("sparse").state_dict() | momenta
+
+
+def alike(one, other):
+    """Whether two states are equal to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(t, other[name]) for name, t in one.items())
+
+
+def test_with_a_fixed_mask_kept_weights_do_not_see_the_rule(tiny_config, tiny_dataset):
+    """One mask, no mutual loss, momentum and weight decay: whatever pruned weights get, what is deployed is the same to
+    the last bit. Masks chosen anew, a mutual loss or shared norms end that.
+    """
+    fixed = {"ramp_end": 0, "mask_period": 1000, "momentum": 0.9, "weight_decay": 5e-3, "distill_from": 2}
+    methods = ("kept_only", "ste", "ste_tenth", "dcil_no_mutual")  # no gradient, STE's, a tenth of it, the refined one
+    runs = [trained(tiny_config(method=name, **fixed), tiny_dataset) for name in methods]
+    (first, deployed), *others = runs
+    assert all(alike(first.masks, dual.masks) and alike(deployed, its) for dual, its in others)
+    layer = first.prunable[-1]
+    assert len({tuple(dual.weights[layer][~dual.masks[layer]].tolist()) for dual, _ in runs}) == len(methods)
+
+    for changes in ({"mask_period": 2}, {"method": "dcil", "distill_from": 0}, {"method": "dcil_shared_norms"}):
+        _, its = trained(tiny_config(**{"method": "dcil_no_mutual"} | fixed | changes), tiny_dataset)
+        assert not alike(deployed, its), changes

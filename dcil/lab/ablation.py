@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
-from dcil.lab.pairs import SEEDS, by_seed, differences, interval, one_a_seed, signed
-from dcil.lab.stats import variant
+from dcil.lab.pairs import SEEDS, by_seed, differences, interval, signed
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]
@@ -19,7 +17,7 @@ SQUARE = {("STE's", False): "ste", ("STE's", True): "ste_split",
           ("refined", False): "dcil_no_mutual", ("refined", True): "dcil"}  # fmt: skip
 # What one ingredient is worth: the variant that has it, and the one that lacks it and nothing else.
 INGREDIENTS = {
-    "refined gradient": ("dcil", "ste_split"),
+    "refined gradient, with mutual loss": ("dcil", "ste_split"),
     "refined gradient, without mutual loss": ("dcil_no_mutual", "ste"),
     "mutual loss": ("dcil", "dcil_no_mutual"),
     "mutual loss, with STE's gradient": ("ste_split", "ste"),
@@ -29,6 +27,10 @@ INGREDIENTS = {
     "separate norms": ("dcil", "dcil_shared_norms"),
     "separate classifier": ("dcil", "dcil_shared_head"),
 }
+# Where an ingredient's worth is read, if not in the test set's last epoch ("last" of a `runs_table`). Shared norms are
+# tested with one running average over two networks. It fits neither, whatever their weights are worth. In training each
+# pass normalises by its own batch.
+READ = {"separate norms": "train"}
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
 REACHES = {"kept": "kept weights", "straight_through": "all weights", "refined": "pruned weights",
            "dense": "all weights", "pruned_only": "pruned weights, alone in the network",
@@ -58,19 +60,21 @@ def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil"
     return pd.DataFrame(rows, columns=["variant", *PAIRED])
 
 
-def _paired(table: pd.DataFrame, a: str, b: str) -> tuple[int, float, float, float]:
+def _paired(table: pd.DataFrame, a: str, b: str, value: str = "last") -> tuple[int, float, float, float]:
     """Return at how many seeds both ran, and the mean of a less b with its 95 % interval: the columns of `PAIRED`."""
-    gaps = differences(table, a, b)
+    gaps = differences(table, a, b, value)
     return len(gaps), *interval(gaps)
 
 
 def ingredients(table: pd.DataFrame) -> pd.DataFrame:
     """Return for each of `INGREDIENTS` what it is worth: mean at n paired seeds (points), 95 % interval (low, high).
 
-    Those at no common seed stay in, with n = 0 and NaN.
+    `value` is the column of the table that it was read from, see `READ`. Those at no common seed stay in, with n = 0
+    and NaN.
     """
-    rows = [(name, *pair, *_paired(table, *pair)) for name, pair in INGREDIENTS.items()]
-    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", *PAIRED])
+    rows = [(name, *pair, value := READ.get(name, "last"), *_paired(table, *pair, value))
+            for name, pair in INGREDIENTS.items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", "value", *PAIRED])
 
 
 def square(table: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +86,7 @@ def square(table: pd.DataFrame) -> pd.DataFrame:
 
 def interaction(table: pd.DataFrame) -> pd.Series:
     """Return by seed how much more the refined gradient is worth with the mutual loss than without, in points."""
-    taught, alone = (INGREDIENTS[name] for name in ("refined gradient", "refined gradient, without mutual loss"))
+    taught, alone = (INGREDIENTS[f"refined gradient, {how} mutual loss"] for how in ("with", "without"))
     return (differences(table, *taught) - differences(table, *alone)).dropna()
 
 
@@ -111,37 +115,42 @@ def sentences(table: pd.DataFrame) -> list[str]:
     sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
             else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
     rest = found.drop(best.name)
-    stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, without mutual loss"
+    stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, with mutual loss"
     alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
     beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
     others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
     after = f"Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
-    return [said for said in (f"{lead}, {sure}{beside}", after, entangled(table)) if said]
+    parts = (f"{lead}, {sure}{beside}", divided(table), after, entangled(table), by_own_batch(table))
+    return [said for said in parts if said]
 
 
 def _worth(row: pd.Series) -> str:
     return f"{signed(row['mean'], row['low'], row['high'])}, n = {row['n']}"
 
 
-def by_own_batch(records: Sequence[dict[str, Any]]) -> str:
-    """Return in words what separate norms are worth to the sparse pass in training, beside their worth in testing.
+def divided(table: pd.DataFrame) -> str:
+    """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
 
-    In training shared norms too see the batch of one pass alone; in testing they use running averages over both.
-    Last-epoch top-1, on augmented training images and on the test set.
+    `dcil` less `ste_split` is `dcil` less `ste` and `ste` less `ste_split`. "" where no seed has all three.
     """
-    pair = INGREDIENTS["separate norms"]
-    rows = [{"variant": variant(r["config"]), "run": r["run_id"], "seed": r["config"]["seed"],
-             **{part: next(iter(r["curve"][-1][part].values()))["top1"] for part in ("train", "test")}}
-            for r in records if r["status"] == "complete" and variant(r["config"]) in pair]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["variant", "run", "seed", "train", "test"])
-
-    def worth(part: str) -> pd.Series:
-        has, lacks = (one_a_seed(table[table["variant"] == name], name, part) for name in pair)
-        return (has - lacks).dropna()
-
-    train, test = worth("train"), worth("test")
-    if not len(train):
+    gains, costs = differences(table, "dcil", "ste"), differences(table, "ste", "ste_split")
+    seeds = gains.index.intersection(costs.index)
+    if seeds.empty:
         return ""
-    return ("In training, where each pass normalises by its own batch, separate norms are worth "
-            f"{signed(*interval(train))} points to the sparse pass, n = {len(train)}; in testing, where shared norms "
-            f"use one running average for both passes, {signed(*interval(test))}.")
+    gain, cost = gains[seeds].mean(), costs[seeds].mean()
+    teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
+    return (f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
+            "what the mutual loss costs STE, whose dense network ends at "
+            f"{teacher:.2f} %, n = {len(seeds)}.")  # fmt: skip
+
+
+def by_own_batch(table: pd.DataFrame) -> str:
+    """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
+    has, lacks = INGREDIENTS["separate norms"]
+    n, *train = _paired(table, has, lacks, "train")
+    if not n:
+        return ""
+    _, *test = _paired(table, has, lacks)
+    return (f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
+            f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
+            "theirs: shared norms are tested with one running average for two networks.")  # fmt: skip

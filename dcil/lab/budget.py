@@ -127,6 +127,16 @@ def standing(
     return " ".join([f"Beside *{baseline}*, in points.", *parts])
 
 
+def halved(records: Sequence[dict[str, Any]], name: str, epochs: int) -> str:
+    """Return in words what half the epochs cost a variant by itself, at equal seeds; "" where that has not run."""
+    ends = lasts([r for r in records if r["config"]["epochs"] in (epochs, epochs // 2)])
+    lost = gaps(ends, named(name, epochs // 2), named(name, epochs))
+    if not lost:
+        return ""
+    return (f"Training for {epochs // 2} epochs in place of {epochs} moves {name} by {signed(*interval(lost))} points, "
+            f"whatever stands beside it, n = {len(lost)}.")  # fmt: skip
+
+
 def behind(
     records: Sequence[dict[str, Any]], baselines: Sequence[str], epochs: int
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

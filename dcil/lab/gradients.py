@@ -73,6 +73,27 @@ def central_difference(loss: Loss, at: Tensor, index: int, step: float = 1e-5) -
     return float(loss(at + shift) - loss(at - shift)) / (2 * step)
 
 
+def received(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
+    """Return what the prunable weights receive [P] from the cross-entropies of all passes together, at a point [P].
+
+    It goes through the passes' gradient rules, so it need not be the gradient of any function of the weights.
+    """
+    weights = dual.weights
+    pieces = at.detach().split([w.numel() for w in weights.values()])
+    placed = {f"net.{name}": nn.Parameter(p.view_as(weights[name])) for name, p in zip(weights, pieces, strict=True)}
+    loss = sum(F.cross_entropy(output, labels) for output in functional_call(dual, placed, images))
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(placed.values()))])
+
+
+def jacobian(field: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-5) -> Tensor:
+    """Return the Jacobian [Q, P] of a vector field [P] -> [Q] at a point [P], by central differences.
+
+    Not by a second backward pass: a stop-gradient would hide from it that what is stopped depends on the weights.
+    """
+    shifts = step * torch.eye(len(at), dtype=at.dtype, device=at.device)
+    return torch.stack([(field(at + shift) - field(at - shift)) / (2 * step) for shift in shifts], dim=1)
+
+
 def largest_curvature(loss: Loss, at: Tensor, iterations: int = 20) -> float:
     """Return the largest absolute eigenvalue of the Hessian at a point, by Lanczos iteration.
 

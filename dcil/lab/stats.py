@@ -12,7 +12,7 @@ from dcil.lab.sources import Source
 
 MISSING = "not run"
 RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
-               "deployed", "last",
+               "deployed", "last", "train",
                "mean_last_ten", "best_at_target", "best_epoch", "measured_sparsity", "time_s", "mem_mib",
                "inference_macs", "train_macs", "nonzeros", "device", "threads"]  # fmt: skip
 CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "train", "sparsity", "flips"]
@@ -47,7 +47,10 @@ def variant(config: dict[str, Any]) -> str:
 
 
 def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run and pass: what it was, where it ended (top-1 in percent), what it cost."""
+    """Return one row for each run and pass: what it was, where it ended (top-1 in percent), what it cost.
+
+    `last` is of the test set, `train` of the training images of the same epoch, augmented.
+    """
     rows = []
     for r in records:
         for name, final in r["final"]["passes"].items():
@@ -57,7 +60,8 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
                 **{k: r["config"][k] for k in ("dataset", "model", "method", "sparsity", "seed", "epochs")},
                 "variant": variant(r["config"]), "pass": name,
                 "deployed": name == next(iter(r["final"]["passes"])),
-                "last": final["last"]["top1"], "mean_last_ten": final["mean_last_ten"]["top1"],
+                "last": final["last"]["top1"], "train": r["curve"][-1]["train"][name]["top1"],
+                "mean_last_ten": final["mean_last_ten"]["top1"],
                 "best_at_target": best["top1"], "best_epoch": best["epoch"],
                 "measured_sparsity": r["curve"][-1]["sparsity"], "time_s": r["cost"]["time_s"],
                 "mem_mib": r["cost"]["mem_mib"], "inference_macs": r["cost"]["inference_macs"],

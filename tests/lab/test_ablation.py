@@ -6,16 +6,17 @@ from tests.lab.fakes import record
 
 
 def table(**lasts):
-    return stats.runs_table([record(m, s, last) for m, values in lasts.items() for s, last in enumerate(values)])
+    return stats.runs_table([record(m, s, last, passes=("sparse", "dense")[: len(METHODS[m].rules)])
+                             for m, values in lasts.items() for s, last in enumerate(values)])  # fmt: skip
 
 
 def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     (said, _) = ablation.sentences(table(**runs))
-    assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient**, +2.00 (")
+    assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00")
     assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
-    beside, after, *_ = ablation.sentences(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
+    beside, _, after, *_ = ablation.sentences(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
     assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")
     assert after == "Next: **mutual loss**, +0.10 (+0.10 to +0.10), n = 3."
     *_, bent = ablation.sentences(table(**runs, ste=(85.2, 85.0, 85.1)))
@@ -27,15 +28,32 @@ def test_the_ingredient_worth_most_is_named():
     assert "Not run yet" in ablation.sentences(table(dcil=(85,)))[0]
 
 
-def test_what_norms_are_worth_in_training():
-    """Training accuracy of the sparse pass at common seeds; nothing is said where none is common."""
-    runs = [record("dcil", s, 80.0) for s in range(2)] + [record("dcil_shared_norms", s, 10.0) for s in range(3)]
+def test_a_gap_is_divided_at_common_seeds():
+    """DCIL over STE with the mutual loss is DCIL over STE, and what that loss costs STE; the teacher stands beside."""
+    runs = [record("dcil", s, 85.0) for s in range(3)] + [record("ste", s, 84.0) for s in range(2)]
+    taught = [record("ste_split", s, 81.0, passes=("sparse", "dense")) for s in range(3)]
+    for r in taught:
+        r["final"]["passes"]["dense"]["last"]["top1"] = 77.5
+    assert ablation.divided(stats.runs_table(runs + taught)) == (
+        "Of the +4.00 points of dcil over ste_split, +1.00 are dcil over ste, and +3.00 what the mutual loss costs "
+        "STE, whose dense network ends at 77.50 %, n = 2.")  # fmt: skip
+    assert ablation.divided(stats.runs_table(runs)) == ""
+
+
+def test_separate_norms_are_worth_what_the_weights_are():
+    """One average for two networks says nothing of the weights, so the worth is read where each pass has its batch."""
+    runs = [record("dcil", s, 80.0) for s in range(3)] + [record("dcil_shared_norms", s, 10.0) for s in range(3)]
     for r in runs:
         r["curve"][-1]["train"]["sparse"]["top1"] = 84.0 + (r["config"]["method"] == "dcil") / 2
-    said = ablation.by_own_batch(runs)
-    assert "worth +0.50 (+0.50 to +0.50) points to the sparse pass, n = 2; in testing" in said
-    assert said.endswith("for both passes, +70.00 (+70.00 to +70.00).")
-    assert ablation.by_own_batch(runs[:2]) == ablation.by_own_batch([]) == ""
+    both = stats.runs_table(runs)
+    row = ablation.ingredients(both).set_index("ingredient").loc["separate norms"]
+    assert row[["value", "n", "mean", "low", "high"]].tolist() == ["train", 3, 0.5, 0.5, 0.5]
+    said = ablation.by_own_batch(both)
+    assert "worth +0.50 (+0.50 to +0.50) points to what the sparse pass learns, n = 3" in said
+    assert "The +70.00 (+70.00 to +70.00) in testing" in said
+    worth, *_, last = ablation.sentences(both)
+    assert "Worth most: **separate norms**, +0.50 (" in worth and last == said
+    assert ablation.by_own_batch(stats.runs_table(runs[:3])) == ablation.by_own_batch(stats.runs_table([])) == ""
 
 
 def test_an_ingredient_is_one_difference():

@@ -70,6 +70,15 @@ def test_the_standing_in_words():
         "Not run: *st3, 4 epochs*.")  # fmt: skip
 
 
+def test_what_half_the_epochs_cost_by_themselves():
+    """At the seeds that have both lengths; nothing is said where none has."""
+    runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]
+    assert budget.halved(runs, "dcil", 4) == (
+        "Training for 2 epochs in place of 4 moves dcil by -3.00 (-3.00 to -3.00) points, whatever stands beside it, "
+        "n = 2.")  # fmt: skip
+    assert budget.halved(runs[2:], "dcil", 4) == budget.halved([], "dcil", 4) == ""
+
+
 def test_curves_count_what_was_spent():
     """A row an epoch, MACs so far."""
     rows = budget.curves([run("ste", 0, 80.0, train_macs=30)])

@@ -1,5 +1,7 @@
 """Gradients and curvature are right where the answer is known, and agree with the gradient rules."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,6 +106,36 @@ def test_mean_hessian_joins_the_gradients(small):
     *_, loss, w, m = small
     expected = gradients.gradient(loss, w) - gradients.gradient(loss, w * m)
     torch.testing.assert_close(gradients.mean_product(loss, w * m, w), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_what_a_weight_receives_is_no_gradient():
+    """A kept weight's share does not depend on a pruned weight, the reverse does, so no loss has it as its gradient.
+
+    The gradient of the summed losses, where the dense pass trains every weight, has a symmetric Jacobian.
+    """
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3), nn.SiLU(), nn.Flatten(), nn.Linear(32, 4))
+    images, labels = torch.randn(6, 1, 8, 8, dtype=torch.float64), torch.randint(4, (6,))
+
+    def passes(*rules):
+        dual = dcil.DualPath(net.double(), rules=rules, per_pass=[])
+        dcil.set_masks(dual, 0.5)
+        return dual
+
+    loss = gradients.BatchLoss(dual := passes("kept", "refined"), images, labels)
+    w, m = gradients.flatten(dual.weights), gradients.flatten(dual.masks)
+
+    def blocks(*rules):
+        found = gradients.jacobian(partial(gradients.received, passes(*rules), images, labels), w)
+        return found, found[m][:, ~m], found[~m][:, m], found[~m][:, ~m]
+
+    hessian = torch.autograd.functional.hessian(loss, w)
+    routed, kept_by_pruned, pruned_by_kept, _ = blocks("kept", "refined")
+    assert not kept_by_pruned.any() and pruned_by_kept.abs().max() > 1e-3
+    torch.testing.assert_close(routed[~m], hessian[~m], rtol=1e-5, atol=1e-7)
+    _, kept_by_pruned, pruned_by_kept, pruned = blocks("straight_through")
+    assert not kept_by_pruned.any() and not pruned.any() and pruned_by_kept.abs().max() > 1e-3
+    summed, *_ = blocks("kept", "dense")
+    torch.testing.assert_close(summed, summed.T, rtol=1e-5, atol=1e-7)
 
 
 def test_batch_norm_in_training_is_refused():

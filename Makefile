@@ -6,7 +6,7 @@ BIN     = .venv/bin
 # Not abspath, which takes a space for the end of a name.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test test-avx2 lint chapter serve refresh offline print bench picture lock clean
+.PHONY: help book runs test test-avx2 lint chapter serve refresh readme offline print bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -58,9 +58,12 @@ test-avx2: .venv/ready  ## tests of what depends on the processor, as on one wit
 	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 
-refresh: .venv/ready  ## execute the chapters at smoke and put their outputs into book/, to be committed
+refresh: readme  ## execute the chapters at smoke and put their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
+
+readme: .venv/ready  ## write the results in README.md anew from claims and records
+	$(BIN)/python -m dcil.lab.readme
 
 bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
 	$(BIN)/python -m benchmarks $(ARGS)

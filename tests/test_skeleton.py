@@ -24,7 +24,7 @@ MODULES = sorted(p for p in (ROOT / "dcil").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M))
-GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/running.md", "book/clusters.md")
 PINS = lock.pins((ROOT / "requirements.lock").read_text())
 # What training and records must do without.
 OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
@@ -36,8 +36,14 @@ def named(path):
 
 
 def made(text):
-    """The targets that a text gives to `make`."""
-    return set(re.findall(r"(?:^|[`\s])make ([a-z][a-z-]*)", text, re.M))
+    """The targets that a script gives to `make`."""
+    return set(re.findall(r"(?:^|\s)make ([a-z][a-z0-9-]*)", text, re.M))
+
+
+def code(text):
+    """What a guide shows as code: its blocks and what stands between backticks, a piece a line."""
+    pieces = re.findall(r"^```.*?\n(.*?)^```|`([^`\n]+)`", text, re.M | re.S)
+    return "\n".join(block or words for block, words in pieces)
 
 
 def anchors(path):
@@ -112,8 +118,8 @@ def test_one_version():
 
 
 def test_floor_plan():
-    """Every room that README.md describes is there, and every file of dcil is described."""
-    plan = re.search(r"## Layout\n.*?```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    """Every room that CONTRIBUTING.md describes is there, and every file of dcil is described."""
+    plan = re.search(r"## Layout\n.*?```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S).group(1)
     parents, rooms = [], []
     for line in plan.splitlines():
         names = re.match(r" *((?:[\w./]+(?: |$))*)", line).group(1).split()
@@ -196,12 +202,13 @@ def test_ci_runs_the_tests_of_the_readme():
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guides_name_what_exists(guide):
     """Targets of make, commands of dcil and files that a guide names are there."""
-    text = (ROOT / guide).read_text()
-    assert made(text) and made(text) <= TARGETS
+    text, folder = (ROOT / guide).read_text(), (ROOT / guide).parent
+    assert made(code(text)) and made(code(text)) <= TARGETS
     prose = re.sub(r"`[^`\n]+`", "", text)
     links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", prose) if "://" not in link]
-    assert [path for path, _, _ in links if not (ROOT / path).exists()] == []
-    assert [anchor for path, _, anchor in links if anchor and anchor not in anchors(ROOT / (path or guide))] == []
+    assert [path for path, _, _ in links if path and not (folder / path).exists()] == []
+    linked = [(folder / path if path else ROOT / guide, anchor) for path, _, anchor in links if anchor]
+    assert [anchor for path, anchor in linked if anchor not in anchors(path)] == []
 
 
 def test_the_picture_of_the_site_is_light():

@@ -1,0 +1,87 @@
+"""The results in README.md are what the records say, and nobody writes them by hand."""
+
+import re
+
+import pytest
+
+from dcil import records
+from dcil.__main__ import main
+from dcil.config import preset
+from dcil.errors import DcilError
+from dcil.lab import chapters, claims, readme
+from tests.lab.fakes import record
+from tests.lab.test_claims import CLAIM, runs
+
+README = (chapters.root() / "README.md").read_text()
+
+
+def rows(table):
+    """The cells of a table in Markdown, row by row, without its head; of a link its words."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return [[re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell) for cell in line] for line in lines[2:]]
+
+
+def of_quick(method, epochs, *lasts, passes=1, **changes):
+    """Runs of a method at tier quick, a seed each."""
+    found = [record(method, seed, last, scope="global", epochs=epochs, **changes) for seed, last in enumerate(lasts)]
+    for one in found:
+        one["cost"]["train_macs"] = 30 * passes
+        one["data"] = {"train_size": 100}
+    return found
+
+
+def test_readme_says_what_the_records_say():
+    """README.md is as `make readme` writes it."""
+    found = records.load_all(chapters.root() / "records")
+    known = claims.read(chapters.root() / "book" / "claims.yml")
+    current = readme.filled(README, readme.computed(known, found))
+    assert current == README, "the results in README.md are not what claims and records say; mend it with `make readme`"
+
+
+def test_readme_has_the_verdicts_that_the_command_prints(capsys):
+    """Every verdict of `python -m dcil claims`, with what was measured, in its order, and no other."""
+    main(["claims"])
+    printed = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[1:]]
+    decided = [line[1:] for line in printed if len(line) == 4 and line[2] != "not yet run"]
+    assert [cells[1:] for cells in rows(readme.BLOCK.search(README)[0])] == decided != []
+
+
+def test_a_verdict_changes_with_the_records():
+    """Two seeds: counted, and no row. Three: a row with claim, tier, verdict and measure."""
+    few = readme.verdict_table([CLAIM], runs(ste=(80, 80.2), dcil=(81, 81.1)))
+    assert "At tier **quick**: 1 not yet run." in few and rows(few) == []
+    full = readme.verdict_table([CLAIM], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
+    (row,) = rows(full)
+    assert row[:3] == ["DCIL is better.", "quick", "reproduced"] and row[3].endswith("points, n = 3")
+    assert "[reproduced](book/06-cifar.ipynb)" in full
+
+
+def test_equal_compute_gives_dcil_half_the_epochs():
+    """Beside DCIL over half the epochs stand rivals over all of them; DCIL over all has another budget."""
+    epochs = preset("quick").epochs
+    dense, ste = of_quick("dense", epochs, 90.0, sparsity=0.0), of_quick("ste", epochs, 82.0, 82.1, 82.2)
+    half, whole = (of_quick("dcil", n, 80.0, 80.2, 80.1, passes=2) for n in (epochs // 2, epochs))
+    said = readme.equal_compute([*dense, *ste, *half, *whole])
+    assert "Rivals beside DCIL: 1 better, 3 not run." in said
+    first, *_, last = rows(said)
+    assert first[:2] == [f"ste, {epochs} epochs", "3"] and first[3].startswith("+2.00 (")
+    assert last[:2] == [f"dcil, {epochs // 2} epochs", "3"]
+    for missing in (dense, half):
+        assert readme.equal_compute([r for r in [*dense, *ste, *half, *whole] if r not in missing]) == "Not run."
+
+
+@pytest.mark.parametrize("text", [
+    "no block at all",
+    "<!-- sum: written by `make readme` -->\n3\n",
+    "<!-- total: written by `make readme` -->\n3\n<!-- end -->",
+    2 * "<!-- sum: written by `make readme` -->\n3\n<!-- end -->\n",
+])  # fmt: skip
+def test_a_block_that_is_lost_is_named(text):
+    """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
+    with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
+        readme.filled(text, {"sum": "4"})
+
+
+def test_a_bar_stays_in_its_cell():
+    """A claim with a bar does not become two cells."""
+    assert readme.markdown(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"

@@ -125,8 +125,8 @@ def test_floor_plan():
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_no_file_is_long(path):
-    """One idea a file: none over 260 lines."""
-    assert len(path.read_text().splitlines()) <= 260
+    """One idea a file: none over 320 lines."""
+    assert len(path.read_text().splitlines()) <= 320
 
 
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])

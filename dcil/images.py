@@ -118,8 +118,8 @@ def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
 def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefolder") -> ImageFolder:
     """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg, every image decoded once to see that it can be.
 
-    Raises `DcilError` for a part that is missing, a class without images or in one part only, and
-    for an image that cannot be read, naming it.
+    Raises `DcilError` for a part that is missing, a class without images, in one part only or named in no UTF-8,
+    and for an image that cannot be read, naming it.
     """
     parts, classes, lists = {}, {}, {}
     for part in ("train", "val"):
@@ -132,12 +132,15 @@ def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefold
         raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
     if name in KNOWN and (why := KNOWN[name].problem(classes["train"])):
         raise DcilError(f"{folder.resolve()} is not {name}: {why}. For other images: --dataset imagefolder")
+    if odd := [place for place in classes["train"] if os.fsencode(place) != place.encode(errors="replace")]:
+        raise DcilError(f"{folder}: the class {os.fsencode(odd[0])} is not UTF-8; rename its folders, for classes are "
+                        "named in files that must be")  # fmt: skip
     whole = hashlib.sha256()
     for part, (files, labels) in lists.items():
         stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]
-        whole.update("\n".join(f"{name} {stat.st_size}" for name, stat in stats).encode())
+        whole.update("\n".join(f"{name} {stat.st_size}" for name, stat in stats).encode(errors="surrogateescape"))
         lines = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
-        key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode(errors="surrogateescape")).hexdigest()[:16]
         parts[part] = Part(tuple(files), labels, *look_through(files, key, store))
     names = KNOWN[name].names if name in KNOWN else {}
     shown = tuple(names.get(place, place) for place in classes["train"])

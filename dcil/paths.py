@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from dcil import masks as mask_rules
 from dcil.errors import DcilError, unknown
-from dcil.parts import OWN, Choice, aliases, choose, is_conv_weight
+from dcil.parts import OWN, Choice, aliases, choose, is_conv_weight, transposed
 from dcil.rules import RULES
 
 
@@ -239,7 +239,8 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     0.9028
     """
     dual = unwrap(model)
-    return put_masks(dual, mask_rules.compute_masks(dual.weights, sparsity, scope, score), sparsity)
+    masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, transposed(dual.net))
+    return put_masks(dual, masks, sparsity)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -32,7 +33,9 @@ def passes_a_step(config: dict[str, Any]) -> float:
 def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
     """Return (dense MACs, MACs of nonzero weights) of every convolution and linear layer, for one image [1, ...].
 
-    Norms, activations and biases are not counted, as is usual.
+    Multi-head attention counts with its four projections, under its own name. Norms, activations and biases
+    are not counted, as is usual, nor products without a weight, such as attention's of queries and keys.
+    The network is run once as it is for inference, and nothing of it changes.
 
     >>> layer_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 32, 32))  # 216 weights, 32·32 positions
     {'': (221184, 221184)}
@@ -40,36 +43,60 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
     macs: dict[str, tuple[int, int]] = {}
     names = {module: name for name, module in net.named_modules()}
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # A weight meets every output position; a transposed convolution's meets every input position.
-        grid = inputs[0] if getattr(module, "transposed", False) else output
-        channels_at = 1 if isinstance(module, _ConvNd) else grid.dim() - 1
-        uses = grid.numel() // grid.shape[channels_at]
-        weight, before = module.weight, macs.get(names[module], (0, 0))
+    def add(module: nn.Module, weight: Tensor, grid: Tensor, channels_at: int) -> None:
+        uses, before = grid.numel() // grid.shape[channels_at], macs.get(names[module], (0, 0))
         macs[names[module]] = (before[0] + uses * weight.numel(), before[1] + uses * int(weight.count_nonzero()))
 
-    hooks = [m.register_forward_hook(count) for m in names if isinstance(m, (_ConvNd, nn.Linear))]
-    training = net.training
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+        # A weight meets every output position; a transposed convolution's meets every input position.
+        grid = _given(inputs, named, "input")[0] if getattr(module, "transposed", False) else output
+        add(module, module.weight, grid, grid.dim() - module.weight.dim() + 1)
+
+    def count_attention(module: nn.MultiheadAttention, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output):
+        query, key, value = _given(inputs, named, "query", "key", "value")
+        joint = module.in_proj_weight
+        separate = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+        weights = (*(separate if joint is None else joint.chunk(3)), module.out_proj.weight)
+        for weight, grid in zip(weights, (query, key, value, query), strict=True):
+            add(module, weight, grid, -1)
+
+    # Attention computes with its output layer's weight and never calls that layer, so no hook of it counts twice.
+    hooks = [m.register_forward_hook(count, with_kwargs=True) for m in names if isinstance(m, (_ConvNd, nn.Linear))]
+    hooks += [m.register_forward_hook(count_attention, with_kwargs=True) for m in names
+              if isinstance(m, nn.MultiheadAttention)]  # fmt: skip
+    modes = {module: module.training for module in names}  # a frozen norm's is not its network's
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers(remove_duplicate=False)}
     try:
-        net.eval()(image)
+        functional_call(net.eval(), buffers, (image,), tie_weights=False)
     finally:
-        net.train(training)
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()
     return macs
 
 
+def _given(inputs: tuple[Tensor, ...], named: dict[str, Tensor], *parameters: str) -> list[Tensor]:
+    """Return a call's arguments by their places and names."""
+    return [inputs[i] if i < len(inputs) else named[name] for i, name in enumerate(parameters)]
+
+
 def nonzeros(net: nn.Module) -> dict[str, int]:
     """Return the nonzero parameters a deployed network stores: convolutions, norms, linear layers, other.
+
+    Attention's projections are linear layers. A tied parameter is stored once, and counts where it comes first.
 
     >>> nonzeros(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False)))
     {'conv': 216, 'norm': 0, 'linear': 80, 'other': 0}
     """
-    kinds = (("conv", _ConvNd), ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)), ("linear", nn.Linear))
+    kinds = (("conv", _ConvNd), ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)),
+             ("linear", (nn.Linear, nn.MultiheadAttention)))  # fmt: skip
     counts = dict.fromkeys(("conv", "norm", "linear", "other"), 0)
-    for module in net.modules():
-        kind = next((name for name, types in kinds if isinstance(module, types)), "other")
-        counts[kind] += sum(int(p.count_nonzero()) for p in module.parameters(recurse=False))
+    modules = dict(net.named_modules())
+    for name, parameter in net.named_parameters():
+        owner = modules[name.rpartition(".")[0]]
+        kind = next((kind for kind, types in kinds if isinstance(owner, types)), "other")
+        counts[kind] += int(parameter.count_nonzero())
     return counts
 
 

@@ -44,7 +44,7 @@ class Dataset:
     """Images [N, C, H, W] uint8 and labels [N] int64 of a train and a test part, and how to feed them.
 
     `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored
-    image is still its class. Raises `DcilError` for labels outside [0, num_classes).
+    image is still its class. Raises `DcilError` for other types and shapes, and labels outside [0, num_classes).
     """
 
     name: str
@@ -64,6 +64,13 @@ class Dataset:
             if len(images) != len(labels) or not len(images):
                 raise DcilError(f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
                                 "there must be as many of one as of the other, and at least one")  # fmt: skip
+            if images.dtype != torch.uint8 or images.dim() != 4:
+                raise DcilError(f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
+                                "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
+                                "(255 * images).round().to(torch.uint8)")  # fmt: skip
+            if labels.dtype != torch.int64 or labels.dim() != 1:
+                raise DcilError(f"{self.name}, {part}: labels are {labels.dtype} {list(labels.shape)}; they must be "
+                                "torch.int64 [N], e.g. labels.long()")  # fmt: skip
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_classes:
                 raise DcilError(f"{self.name}, {part}: labels run from {low} to {high}, but the model has "

@@ -80,9 +80,12 @@ def _opened(path: str) -> Iterator[Any]:
 def decode(path: str) -> tuple[np.ndarray, str]:
     """Return an image as uint8 [H, W, 3], and the mode it had; greys, palettes and CMYK become RGB.
 
-    Raises `DcilError` naming the file when it cannot be read whole.
+    Raises `DcilError` naming the file when it cannot be read whole, or has more than eight bits a channel.
     """
     with _opened(path) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would clip them: white, or black
+            raise ValueError(f"Pillow's mode {image.mode!r} has more than 8 bits a channel, and which values are black "
+                             "and white is not known; save it with 8 bits")  # fmt: skip
         return np.asarray(image.convert("RGB")), image.mode
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from dcil.config import RunConfig
 from dcil.errors import DcilError
-from dcil.masks import over_filters
+from dcil.masks import filters_first, over_filters
+from dcil.parts import transposed
 from dcil.paths import DualPath
 
 SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
@@ -94,13 +95,14 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
     after it divides by √ε, which makes STE's gradient large: `empty` counts those channels, `empty_share`
     is what part of STE's squared norm lies there, `cosine_rest` the cosine without them.
     """
+    straight, whole, masks = (filters_first(of, transposed(dual.net)) for of in (straight, whole, dual.masks))
 
     def pruned(of: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([of[name][mask.logical_not()] for name, mask in dual.masks.items()])
+        return torch.cat([of[name][mask.logical_not()] for name, mask in masks.items()])
 
-    empty = {name: empty_channels(mask) for name, mask in dual.masks.items()}
+    empty = {name: empty_channels(mask) for name, mask in masks.items()}
     a, b = pruned(straight), pruned(whole)
-    inside = pruned({name: over_filters(empty[name], mask) for name, mask in dual.masks.items()})
+    inside = pruned({name: over_filters(empty[name], mask) for name, mask in masks.items()})
     found = {"cosine": F.cosine_similarity(a, b, dim=0),
              "norm_ratio": a.norm() / b.norm().clamp_min(1e-12),
              "empty_share": (a[inside].norm() / a.norm().clamp_min(1e-12)).square(),

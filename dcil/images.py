@@ -117,18 +117,13 @@ class Contents(NamedTuple):
 def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
     """Return the classes, the files and their labels of one part.
 
-    Raises `DcilError` for a class without images, links that lead in a circle, and a name that is not UTF-8.
+    Raises `DcilError` for a class without images and for links that lead in a circle.
     """
     refuse_circles(root)
     try:
         found = import_torchvision().datasets.ImageFolder(str(root))
     except FileNotFoundError as error:
         raise DcilError(f"{root}: {error}") from error
-    for path, _ in found.samples:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise DcilError(f"{os.fsencode(path)!r} has a name that is not UTF-8; rename it") from error
     return found.classes, [path for path, _ in found.samples], torch.tensor(found.targets)
 
 
@@ -146,7 +141,7 @@ def refuse_circles(root: Path) -> None:
 def contents(folder: Path, name: str = "imagefolder") -> Contents:
     """Look through a folder of train/CLASS/ and val/CLASS/; no image is opened.
 
-    Raises `DcilError` for a part that is missing, a class without images or in one part only.
+    Raises `DcilError` for a part that is missing, a class without images, in one part only or named in no UTF-8.
     """
     classes, parts = {}, {}
     for part in ("train", "val"):
@@ -159,9 +154,13 @@ def contents(folder: Path, name: str = "imagefolder") -> Contents:
         raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
     if name in KNOWN and (why := KNOWN[name].problem(classes["train"])):
         raise DcilError(f"{folder.resolve()} is not {name}: {why}. For other images: --dataset imagefolder")
+    if odd := [place for place in classes["train"] if os.fsencode(place) != place.encode(errors="replace")]:
+        raise DcilError(f"{folder}: the class {os.fsencode(odd[0])} is not UTF-8; rename its folders, for classes are "
+                        "named in files that must be")  # fmt: skip
     whole = hashlib.sha256()
     for files, _ in parts.values():
-        whole.update("\n".join(f"{os.path.relpath(file, folder)} {os.stat(file).st_size}" for file in files).encode())
+        lines = "\n".join(f"{os.path.relpath(file, folder)} {os.stat(file).st_size}" for file in files)
+        whole.update(lines.encode(errors="surrogateescape"))
     return Contents(classes["train"], parts, whole.hexdigest())
 
 
@@ -174,7 +173,7 @@ def imagefolder(folder: Path, store: Store | None = None, name: str = "imagefold
     for part, (files, labels) in found.parts.items():
         stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]
         lines = "\n".join(f"{place} {stat.st_size} {stat.st_mtime_ns}" for place, stat in stats)
-        key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode(errors="surrogateescape")).hexdigest()[:16]
         parts[part] = Part(tuple(files), labels, *look_through(files, key, store))
     names = KNOWN[name].names if name in KNOWN else {}
     shown = tuple(names.get(place, place) for place in found.classes)

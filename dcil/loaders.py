@@ -29,7 +29,7 @@ class Normalize:
         self.mean, self.std, self.dtype = column(dataset.mean), column(dataset.std), dtype
 
     def __call__(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype).sub_(self.mean).div_(self.std)
+        return images.to(self.dtype, copy=True).sub_(self.mean).div_(self.std)
 
 
 class Batches:
@@ -39,7 +39,8 @@ class Batches:
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, ranks: Ranks = ALONE):
-        if min(batch_size, count % batch_size or batch_size) < ranks.size:
+        self.least = min(batch_size, count % batch_size or batch_size) // ranks.size  # images of a rank in a step
+        if not self.least:
             raise DcilError(f"{count} images in batches of {batch_size} leave a batch smaller than "
                             f"the {ranks.size} ranks; choose another batch size or fewer ranks")  # fmt: skip
         self.count, self.batch_size, self.seed, self.ranks = count, batch_size, seed, ranks
@@ -232,7 +233,12 @@ def loaders_of(
     ranks: Ranks = ALONE,
     workers: int | None = None,
 ) -> tuple[TrainLoader | FolderTrainLoader, TestLoader | FolderTestLoader]:
-    """Return the loaders of a data set's training and test part; `workers` by default fits the machine."""
+    """Return the loaders of a data set's training and test part; `workers` by default fits the machine.
+
+    Raises `DcilError` for fewer workers than none.
+    """
+    if workers is not None and workers < 0:
+        raise DcilError(f"workers is {workers}; it must be 0 (the training process prepares images itself) or more")
     if isinstance(dataset, Dataset):
         return (TrainLoader(dataset, config.batch_size, config.seed, device, dtype, ranks),
                 TestLoader(dataset, device, dtype, ranks))  # fmt: skip

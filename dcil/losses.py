@@ -10,13 +10,18 @@ from torch import Tensor
 # The authors add this to the teacher's probabilities (and do not renormalise) so that its
 # logarithm stays finite; the conformance trajectories depend on it.
 TEACHER_EPSILON = 1e-7
+IGNORED = -100  # a label that counts in no loss, as PyTorch's cross-entropy has it
 
 
-def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bool = True) -> Tensor:
-    """Return T²·KL(teacher ‖ student) of softened probabilities, batch mean; logits [N, C] -> scalar.
+def teach(
+    student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bool = True, counted: Tensor | None = None
+) -> Tensor:
+    """Return T²·KL(teacher ‖ student) of softened probabilities; logits [N, C], or [N, C, d1, ...] -> scalar.
 
-    With `detach` the teacher is fixed and only the student moves. T² keeps the size of the gradient
-    when T changes (Hinton et al. 2015). Source of the small addition to the teacher: the authors' code.
+    The mean over images and, of dense predictions, over positions, as cross-entropy's; `counted`, boolean
+    [N] or [N, d1, ...], leaves some of them out. With `detach` the teacher is fixed and only the student
+    moves. T² keeps the size of the gradient when T changes (Hinton et al. 2015). Source of the small
+    addition to the teacher: the authors' code.
 
     >>> import torch
     >>> round(teach(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])).item(), 4)
@@ -25,11 +30,15 @@ def teach(student: Tensor, teacher: Tensor, temperature: float = 2.0, detach: bo
     log_student = F.log_softmax(student / temperature, dim=1)
     teacher = teacher.detach() if detach else teacher
     target = F.softmax(teacher / temperature, dim=1) + TEACHER_EPSILON
-    return F.kl_div(log_student, target, reduction="batchmean") * temperature**2
+    if counted is None:
+        positions = student.numel() // student.shape[1]
+        return F.kl_div(log_student, target, reduction="sum") / positions * temperature**2
+    terms = F.kl_div(log_student, target, reduction="none")
+    return terms.where(counted.unsqueeze(1), 0).sum() / counted.sum() * temperature**2
 
 
 def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
-    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N].
+    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]; or with d1, ... behind.
 
     With `smoothing` that part of each target is spread evenly over all classes.
 
@@ -43,11 +52,15 @@ def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: flo
 
 
 def divergences(
-    logits: Mapping[str, Tensor], temperature: float = 2.0, learners: Iterable[str] | None = None, detach: bool = True
+    logits: Mapping[str, Tensor],
+    temperature: float = 2.0,
+    learners: Iterable[str] | None = None,
+    detach: bool = True,
+    counted: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return what each of two passes learns from the other, as `kl_NAME`; `learners` names some of them only.
 
-    Logits [N, C] by pass, temperature and `detach` as in `dcil.losses.teach`.
+    Logits [N, C] by pass, temperature, `detach` and `counted` as in `dcil.losses.teach`.
 
     >>> import torch
     >>> sorted(divergences({"sparse": torch.zeros(1, 2), "dense": torch.ones(1, 2)}))
@@ -55,21 +68,22 @@ def divergences(
     """
     (one, first), (two, second) = logits.items()
     lessons = ((one, first, second), (two, second, first))
-    return {f"kl_{name}": teach(pupil, teacher, temperature, detach)
+    return {f"kl_{name}": teach(pupil, teacher, temperature, detach, counted)
             for name, pupil, teacher in lessons if learners is None or name in learners}  # fmt: skip
 
 
 def collective_parts(
     sparse_logits: Tensor, dense_logits: Tensor, labels: Tensor, temperature: float = 2.0, distill: bool = True
 ) -> dict[str, Tensor]:
-    """Return the terms of the collective loss by name; their sum is the loss. Logits [N, C], labels [N].
+    """Return the terms of the collective loss by name; their sum is the loss. Arguments as of `collective_loss`.
 
     >>> import torch
     >>> sorted(collective_parts(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0])))
     ['ce_dense', 'ce_sparse', 'kl_dense', 'kl_sparse']
     """
     logits = {"sparse": sparse_logits, "dense": dense_logits}
-    return cross_entropies(logits, labels) | (divergences(logits, temperature) if distill else {})
+    counted = None if labels.is_floating_point() else labels != IGNORED  # probabilities [N, C, ...] all count
+    return cross_entropies(logits, labels) | (divergences(logits, temperature, counted=counted) if distill else {})
 
 
 def collective_loss(
@@ -77,9 +91,11 @@ def collective_loss(
 ) -> Tensor:
     """Return cross-entropy of both passes plus, with `distill`, what each teaches the other (scalar).
 
-    Logits [N, C], labels [N] in [0, C), whole numbers. A pass learns from the other's logits but does not
-    move them: teachers are detached. `temperature` softens both. Wrong shapes and labels raise PyTorch's
-    own errors. Source: the authors' code, which switches `distill` on from epoch 70 of 300.
+    Logits [N, C], labels [N] in [0, C), whole numbers; of dense predictions, such as segmentation, logits
+    [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over what is labelled: a label of -100
+    leaves its image or position out. A pass learns from the other's logits but does not move them:
+    teachers are detached. `temperature` softens both. Wrong shapes and labels raise PyTorch's own
+    errors. Source: the authors' code, which switches `distill` on from epoch 70 of 300.
 
     >>> import torch
     >>> sparse_logits, dense_logits = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])

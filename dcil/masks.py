@@ -33,11 +33,12 @@ def cubic_sparsity(epoch: int, final: float, ramp_end: int) -> float:
     return final - final * (1 - epoch / ramp_end) ** 3
 
 
-def threshold_mask(scores: Tensor, sparsity: float) -> Tensor:
+def threshold_mask(scores: Tensor, sparsity: float, exact: bool = False) -> Tensor:
     """Keep the scores strictly above the `int(N·s)`-th smallest (counted from 0); same shape, boolean.
 
     The authors' rule, edges included: without ties N − int(N·s) − 1 entries stay, so even at
     sparsity 0 the smallest one goes. A selection, not a sort, and no value leaves the device.
+    With `exact` as many stay whatever the ties: of equal scores the first ones go.
     Raises `dcil.DcilError` for a sparsity outside [0, 1).
 
     >>> import torch
@@ -47,6 +48,10 @@ def threshold_mask(scores: Tensor, sparsity: float) -> Tensor:
     if not 0 <= sparsity < 1:
         raise DcilError(f"sparsity is {sparsity}; it is the fraction removed and must be in [0, 1), e.g. 0.9")
     rank = int(scores.numel() * sparsity)
+    if exact:
+        mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+        mask[scores.flatten().argsort(stable=True)[rank + 1 :]] = True
+        return mask.view(scores.shape)
     return scores > scores.flatten().kthvalue(rank + 1).values
 
 
@@ -69,16 +74,39 @@ def over_filters(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
 
 
+def filters_first(weights: Mapping[str, Tensor], transposed: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return weights with their filters along dimension 0, [out, ...]; a second call turns them back.
+
+    Those of transposed convolutions, which `transposed` names with their groups, are [in, out/groups, ...] before.
+
+    >>> import torch
+    >>> filters_first({"up": torch.zeros(4, 3, 5, 5)}, {"up": 2})["up"].shape
+    torch.Size([6, 2, 5, 5])
+    """
+
+    def turned(weight: Tensor, groups: int) -> Tensor:
+        return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    return {name: turned(w, transposed[name]) if name in transposed else w for name, w in weights.items()}
+
+
 @torch.no_grad()
 def compute_masks(
-    weights: Mapping[str, Tensor], sparsity: float, scope: str = "global", score: str = "l2"
+    weights: Mapping[str, Tensor],
+    sparsity: float,
+    scope: str = "global",
+    score: str = "l2",
+    transposed: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Return a boolean mask for each weight, on the weight's device.
 
     `scope` "global" takes one threshold over all weights (the authors' choice), "layer" one per
-    weight tensor, "filter" one over the mean score of whole filters (slices of dimension 0).
-    `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters.
-    Raises `dcil.DcilError` for an unknown scope or score and for a sparsity outside [0, 1).
+    weight tensor, "filter" one over the mean score of whole filters: slices of dimension 0, and of
+    dimension 1 for the transposed convolutions' weights, which `transposed` names with their groups.
+    `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters. Weights stored in
+    fewer bits than float32 rank as in float32, and among their many ties the exact count is kept.
+    Raises `dcil.DcilError` for an unknown scope or score, for a sparsity outside [0, 1), and for
+    filters of a weight that has less than two dimensions.
 
     >>> import torch
     >>> weights = {"a": torch.tensor([[0.9, -0.1], [0.8, 0.7]]), "b": torch.tensor([[0.2, -0.3]])}
@@ -91,17 +119,34 @@ def compute_masks(
         raise unknown("score", score, SCORES)
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
-    scores = {name: SCORES[score](w.detach()) for name, w in weights.items()}
+    exact = any(w.dtype.itemsize < 4 for w in weights.values())
+    # Squares of small weights would vanish in float16.
+    wide = {name: w.detach().to(torch.promote_types(w.dtype, torch.float32)) for name, w in weights.items()}
+    scores = {name: SCORES[score](w) for name, w in wide.items()}
     if scope == "layer":
-        return {name: threshold_mask(s, sparsity) for name, s in scores.items()}
-    ranked = {name: filter_scores(s) for name, s in scores.items()} if scope == "filter" else scores
-    # One threshold over everything: select on the concatenation, then cut it back into layers.
-    everything = threshold_mask(torch.cat([s.flatten() for s in ranked.values()]), sparsity)
-    pieces = everything.split([s.numel() for s in ranked.values()])
+        return {name: threshold_mask(s, sparsity, exact) for name, s in scores.items()}
     if scope == "filter":
-        per_filter = zip(scores.items(), pieces, strict=True)
-        return {n: over_filters(p, s).clone() for (n, s), p in per_filter}
+        return _filter_masks(scores, sparsity, exact, transposed or {})
+    return _masks_of_all(scores, sparsity, exact)
+
+
+def _masks_of_all(scores: Mapping[str, Tensor], sparsity: float, exact: bool) -> dict[str, Tensor]:
+    """One threshold over everything: select on the concatenation, then cut it back into layers."""
+    everything = threshold_mask(torch.cat([s.flatten() for s in scores.values()]), sparsity, exact)
+    pieces = everything.split([s.numel() for s in scores.values()])
     return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
+
+
+def _filter_masks(
+    scores: Mapping[str, Tensor], sparsity: float, exact: bool, transposed: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """One threshold over the mean scores of all filters."""
+    if flat := [name for name, s in scores.items() if s.dim() < 2]:
+        raise DcilError(f"scope is 'filter', but {flat[0]} has the shape {list(scores[flat[0]].shape)} and so no "
+                        "filters; leave it out of `prunable`, or take the scope 'global' or 'layer'")  # fmt: skip
+    scores = filters_first(scores, transposed)
+    kept = _masks_of_all({name: filter_scores(s) for name, s in scores.items()}, sparsity, exact)
+    return filters_first({name: over_filters(k, scores[name]).clone() for name, k in kept.items()}, transposed)
 
 
 def flips(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
@@ -156,13 +201,14 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
     """
     raw = {name: sum(shape) / shape.numel() for name, shape in shapes.items()}
     full: set[str] = set()
-    while True:
+    while len(full) < len(shapes):
         budget = (1 - sparsity) * sum(s.numel() for s in shapes.values()) - sum(shapes[n].numel() for n in full)
         factor = budget / sum(raw[n] * shapes[n].numel() for n in shapes if n not in full)
         over = {n for n in shapes if n not in full and factor * raw[n] > 1}
         if not over:
             return {n: 1.0 if n in full else factor * raw[n] for n in shapes}
         full |= over
+    return dict.fromkeys(shapes, 1.0)  # nothing is to go
 
 
 def random_masks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcil.engine import Engine
+from dcil.errors import DcilError
 from dcil.loaders import TestLoader
 from dcil.paths import DualPath
 from dcil.ranks import ALONE, Ranks
@@ -86,6 +88,19 @@ def evaluate(
         tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
     model.train()
     return tally.over(ranks).top()
+
+
+@torch.no_grad()
+def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
+    """Raise `DcilError` for a model whose batch norms cannot train on so few images [N, C, H, W]; changes nothing."""
+    try:
+        engine.passes(copy.deepcopy(model).train(), images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        side = f"{images.shape[-2]}×{images.shape[-1]}"
+        raise DcilError(f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
+                        f"batch norms one value ({error}); choose another --batch-size, or larger images") from error
 
 
 REESTIMATED_OVER = 16  # batches; a running average over so many has settled

@@ -15,16 +15,7 @@ from torch import Tensor
 
 from dcil.errors import unknown
 from dcil.losses import cross_entropies, divergences
-from dcil.refresh import (
-    Change,
-    alternating,
-    never,
-    once,
-    one_shot,
-    regrowing,
-    scheduled,
-    shrinking,
-)
+from dcil.refresh import Policy, alternating, never, once, one_shot, regrowing, scheduled, shrinking
 
 if TYPE_CHECKING:
     from dcil.config import RunConfig
@@ -90,7 +81,7 @@ class Method:
 
     name: str
     rules: tuple[str, ...]
-    masks: Callable[[RunConfig, int, int], Change | None]
+    masks: Policy
     loss: Callable[[dict[str, Tensor], Tensor, RunConfig, Phase], dict[str, Tensor]]
     summary: str
     source: str

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from dcil.errors import DcilError, unknown
 from dcil.isolation import copy_module
@@ -170,3 +170,9 @@ def aliases(net: nn.Module) -> dict[str, list[str]]:
             if tensor is not None:
                 places.setdefault(id(tensor), []).append(f"{prefix}.{name}" if prefix else name)
     return {name: [n for n in names if n != name] for names in places.values() if len(names) > 1 for name in names}
+
+
+def transposed(net: nn.Module) -> dict[str, int]:
+    """Return the groups of each transposed convolution, by its weight's name: its filters lie along dimension 1."""
+    named = net.named_modules()
+    return {f"{name}.weight".lstrip("."): m.groups for name, m in named if isinstance(m, _ConvTransposeNd)}

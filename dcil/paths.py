@@ -20,7 +20,7 @@ from dcil import parts
 from dcil.averages import Mask
 from dcil.errors import DcilError, unknown
 from dcil.isolation import copy_module, own_copy, running, unwatch, watch_recomputation
-from dcil.parts import Choice, is_conv_weight, key
+from dcil.parts import Choice, is_conv_weight, key, transposed
 from dcil.rules import RULES
 
 
@@ -289,7 +289,8 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     0.9028
     """
     dual = unwrap(model)
-    return put_masks(dual, mask_rules.compute_masks(dual.weights, sparsity, scope, score), sparsity)
+    masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, transposed(dual.net))
+    return put_masks(dual, masks, sparsity)
 
 
 @torch.no_grad()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dcil.errors import DcilError
 from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
+from dcil.parts import transposed
 from dcil.paths import DualPath, put_masks
 
 if TYPE_CHECKING:
@@ -32,7 +34,28 @@ class Change:
     share: float = 0.0
 
 
-# --- policies: the change to make before this step, or None to leave the masks alone
+#: The change to make before a step of an epoch (config, epoch, step), or None to leave the masks alone.
+Policy = Callable[["RunConfig", int, int], Change | None]
+
+
+def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> None:
+    """Raise `DcilError` for a run that would end at another sparsity than its own: no last choice of masks has it."""
+    total = config.epochs * steps_per_epoch
+    changes = (policy(config, step // steps_per_epoch, step) for step in reversed(range(total)))
+    last = next((change.sparsity for change in changes if change), 0.0) if config.sparsity else 0.0
+    if last == config.sparsity:
+        return
+    at, left = config.ramp_end * steps_per_epoch, total - config.ramp_end * steps_per_epoch
+    if left <= 0:
+        why = (f"ramp_end is {config.ramp_end}, and with {config.epochs} epochs that is never reached; "
+               f"lower --ramp-end to {config.epochs - 1} or less, or train for longer")  # fmt: skip
+    else:
+        why = (f"the ramp ends at step {at} of {total}, and no multiple of mask_period {config.mask_period} is left; "
+               f"lower --mask-period to {left} or less, or train for longer")  # fmt: skip
+    raise DcilError(f"{config.method} would end at sparsity {last:.6g}, not {config.sparsity:g}: {why}")
+
+
+# --- policies
 
 
 def never(config: RunConfig, epoch: int, step: int) -> Change | None:
@@ -40,7 +63,7 @@ def never(config: RunConfig, epoch: int, step: int) -> Change | None:
     return None
 
 
-def once(how: str) -> Callable[[RunConfig, int, int], Change | None]:
+def once(how: str) -> Policy:
     """Prune to the final sparsity before the first step and never again."""
 
     def policy(config: RunConfig, epoch: int, step: int) -> Change | None:
@@ -71,14 +94,16 @@ def alternating(config: RunConfig, epoch: int, step: int) -> Change | None:
     """Dense for a tenth of the epochs, then sparse and dense by turns of a twentieth, sparse from 85 % on.
 
     Each sparse turn has one mask, chosen as it begins. Source: AC/DC, Peste et al. 2021 (arXiv
-    2106.12379), its ImageNet schedule as shares of the epochs, turns rounded to at least one epoch.
+    2106.12379), its ImageNet schedule as shares of the epochs, turns rounded to at least one epoch;
+    the last epoch is sparse, however few there are.
     """
     warmup, turn = max(1, round(0.10 * config.epochs)), max(1, round(0.05 * config.epochs))
-    sparse = epoch >= warmup and ((epoch - warmup) // turn % 2 == 0 or epoch >= 0.85 * config.epochs)
-    return Change(config.sparsity if sparse else 0.0, "hold")
+    is_last = epoch >= min(0.85 * config.epochs, config.epochs - 1)
+    is_turn = epoch >= warmup and (epoch - warmup) // turn % 2 == 0
+    return Change(config.sparsity if is_last or is_turn else 0.0, "hold")
 
 
-def regrowing(how: str) -> Callable[[RunConfig, int, int], Change | None]:
+def regrowing(how: str) -> Policy:
     """Start sparse at random, then exchange weights every ΔT steps up to epoch `ramp_end`, ever fewer of them.
 
     The share falls from α to 0 on a cosine (RigL; SET exchanges a constant share, for which this is kept too,
@@ -99,16 +124,20 @@ def regrowing(how: str) -> Callable[[RunConfig, int, int], Change | None]:
 # --- ways: the new masks of a change
 
 
+def _chosen(dual: DualPath, weights: Mapping[str, Tensor], change: Change, config: RunConfig) -> Masks:
+    return compute_masks(weights, change.sparsity, config.scope, config.score, transposed(dual.net))
+
+
 def _largest(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
     """The largest scores over all weights, revived ones included."""
-    return compute_masks(dual.weights, change.sparsity, config.scope, config.score)
+    return _chosen(dual, dual.weights, change, config)
 
 
 def _shrink(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
     """The largest scores among the weights still kept."""
     masks = dual.masks
     remaining = {name: w.detach() * masks[name] for name, w in dual.weights.items()}
-    return compute_masks(remaining, change.sparsity, config.scope, config.score)
+    return _chosen(dual, remaining, change, config)
 
 
 def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks | None:

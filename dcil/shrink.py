@@ -66,14 +66,23 @@ def _is_plain(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.track_running_stats
 
 
+def _is_bare(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a module does what its class does and nothing else; what a hook does to channels is unknown."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return type(module) is kind and not hooks and "forward" not in vars(module)  # parametrized ones are of another type
+
+
 def _chains(traced: fx.GraphModule) -> dict[str, _Chain]:
-    """Return the chain of each plain convolution that is called once, by the module's name."""
+    """Return the chain of each plain convolution that is called once, by the module's name.
+
+    A layer with hooks, parametrizations or a replaced `forward` is in none, so it stays as it is.
+    """
     modules = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
     def is_a(node: fx.Node | None, kind: type[nn.Module], often: bool = False) -> bool:
         is_module = node is not None and node.op == "call_module"
-        return is_module and isinstance(modules[node.target], kind) and (often or calls[node.target] == 1)
+        return is_module and _is_bare(modules[node.target], kind) and (often or calls[node.target] == 1)
 
     chains = {}
     for node in traced.graph.nodes:
@@ -137,15 +146,19 @@ def _smaller(chain: _Chain, modules: Mapping[str, nn.Module], kept: Kept) -> dic
 def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.Module, dict[str, Kept]]:
     """Return a smaller network for inference whose outputs equal those of `net` in eval mode, and what was kept.
 
-    Every filter that is all zeros goes. With `plan`, what an earlier call returned, the network is cut
+    Every filter that is all zeros goes, except where a hook or a parametrization is on its layer or on
+    that layer's norm or reader, which stay whole. With `plan`, what an earlier call returned, the network is cut
     to that very shape instead, whatever its weights: it can then load the smaller network's state
-    dict. Raises `DcilError` for a network that `torch.fx` cannot trace. Source: none; removing
-    channels exactly, norms included, is worked out here.
+    dict. Raises `DcilError` for a network that `torch.fx` cannot trace, or with hooks of its own.
+    Source: none; removing channels exactly, norms included, is worked out here.
     """
+    if net._forward_hooks or net._forward_pre_hooks or "forward" in vars(net):
+        raise DcilError(f"this {type(net).__name__} has a forward hook, or its `forward` was replaced, which a smaller "
+                        "copy would lose; remove it (hook.remove()), or put the network into an nn.Sequential")
     net = copy.deepcopy(net).eval()
     try:
         traced = fx.symbolic_trace(net)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError) as error:
+    except (fx.proxy.TraceError, TypeError, NameError, NotImplementedError, RuntimeError) as error:
         raise DcilError(f"this {type(net).__name__} cannot be traced, which shrinking needs ({error}); its forward "
                         "must not depend on values. Export it to another format") from error  # fmt: skip
     chains = _chains(traced)

@@ -22,12 +22,12 @@ from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.images import ImageFolder
 from dcil.loaders import loaders_of
-from dcil.measures import Tally, evaluate, evaluate_reestimated
+from dcil.measures import Tally, evaluate, evaluate_reestimated, require_trainable
 from dcil.methods import Phase
 from dcil.parts import OWN
 from dcil.paths import DualPath
 from dcil.ranks import ALONE, Ranks
-from dcil.refresh import refresh
+from dcil.refresh import refresh, require_target
 
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
 
@@ -73,6 +73,9 @@ class Trainer:
         self.model = ranks.share(self.dual, team, engine.device, every_pass=config.dense_every == 1)
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
+        require_target(self.method.masks, config, len(self.loader))
+        if self.loader.least == 1:
+            require_trainable(self.dual, next(iter(self.test))[0][:1], engine)
         self.data_sha256 = dataset.checksum()
         self.take_step = engine.fast(self.step)
         self.curve: list[dict[str, Any]] = []

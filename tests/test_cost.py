@@ -71,3 +71,67 @@ def test_network_cost_is_of_the_sparse_network():
     size = {n: m.numel() for n, m in dual.masks.items()}
     removed = sum(round(share * size[n]) for n, share in cost["layer_sparsity"].items())
     assert removed == sum(size.values()) - kept
+
+
+class Counter(nn.Module):
+    """A module that counts its calls in buffers, in eval mode too: one written in place, one replaced."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("largest", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.largest = torch.maximum(self.largest, x.max())
+        return x
+
+
+def test_counting_changes_nothing():
+    """Neither the mode of any module, such as a frozen norm, nor a buffer, nor the hooks."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), Counter()).train()
+    net[1].eval()
+    modes = [module.training for module in net.modules()]
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    layer_macs(net, torch.randn(1, 3, 8, 8))
+    assert [module.training for module in net.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["one width", "three widths"])
+def test_attention_by_hand(separate):
+    """Four projections: queries and outputs at 5 positions, keys and values at 7; a zero weight saves its own."""
+    widths = {"kdim": 3, "vdim": 4} if separate else {}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True, **widths)
+
+        def forward(self, x):
+            key, value = (x.new_ones(1, 7, widths.get(name, 6)) for name in ("kdim", "vdim"))
+            return self.attention(x, value=value, key=key)[0]
+
+    net = Net()
+    with torch.no_grad():
+        net.attention.out_proj.weight[0] = 0
+    dense = 5 * 36 + 7 * 6 * (3 + 4 if separate else 12) + 5 * 36
+    assert layer_macs(net, torch.randn(1, 5, 6)) == {"attention": (dense, dense - 5 * 6)}
+    projections = 36 + 6 * (7 if separate else 12) + 36 - 6
+    assert nonzeros(net) == {"conv": 0, "norm": 0, "linear": projections, "other": 0}  # biases start as zeros
+
+
+def test_a_transformer_counts_whole():
+    """Attention and both linear layers, though PyTorch has a fast path for inference that calls none of them."""
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    macs = layer_macs(net, torch.randn(1, 5, 8))
+    assert sum(dense for dense, _ in macs.values()) == 2 * 5 * (4 * 64 + 2 * 8 * 16)
+
+
+def test_a_tied_weight_is_stored_once():
+    """Two layers with one weight: its nonzeros count once, its uses twice."""
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    net[1].weight = net[0].weight
+    assert nonzeros(net)["linear"] == 64
+    assert layer_macs(net, torch.randn(1, 8)) == {"0": (64, 64), "1": (64, 64)}

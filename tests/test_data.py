@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from dcil import data
 from dcil.data import CIFAR_FILES, Dataset
 from dcil.errors import DcilError
-from dcil.loaders import TestLoader, TrainLoader
+from dcil.loaders import Normalize, TestLoader, TrainLoader, loaders_of
 from dcil.vision import import_torchvision
 
 CPU = torch.device("cpu")
@@ -54,6 +54,38 @@ def test_labels_are_checked(labels, message):
         parts = {"train": fine, "test": fine} | {part: torch.tensor(labels)}
         with pytest.raises(DcilError, match=f"mine, {part}: {message}"):
             Dataset("mine", images, parts["train"], images, parts["test"], 10, (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(("field", "change", "message"), [
+    ("images", lambda x: x.float() / 255, r"images are torch\.float32 \[4, 3, 8, 8\]; .*torch\.uint8 \[N, C, H, W\]"),
+    ("images", lambda x: x.double(), r"images are torch\.float64"),
+    ("images", lambda x: x.long(), r"images are torch\.int64"),
+    ("images", lambda x: x[:, 0], r"images are torch\.uint8 \[4, 8, 8\]"),
+    ("labels", lambda x: x.float(), r"labels are torch\.float32 \[4\]; .*torch\.int64 \[N\]"),
+    ("labels", lambda x: x.int(), r"labels are torch\.int32"),
+    ("labels", lambda x: x[:, None], r"labels are torch\.int64 \[4, 1\]"),
+])  # fmt: skip
+def test_types_and_shapes_are_checked(field, change, message):
+    """What would be scaled twice, in place, or fail in the loss is refused, with the way to mend it."""
+    fine = {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "labels": torch.arange(4)}
+    for part in ("train", "test"):
+        fields = {f"{p}_{name}": tensor for p in ("train", "test") for name, tensor in fine.items()}
+        fields[f"{part}_{field}"] = change(fine[field])
+        with pytest.raises(DcilError, match=f"mine, {part}: {message}"):
+            Dataset("mine", **fields, num_classes=10, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_normalizing_leaves_its_input_alone(tiny_dataset):
+    """Images that already have the type asked for are not scaled in place."""
+    images = torch.full((2, 3, 8, 8), 102.0)
+    assert Normalize(tiny_dataset, CPU)(images).abs().max() < 1e-6 and images.eq(102).all()
+
+
+@pytest.mark.parametrize("workers", [-1, -8])
+def test_fewer_workers_than_none(workers, tiny_dataset, tiny_config):
+    """Refused before anything is read, for any data set."""
+    with pytest.raises(DcilError, match=f"workers is {workers}; it must be 0"):
+        loaders_of(tiny_dataset, tiny_config(), CPU, torch.float32, workers=workers)
 
 
 def test_empty_part_is_refused():

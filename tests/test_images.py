@@ -1,5 +1,6 @@
 """Folders of images: what is read, what is refused by name, and samples that do not depend on how they are made."""
 
+import os
 import re
 
 import numpy as np
@@ -102,6 +103,45 @@ def test_full_disk_is_named(folder, store, monkeypatch):
     store.folder.parent.mkdir(exist_ok=True)
     store.folder.write_text("a file where the folder should be")
     with pytest.raises(DcilError, match=r"could not be kept in .*decoded: .*--decoded-gib 0"):
+        imagefolder(folder, store)
+
+
+GREYS = np.linspace(0, 1, 24 * 20).reshape(24, 20)
+
+
+@pytest.mark.parametrize(("suffix", "pixels"), [
+    ("png", (GREYS * 65535).astype(np.uint16)), ("tif", (GREYS * 65535).astype(np.uint16)),
+    ("tif", GREYS.astype(np.float32)), ("tif", (GREYS * 2**30).astype(np.int32)),
+], ids=["16-bit PNG", "16-bit TIFF", "float TIFF", "32-bit TIFF"])  # fmt: skip
+def test_more_than_eight_bits_are_refused(folder, suffix, pixels):
+    """Named, with the mode and the mend, where clipping would make them white or black."""
+    Image.fromarray(pixels).save(folder / "train" / "red" / f"deep.{suffix}")
+    with pytest.raises(DcilError, match=rf"deep\.{suffix} cannot be read .*more than 8 bits a channel.*save it with 8"):
+        imagefolder(folder)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_eight_bits_of_any_kind_are_read(folder, mode):
+    """Light stays light, whatever the mode."""
+    kind = "tif" if mode in ("CMYK", "YCbCr") else "png"
+    Image.new("RGB", (24, 20), (255, 255, 255)).convert(mode).save(folder / "train" / "blue" / f"+.{kind}")
+    light = imagefolder(folder).train.image(0)
+    assert light.shape == (3, 20, 24) and light.min() > 250
+
+
+def test_a_file_name_that_is_not_utf8(folder, store):
+    """It is read like any other, kept decoded, and part of the checksum; a class of such a name is refused by name."""
+    first = imagefolder(folder, store)
+    os.rename(folder / "train" / "blue" / "4.png", os.fsencode(folder / "train" / "blue") + b"/4\xe9.png")
+    for _ in range(2):
+        found = imagefolder(folder, store)
+        assert torch.equal(found.train.image(4), first.train.image(4)) and found.checksum() != first.checksum()
+    elsewhere = folder.rename(folder.parent / os.fsdecode(b"\xff"))
+    assert imagefolder(elsewhere, store).checksum() == found.checksum()
+    folder = elsewhere.rename(folder)
+    for part in ("train", "val"):
+        os.rename(folder / part / "red", os.fsencode(folder / part) + b"/r\xe9d")
+    with pytest.raises(DcilError, match=r"class b'r\\xe9d' is not UTF-8; rename"):
         imagefolder(folder, store)
 
 

@@ -69,3 +69,45 @@ def test_extreme_logits_stay_finite():
     loss = collective_loss(sure, -sure, torch.tensor([0]))
     loss.backward()
     assert loss.isfinite() and sure.grad.isfinite().all()
+
+
+def dense_predictions():
+    """Logits and labels of 3 images of 4×5 positions, and the same with one position a row."""
+    sparse, dense = torch.randn(2, 3, 10, 4, 5, dtype=torch.float64).unbind()
+    labels = torch.randint(10, (3, 4, 5))
+    return (sparse, dense, labels), (*(x.movedim(1, -1).flatten(0, -2) for x in (sparse, dense)), labels.flatten())
+
+
+def test_dense_predictions_are_a_mean_over_positions():
+    """Every term is what the positions give as images of their own."""
+    maps, rows = dense_predictions()
+    by_map, by_row = collective_parts(*maps), collective_parts(*rows)
+    assert by_map.keys() == by_row.keys()
+    for name, value in by_map.items():
+        assert value.item() == pytest.approx(by_row[name].item(), rel=1e-12), name
+    assert teach(*maps[:2]).item() == pytest.approx(teach(*rows[:2]).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["rows", "maps"])
+def test_ignored_labels_leave_every_term(shape):
+    """A label of -100 is as if its position were not there, in value and gradient, whatever its logits are."""
+    maps, rows = dense_predictions()
+    sparse, dense, labels = maps if shape == "maps" else rows
+    left_out = torch.arange(labels.numel()).view_as(labels) % 3 == 0
+    labels = labels.masked_fill(left_out, -100)
+    sparse.requires_grad_()
+    parts = collective_parts(sparse, dense, labels)
+    rest = [x.movedim(1, -1)[~left_out] for x in (sparse, dense)]
+    expected = collective_parts(*rest, labels[~left_out])
+    for name, value in parts.items():
+        assert value.item() == pytest.approx(expected[name].item(), rel=1e-12), name
+    sum(parts.values()).backward()
+    assert not sparse.grad.movedim(1, -1)[left_out].any() and sparse.grad.movedim(1, -1)[~left_out].all()
+
+
+def test_labels_as_probabilities():
+    """Mixed labels [N, C], which PyTorch's cross-entropy takes too: every image counts."""
+    sparse, dense, labels = logits()
+    mixed = torch.nn.functional.one_hot(labels, 10).double()
+    one, other = collective_parts(sparse, dense, mixed), collective_parts(sparse, dense, labels)
+    assert {name: value.item() for name, value in one.items()} == pytest.approx({n: v.item() for n, v in other.items()})

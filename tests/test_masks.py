@@ -4,9 +4,18 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from dcil.errors import DcilError
-from dcil.masks import compute_masks, cubic_sparsity, filter_scores, flips, overlap, threshold_mask
+from dcil.masks import (
+    compute_masks,
+    cubic_sparsity,
+    erdos_renyi_kernel,
+    filter_scores,
+    flips,
+    overlap,
+    threshold_mask,
+)
 
 
 def two_layers():
@@ -132,3 +141,44 @@ def test_distances_by_hand():
     assert int(flips(a, a)) == 0
     assert float(overlap(a, b)) == pytest.approx(1 / 3)
     assert float(overlap(a, a)) == 1.0
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "filter"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_ranks_do_not_depend_on_the_storage_type(dtype, scope):
+    """Small weights in half precision keep the exact count, and none that is smaller in size than one removed."""
+    weights = {n: (1e-4 * w).to(dtype) for n, w in {"a": torch.randn(40, 3, 9), "b": torch.randn(20, 40, 1)}.items()}
+    for sparsity in (0.0, 0.5, 0.9):
+        masks = compute_masks(weights, sparsity, scope)
+        sizes = {"global": [1880], "layer": [1080, 800], "filter": [60]}[scope]
+        counts = [m[:, 0, 0] if scope == "filter" else m for m in masks.values()]
+        assert sum(int(m.sum()) for m in counts) == sum(kept_of(n, sparsity) for n in sizes)
+        if scope == "global" and sparsity:
+            kept, gone = (torch.cat([weights[n][m == side].abs() for n, m in masks.items()]) for side in (True, False))
+            assert kept.min() >= gone.max()
+
+
+def test_filters_of_a_transposed_convolution():
+    """Groups and all: the output channels with the smallest weights go, and the network's outputs there are zero."""
+    net = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
+    with torch.no_grad():
+        for channel in range(6):
+            net.weight[2 * (channel // 3) : 2 * (channel // 3) + 2, channel % 3] = channel + 1.0
+    mask = compute_masks({"weight": net.weight}, 0.4, "filter", transposed={"weight": 2})["weight"]
+    with torch.no_grad():
+        net.weight *= mask
+    assert net(torch.ones(1, 4, 5, 5)).amax((0, 2, 3)).gt(0).tolist() == [False] * 3 + [True] * 3
+    assert int(mask.sum()) == 3 * 2 * 9
+
+
+def test_a_weight_without_filters():
+    """A bias has none: refused by name, with the way out."""
+    with pytest.raises(DcilError, match=r"bias has the shape \[8\] and so no filters; leave it out of `prunable`"):
+        compute_masks({"weight": torch.randn(8, 3, 3, 3), "bias": torch.randn(8)}, 0.5, "filter")
+
+
+@pytest.mark.parametrize("shapes", [[(8, 8, 3, 3)], [(8, 3, 3, 3), (16, 8, 1, 1)], [(1,)]])
+def test_erdos_renyi_at_sparsity_0(shapes):
+    """Every layer keeps all its weights."""
+    shapes = {str(i): torch.Size(s) for i, s in enumerate(shapes)}
+    assert erdos_renyi_kernel(shapes, 0.0) == pytest.approx(dict.fromkeys(shapes, 1.0))

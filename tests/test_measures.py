@@ -1,7 +1,9 @@
 """Sums over an epoch: right by hand, resettable, resumable, and evaluation that changes nothing."""
 
+import pytest
 import torch
 
+from dcil.errors import DcilError
 from dcil.measures import Tally, evaluate
 from dcil.trainer import Trainer
 
@@ -47,3 +49,14 @@ def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_
     evaluate(run.dual, run.dual.pass_names, run.test, run.engine)
     assert all(torch.equal(before[n], b) for n, b in run.dual.named_buffers())
     assert run.dual.training
+
+
+@pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])
+def test_a_batch_of_one_image(batch_size, tiny_dataset, tiny_config):
+    """Refused before the first step where one pixel of one image is left to batch norm; fine where more of it is."""
+    with pytest.raises(DcilError, match=r"one image only, and of 8×8 pixels .*--batch-size, or larger images"):
+        Trainer(tiny_config(batch_size=batch_size, model="resnet18"), tiny_dataset)
+    run = Trainer(tiny_config(batch_size=batch_size, model="resnet8"), tiny_dataset)
+    fresh = Trainer(tiny_config(model="resnet8"), tiny_dataset).dual.state_dict()
+    for name, tensor in run.dual.state_dict().items():
+        assert not torch.is_tensor(tensor) or torch.equal(tensor, fresh[name]), name

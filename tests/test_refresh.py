@@ -1,5 +1,6 @@
 """Mask policies and rivals, each against its source's update rule on a small network, by hand."""
 
+import dataclasses
 import math
 import re
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from dcil import masks, methods, refresh
 from dcil.config import RunConfig
+from dcil.errors import DcilError
 from dcil.paths import DualPath
 from dcil.refresh import Change, generator_of
 from dcil.trainer import Trainer
@@ -66,6 +68,13 @@ def test_acdc_alternates():
     assert turns == [False, False, *[True, False] * 7, True, True, True, True]
 
 
+@pytest.mark.parametrize("epochs", range(1, 41))
+def test_acdc_ends_sparse(epochs):
+    """The last turn is sparse in the shortest run too."""
+    config = RunConfig(method="acdc", epochs=epochs, device="cpu").resolve()
+    assert refresh.alternating(config, epochs - 1, epochs - 1).sparsity == 0.9
+
+
 def test_regrowth_slows_down_and_stops():
     """Every 100 steps up to the end of the ramp, a share that falls from 0.3 to 0 on a cosine."""
     asked = changes("rigl", steps_per_epoch=100)
@@ -74,6 +83,46 @@ def test_regrowth_slows_down_and_stops():
     assert asked[500].share == pytest.approx(0.15)
     assert asked[100].share == pytest.approx(0.15 * (1 + math.cos(0.1 * math.pi)))
     assert {c.how for c in list(changes("set", steps_per_epoch=100).values())[1:]} == {"regrow_random"}
+
+
+SCHEDULES = [(epochs, steps, period) for epochs in (1, 2, 3, 4, 5, 7, 16) for steps in (1, 2, 3, 23)
+             for period in (1, 3, 16, 100)]  # fmt: skip
+
+
+@pytest.mark.parametrize("ramp_end", [None, 0, 3])
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_every_schedule_ends_at_its_target_or_is_refused(method, ramp_end):
+    """Whatever the epochs, steps and period: the last change is to the target, or an error says why not."""
+    refused = 0
+    for epochs, steps, period in SCHEDULES:
+        config = RunConfig(method=method, epochs=epochs, mask_period=period, ramp_end=ramp_end, device="cpu").resolve()
+        asked = [change.sparsity for change in changes(method, steps, config).values()]
+        try:
+            refresh.require_target(methods.get(method).masks, config, steps)
+        except DcilError:
+            refused += 1
+            assert not asked or asked[-1] != config.sparsity
+        else:
+            assert not methods.get(method).prunes or asked[-1] == config.sparsity
+    by_period = methods.get(method).masks in (refresh.scheduled, refresh.shrinking)
+    assert (refused > 0) == (by_period and ramp_end != 0 or method == "one_shot" and ramp_end == 3)
+
+
+@pytest.mark.parametrize(("epochs", "ends_at", "mend"), [(4, "0", 3), (16, r"0\.8958\d*", 12)])
+def test_a_period_that_misses_the_end_of_the_ramp(epochs, ends_at, mend):
+    """150 images in batches of 64, masks every 16 steps: none is chosen at the final sparsity. The mend is enough."""
+    config = RunConfig(epochs=epochs, batch_size=64, device="cpu").resolve()
+    message = rf"end at sparsity {ends_at}, not 0\.9: .*--mask-period to {mend} or less"
+    with pytest.raises(DcilError, match=message) as caught:
+        refresh.require_target(refresh.scheduled, config, 3)
+    refresh.require_target(refresh.scheduled, dataclasses.replace(config, mask_period=mend), 3)
+    assert f"step {config.ramp_end * 3} of {epochs * 3}" in str(caught.value)
+
+
+def test_a_ramp_that_outlasts_the_run(tiny_config, tiny_dataset):
+    """Refused before the first step, whatever the period."""
+    with pytest.raises(DcilError, match=r"ramp_end is 2, .* 2 epochs.*--ramp-end to 1 or less"):
+        Trainer(tiny_config(ramp_end=2, mask_period=1), tiny_dataset)
 
 
 # --- how

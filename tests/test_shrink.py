@@ -112,3 +112,64 @@ def test_a_network_that_cannot_be_traced():
 
     with pytest.raises(DcilError, match="this Net cannot be traced.*another format"):
         shrink(Net())
+
+
+def halved(module, *args):
+    """A hook that changes what a layer returns (a forward hook) or is given (a pre-hook)."""
+    if len(args) == 2:
+        return args[1] * 0.5 + 1
+    return (args[0][0] * 0.5 + 1,)
+
+
+def hook(module):
+    module.register_forward_hook(halved)
+
+
+def pre_hook(module):
+    module.register_forward_pre_hook(halved)
+
+
+def replaced(module):
+    plain = module.forward
+    module.forward = lambda x: 0.5 * plain(x) + 1
+
+
+@pytest.mark.parametrize("add", [hook, pre_hook, replaced])
+@pytest.mark.parametrize("where", ["layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2", "layer2.0.bn2", "layer2.0"])
+@torch.no_grad()
+def test_a_hook_on_a_layer(where, add):
+    """Whatever is added to a convolution, a norm, a reader or a block, outputs are equal; the rest is cut."""
+    net = pruned(models.resnet8())
+    add(net.get_submodule(where))
+    if (where, add) == ("layer2.0", replaced):  # calls the layers of the block it was taken from, not its copy's
+        with pytest.raises(DcilError, match="cannot be traced"):
+            shrink(net)
+        return
+    small, plan = shrink(net)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(small(images), net(images), rtol=1e-9, atol=1e-9)
+    assert plan
+
+
+@torch.no_grad()
+def test_a_parametrized_layer():
+    """Its weight is computed, and stays so."""
+    net = pruned(models.resnet8())
+    nn.utils.parametrizations.spectral_norm(net.layer2[0].conv2)
+    small, plan = shrink(net.eval())
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(small(images), net(images), rtol=1e-9, atol=1e-9)
+    assert plan
+
+
+def test_a_hook_on_the_network_itself():
+    """Tracing does not see it: refused, with two ways out, of which the second is right."""
+    net = pruned(models.resnet8())
+    added = net.register_forward_hook(halved)
+    with pytest.raises(DcilError, match=r"this ResNet has a forward hook.*hook\.remove\(\).*nn\.Sequential"):
+        shrink(net)
+    images, outer = torch.randn(2, 3, 32, 32, dtype=torch.float64), nn.Sequential(net)
+    with torch.no_grad():
+        torch.testing.assert_close(shrink(outer)[0](images), outer(images), rtol=1e-9, atol=1e-9)
+    added.remove()
+    assert shrink(net)[1]

@@ -1,0 +1,60 @@
+"""Masks of other people's networks: which kinds of layers and weights are pruned right, and which are refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from dcil.config import RunConfig
+from dcil.dynamics import compare_gradients
+from dcil.errors import DcilError
+from dcil.paths import DualPath, set_masks
+from dcil.refresh import Change, refresh
+
+
+def by_set_masks(dual):
+    set_masks(dual, 0.5, scope="filter")
+
+
+def by_refresh(how):
+    config = RunConfig(scope="filter", device="cpu").resolve()
+    return lambda dual: refresh(dual, Change(0.5, how), config, 0, dict)
+
+
+@pytest.mark.parametrize("prune", [by_set_masks, by_refresh("largest"), by_refresh("shrink")])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions_lose_output_channels(groups, prune):
+    """Of a decoder with the scope "filter"; each output channel is all zeros or as it was."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ConvTranspose2d(8, 12, 3, groups=groups, bias=False))
+    dual = DualPath(net, per_pass=[])
+    prune(dual)
+    mask = dual.masks["1.weight"]
+    by_channel = mask.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
+    assert by_channel.shape[0] == 12 and torch.equal(by_channel.any(1), by_channel.all(1))
+    assert 0 < int(by_channel.all(1).sum()) < 12
+    weights = {name: torch.ones_like(mask, dtype=torch.float) for name, mask in dual.masks.items()}
+    empty = sum(int(m.logical_not().all(1).sum()) for m in (by_channel, dual.masks["0.weight"].flatten(1)))
+    assert compare_gradients(weights, weights, dual)["empty"] == empty
+    outputs = dual.export()(torch.randn(2, 3, 9, 9))
+    assert torch.equal(outputs.abs().amax((0, 2, 3)) > 0, by_channel.all(1))
+
+
+def test_everything_is_prunable_but_has_no_filters():
+    """`prunable=["*"]` holds biases, which have no filters."""
+    dual = DualPath(nn.Conv2d(3, 8, 3), prunable=["*"])
+    with pytest.raises(DcilError, match="bias has the shape .* no filters"):
+        set_masks(dual, 0.5, scope="filter")
+    set_masks(dual, 0.5)
+    assert 0.5 < dual.sparsity() < 0.51
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_in_half_precision(dtype):
+    """Small weights and ties: what is asked for is what is removed."""
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, bias=False), nn.Conv2d(64, 64, 3, bias=False))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1e-3)
+    dual = DualPath(net.to(dtype), per_pass=[])
+    for sparsity in (0.5, 0.9):
+        set_masks(dual, sparsity)
+        assert dual.sparsity() == pytest.approx(sparsity, abs=1e-4)

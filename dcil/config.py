@@ -22,6 +22,7 @@ FOLDERS = ("imagenette", "imagenet", "imagefolder")  # of images of any size
 DATASETS = ("digits", "cifar10", "cifar100", *FOLDERS)
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+MOST_EPOCHS = 10_000  # of a run, for the size of its record
 
 
 @dataclass(frozen=True)
@@ -131,24 +132,23 @@ class RunConfig:
         whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
                  "ramp_end": 0, "distill_from": 0, "distill_warmup": 0, "dense_every": 1}  # fmt: skip
         for name, least in whole.items():
-            value = getattr(self, name)
-            if value is not None and not _is_whole(value, least):
+            if (value := getattr(self, name)) is not None and not _is_whole(value, least):
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-        if self.seed >= 2**32:
-            raise DcilError(f"seed is {self.seed}; it must be below 2^32")
+        for name, most in (("epochs", MOST_EPOCHS), ("seed", 2**32 - 1)):
+            if getattr(self, name) > most:
+                raise DcilError(f"{name} is {getattr(self, name)}; it must be at most {most:,}")
         for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay",
                      "label_smoothing"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise DcilError(f"{name} is {value!r}; it must be a number")
             if value is not None:  # 1 and 1.0 are one value, so they must be one run id
-                object.__setattr__(self, name, float(value))
+                object.__setattr__(self, name, float(value) + 0.0)  # and -0.0 is 0.0
         if not 0 <= self.sparsity < 1:
             mend = f"; did you mean {self.sparsity / 100:g}?" if 1 <= self.sparsity < 100 else ""
             raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")
         for name in ("lr", "temperature", "warmup_factor", "lr_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise DcilError(f"{name} is {value}; it must be a positive number")
         for name in ("momentum", "weight_decay", "label_smoothing"):
             value = getattr(self, name)

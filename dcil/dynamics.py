@@ -68,14 +68,18 @@ def unpack(bits: bytes, count: int) -> np.ndarray:
 def final_mask(record: dict[str, Any]) -> np.ndarray | None:
     """Return the sampled final mask of a record as a boolean vector, or None for one that holds none.
 
-    Raises `DcilError` when what it holds cannot be read.
+    Raises `DcilError` when what it holds cannot be read. Few bytes can unpack to very many, so no more are unpacked
+    than a mask has.
     """
     if not (held := record.get("masks")):
         return None
     try:
-        bits = zlib.decompress(base64.b64decode(held["final"], validate=True))
-        if len(bits) != -(-held["count"] // 8):
-            raise ValueError(f"{len(bits)} bytes for {held['count']} positions")
+        if not 0 < held["count"] <= SAMPLE:
+            raise ValueError(f"it has {held['count']} positions, a sample has 1 to {SAMPLE}")
+        size, unpacking = -(-held["count"] // 8), zlib.decompressobj()
+        bits = unpacking.decompress(base64.b64decode(held["final"], validate=True), size + 1)
+        if len(bits) != size or not unpacking.eof or unpacking.unused_data:
+            raise ValueError(f"it does not unpack to the {size} bytes that {held['count']} positions take")
         return unpack(bits, held["count"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise DcilError(f"the final mask in the record {record.get('run_id')} cannot be read: {error}") from error

@@ -25,6 +25,7 @@ from dcil.refresh import (
     scheduled,
     shrinking,
 )
+from dcil.rules import RULES
 
 if TYPE_CHECKING:
     from dcil.config import RunConfig
@@ -96,6 +97,11 @@ class Method:
     source: str
     own: str = "norms and head"
     scored: bool = True
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of its passes, by what each sees of the weights; the first is the one that is deployed."""
+        return tuple(RULES[rule].sees for rule in self.rules)
 
     @property
     def prunes(self) -> bool:

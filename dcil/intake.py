@@ -1,0 +1,82 @@
+"""Files that others wrote: only regular ones of bounded size, only JSON that every reader understands alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dcil.errors import DcilError
+
+DIGITS = 40  # of a number in a file; the longest that Python writes of a double has 24
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """Return the content of a regular file of at most `most` bytes, following links.
+
+    Raises `DcilError` for what is no file (a folder, a pipe, a device; opening them does not wait) and, before it is
+    read, for one that is too large; `OSError` for one that cannot be opened.
+    """
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise DcilError(f"{path} is not a regular file")
+        content = file.read(most + 1) if found.st_size <= most else None
+    if content is None or len(content) > most:  # a file may grow while it is read
+        raise DcilError(f"{path} has more than {most / 2**20:g} MiB, the most that is read")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.40} stands there twice")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _number(text: str, kind: type) -> Any:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number has {len(text)} characters, at most {DIGITS} are read")
+    if not math.isfinite(value := kind(text)):
+        raise ValueError(f"{text} is beyond the numbers of a computer")
+    return value
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what JSON in UTF-8 says; raises `ValueError` for what readers take differently, or not at all.
+
+    That is a key twice in an object, NaN and Infinity, numbers of more than `DIGITS` characters or beyond a double,
+    and values nested deeper than Python reads.
+
+    >>> parse_json(b'{"lr": 0.1, "lr": 0.2}')
+    Traceback (most recent call last):
+    ValueError: the key 'lr' stands there twice
+    """
+    try:
+        return json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_constant,
+                          parse_int=lambda text: _number(text, int),
+                          parse_float=lambda text: _number(text, float))  # fmt: skip
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    r"""Return text for a terminal or a log: control characters, line breaks and halves of characters as escapes.
+
+    >>> print(plain("one\nline \x1b[31m"))
+    one\nline \x1b[31m
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 
 from dcil.errors import DcilError
 
+VALUES = 2**19  # in a text, counted by its commas; each takes some hundred bytes once it is read
 DIGITS = 40  # of a number in a file; the longest that Python writes of a double has 24
 
 
@@ -56,18 +58,31 @@ def parse_json(content: bytes) -> Any:
     """Return what JSON in UTF-8 says; raises `ValueError` for what readers take differently, or not at all.
 
     That is a key twice in an object, NaN and Infinity, numbers of more than `DIGITS` characters or beyond a double,
-    and values nested deeper than Python reads.
+    values nested deeper than Python reads, and more than `VALUES` of them.
 
     >>> parse_json(b'{"lr": 0.1, "lr": 0.2}')
     Traceback (most recent call last):
     ValueError: the key 'lr' stands there twice
     """
+    if content.count(b",") > VALUES:
+        raise ValueError(f"it has more than {VALUES:,} values, the most that are read")
     try:
         return json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_constant,
                           parse_int=lambda text: _number(text, int),
                           parse_float=lambda text: _number(text, float))  # fmt: skip
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def checksum(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, in hex; neither the order of keys nor how a number is written changes it.
+
+    >>> checksum({"a": 1, "b": 2.0}) == checksum({"b": 2, "a": 1.0})
+    True
+    """
+    numbers_alike = json.loads(json.dumps(value, allow_nan=False), parse_int=float)
+    text = json.dumps(numbers_alike, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -19,9 +19,9 @@ import torch
 from dcil import methods
 from dcil.checkpoint import write_atomically
 from dcil.config import LATER, RunConfig, run_id_of
-from dcil.dynamics import SAMPLE, final_mask, stride_of
+from dcil.dynamics import SAMPLE, mask_problems
 from dcil.errors import DcilError
-from dcil.intake import parse_json, read_bytes
+from dcil.intake import checksum, parse_json, read_bytes
 from dcil.machine import device_name, source_state
 from dcil.shapes import Named, Number, Text, unfit
 from dcil.shapes import problems as shape_problems
@@ -66,18 +66,6 @@ SHAPE = {
 }  # fmt: skip
 
 
-def canonical(value: Any) -> str:
-    """Return the one text of a JSON value that neither the order of keys nor the way a number is written changes."""
-    numbers_alike = json.loads(json.dumps(value, allow_nan=False), parse_int=float)
-    return json.dumps(numbers_alike, sort_keys=True, separators=(",", ":"))
-
-
-def checksum(record: dict[str, Any]) -> str:
-    """Return the SHA-256 of a record's content in its canonical form, in hex; the field `checksum` is no part of it."""
-    content = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
-
-
 def validate(record: Any, source: str = "the record") -> dict[str, Any]:
     """Return the record if it is one; raises `dcil.DcilError` naming the source and what is wrong with it.
 
@@ -117,8 +105,9 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
     if not problems and record["run_id"] != run_id_of(record["config"]):
         problems.append("the run id does not follow from the configuration")
     passes = methods.get(config.method).passes
-    problems += [f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, those of {config.method} are "
-                 f"{sorted(passes)}" for row in curve for part in BY_PASS if part in row and {*row[part]} != {*passes}]  # fmt: skip
+    for row in curve:
+        problems += [f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has "
+                     f"{sorted(passes)}" for part in BY_PASS if {*row.get(part, passes)} != {*passes}]  # fmt: skip
     if [row["epoch"] for row in curve] != list(range(len(curve))):
         problems.append("the curve's epochs do not run 0, 1, 2, ...")
     elif record["status"] == "complete" and len(curve) != config.epochs:
@@ -126,11 +115,15 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
     elif not problems and record["final"] != summarize(curve, config.sparsity):
         problems.append("final does not follow from the curve")
     if not problems and "masks" in record:
-        problems += _mask_problems(record)
-    if not problems and "checksum" in record and record["checksum"] != checksum(record):
-        problems.append("its checksum is not that of its content, so it was damaged or changed after it was written; "
-                        "take the file as it was written, or leave the checksum out of one that is meant to differ")  # fmt: skip
+        problems += mask_problems(record)
+    if not problems and "checksum" in record and record["checksum"] != checksum(_content(record)):
+        meant = "take it as it was written, or leave the checksum out if the change is meant"
+        problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
     return problems
+
+
+def _content(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "checksum"}
 
 
 def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
@@ -139,22 +132,6 @@ def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
             f"{json.dumps(config[name]) if name in config else 'nothing'}"
             for name, value in resolved.items()
             if json.dumps(config.get(name, LATER.get(name))) != json.dumps(value)]  # fmt: skip
-
-
-def _mask_problems(record: dict[str, Any]) -> list[str]:
-    held, curve, mask = record["masks"], record["curve"], final_mask(record)
-    measured = [row["epoch"] for row in held["overlap_with_last"]]
-    if not measured:
-        return ["masks.overlap_with_last is empty: it must end with the final mask"]
-    if measured != sorted({*measured}) or measured[-1] >= len(curve):
-        return ["masks.overlap_with_last must name epochs of the curve in their order"]
-    if (held["count"] - 1) * held["stride"] >= record["cost"]["num_params"]:
-        return [f"masks has {held['count']} positions {held['stride']} apart, more than the network has weights"]
-    if held["stride"] > 1 and stride_of(held["count"] * held["stride"]) < held["stride"]:
-        return [f"masks has only every {held['stride']}th position, though all {held['count']} would do"]
-    if held["stride"] == 1 and abs(1 - mask.mean() - curve[measured[-1]]["sparsity"]) > 1e-6:
-        return ["the final mask does not have the sparsity that the curve says"]
-    return []
 
 
 def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
@@ -204,11 +181,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def without_timing(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record less clocks, memory and date: what two runs of one seed must share."""
+    """Return the record less clocks, memory, date and company: what two runs of one seed must share."""
     copy = json.loads(json.dumps(record))
     for row in copy["curve"]:
         del row["time_s"]
-    for name in ("time_s", "mem_mib", "sessions"):
+    for name in ("time_s", "mem_mib", "sessions", "shared_by"):
         copy["cost"].pop(name, None)
     del copy["environment"]["date"]
     return copy
@@ -225,7 +202,7 @@ def own_time_s(record: dict[str, Any]) -> float:
 
 def write(record: dict[str, Any], path: str | Path) -> Path:
     """Check a record and write it atomically, with the checksum of its content; returns its path."""
-    path, record = Path(path), validate(record)
+    path, record = Path(path), _content(validate(record))
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
     return path
@@ -246,8 +223,7 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
         found = parse_json(content)
     except (OSError, ValueError) as error:
         raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
-    record = validate(found, str(path))
-    return {name: value for name, value in record.items() if name != "checksum"}, content
+    return _content(validate(found, str(path))), content
 
 
 def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:

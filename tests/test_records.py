@@ -70,7 +70,7 @@ def test_every_key_is_needed_with_its_type(record, path):
     (("environment", "dirty"), 0, r"environment.dirty must be bool, got 0"),
     (("final", "passes", "sparse", "last", "top1"), 99.9, "final does not follow from the curve"),
     (("curve", 1, "test", "sparse", "top1"), 99.9, "final does not follow from the curve"),
-    (("curve", 0, "test"), {}, r"curve\[0\].test has the passes \[\], those of dcil are \['dense', 'sparse'\]"),
+    (("curve", 0, "test"), {}, r"curve\[0\].test has the passes \[\], dcil has \['dense', 'sparse'\]"),
     (("curve", 1, "test", "sparse", "top1"), None, r"curve\[1\].test\['sparse'\].top1 must be int or float, got None"),
     (("curve", 1, "epoch"), 5, "epochs do not run 0, 1, 2"),
     (("curve",), [], r"the curve has 0 of 2 epochs"),

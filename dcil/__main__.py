@@ -18,6 +18,7 @@ from dcil import machine, methods, models, records
 from dcil.arguments import Parser, add_config_options, command, refuse_unknown, table, values_of_config
 from dcil.config import PRESETS, RunConfig, emulates, preset
 from dcil.errors import DcilError
+from dcil.intake import plain
 from dcil.lab import commands, deploy, living
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped, stop_at_eof
@@ -134,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 129,
     130 and 143 when interrupted, 141 when its reader left.
     """
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as stderr has it
     try:
         args, extra = build_parser().parse_known_args(argv)
         refuse_unknown(args.parser, extra)
@@ -146,16 +148,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"dcil: {stopped}", file=sys.stderr)
         return stopped.code
-    except DcilError as error:
-        print(f"dcil: error: {error}", file=sys.stderr)
-        return error.code
     except UnicodeEncodeError as error:
         print(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
               file=sys.stderr)  # fmt: skip
         return 2
-    except OSError as error:
-        print(f"dcil: error: {error}", file=sys.stderr)
-        return 2
+    except (DcilError, OSError) as error:
+        print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file's name holds
+        return getattr(error, "code", 2)
     except ModuleNotFoundError as error:
         if (name := str(error.name).partition(".")[0]) == "dcil":
             raise

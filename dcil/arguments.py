@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.errors import DcilError, unknown
+from dcil.intake import plain
 
 # How an option of each type of field is read, and what stands for its value in the help.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -47,8 +48,8 @@ def group(commands: Any, name: str, summary: str) -> Any:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return aligned plain text."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    """Return aligned plain text; a line break or an escape sequence in a cell is shown, not obeyed."""
+    lines = [[plain(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

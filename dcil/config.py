@@ -23,6 +23,7 @@ FOLDERS = ("imagenette", "imagenet", "imagefolder")  # of images of any size
 DATASETS = ("digits", "cifar10", "cifar100", *FOLDERS)
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+MOST_EPOCHS = 10_000  # of a run, for the size of its record
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=
 
 # The rate at the end of warm-up must be a number in float32 too.
 MOST = {"lr": 1e30, "temperature": 1e30, "warmup_factor": 1e6, "lr_decay": 1.0}
-MOST_WHOLE = {"image_size": LARGEST_SIDE, "seed": 2**32 - 1}  # others: a billion
+MOST_WHOLE = {"epochs": MOST_EPOCHS, "image_size": LARGEST_SIDE, "seed": 2**32 - 1}  # others: a billion
 
 
 def _field(default: Any, why: str) -> Any:
@@ -136,8 +137,7 @@ class RunConfig:
         whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
                  "ramp_end": 0, "distill_from": 0, "distill_warmup": 0, "dense_every": 1}  # fmt: skip
         for name, least in whole.items():
-            value = getattr(self, name)
-            if value is not None and not _is_whole(value, least):
+            if (value := getattr(self, name)) is not None and not _is_whole(value, least):
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
             if value is not None and value > (most := MOST_WHOLE.get(name, 10**9)):
                 raise DcilError(f"{name} is {value}; it must be at most {most:,}")
@@ -149,7 +149,7 @@ class RunConfig:
             if isinstance(value, int) and abs(value) > 1e300:  # more than a float holds
                 raise DcilError(f"{name} is a number of {len(str(value))} digits; none so large is of use")
             if value is not None:  # 1 and 1.0 are one value, so they must be one run id
-                object.__setattr__(self, name, float(value))
+                object.__setattr__(self, name, float(value) + 0.0)  # and -0.0 is 0.0
         if not 0 <= self.sparsity < 1:
             mend = f"; did you mean {self.sparsity / 100:g}?" if 1 <= self.sparsity < 100 else ""
             raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")

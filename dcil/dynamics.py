@@ -69,17 +69,42 @@ def unpack(bits: bytes, count: int) -> np.ndarray:
 def final_mask(record: dict[str, Any]) -> np.ndarray | None:
     """Return the sampled final mask of a record as a boolean vector, or None for one that holds none.
 
-    Raises `DcilError` when what it holds cannot be read.
+    Raises `DcilError` when what it holds cannot be read. Few bytes can unpack to very many, so no more are unpacked
+    than a mask has.
     """
     if not (held := record.get("masks")):
         return None
     try:
-        bits = zlib.decompress(base64.b64decode(held["final"], validate=True))
-        if len(bits) != -(-held["count"] // 8):
-            raise ValueError(f"{len(bits)} bytes for {held['count']} positions")
+        if not 0 < held["count"] <= SAMPLE:
+            raise ValueError(f"it has {held['count']} positions, a sample has 1 to {SAMPLE}")
+        size, unpacking = -(-held["count"] // 8), zlib.decompressobj()
+        bits = unpacking.decompress(base64.b64decode(held["final"], validate=True), size + 1)
+        if len(bits) != size or not unpacking.eof or unpacking.unused_data:
+            raise ValueError(f"it does not unpack to the {size} bytes that {held['count']} positions take")
         return unpack(bits, held["count"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise DcilError(f"the final mask in the record {record.get('run_id')} cannot be read: {error}") from error
+
+
+def mask_problems(record: dict[str, Any]) -> list[str]:
+    """Return what of the masks that a record holds does not follow from its curve and its network's size.
+
+    Raises `DcilError` when the final mask cannot be read.
+    """
+    held, curve = record["masks"], record["curve"]
+    measured = [row["epoch"] for row in held["overlap_with_last"]]
+    if not measured:
+        return ["masks.overlap_with_last is empty: it must end with the final mask"]
+    if measured != sorted({*measured}) or measured[-1] >= len(curve):
+        return ["masks.overlap_with_last must name epochs of the curve, in their order"]
+    if (held["count"] - 1) * held["stride"] >= record["cost"]["num_params"]:
+        return [f"masks has {held['count']} positions {held['stride']} apart, more than the network has weights"]
+    if stride_of(held["count"] * held["stride"]) < held["stride"]:
+        return [f"masks.stride is {held['stride']}, though a sample of {SAMPLE} positions would have room for more"]
+    mask = final_mask(record)
+    if held["stride"] == 1 and abs(1 - mask.mean() - curve[measured[-1]]["sparsity"]) > 1e-6:
+        return ["the final mask does not have the sparsity that the curve says"]
+    return []
 
 
 def empty_channels(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:

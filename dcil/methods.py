@@ -16,6 +16,7 @@ from torch import Tensor
 from dcil.errors import unknown
 from dcil.losses import cross_entropies, divergences
 from dcil.refresh import Policy, alternating, never, once, one_shot, regrowing, scheduled, shrinking
+from dcil.rules import RULES
 
 if TYPE_CHECKING:
     from dcil.config import RunConfig
@@ -87,6 +88,11 @@ class Method:
     source: str
     own: str = "norms and head"
     scored: bool = True
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of its passes, by what each sees of the weights; the first is the one that is deployed."""
+        return tuple(RULES[rule].sees for rule in self.rules)
 
     @property
     def prunes(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import platform
-import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -14,58 +16,54 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcil.checkpoint import write_atomically
+from dcil import methods
 from dcil.config import LATER, RunConfig, run_id_of
-from dcil.dynamics import final_mask
+from dcil.dynamics import SAMPLE, mask_problems
 from dcil.errors import DcilError
+from dcil.files import read_bytes, write_atomically
+from dcil.intake import checksum, parse_json
 from dcil.machine import device_name, source_state
+from dcil.shapes import Named, Number, Text, unfit
+from dcil.shapes import problems as shape_problems
 
 SCHEMA = 1
 LAST = 10  # epochs averaged beside the last one
+BY_PASS = ("train", "test", "reestimated")  # of a row of the curve
 
-# What a record holds: a type, a tuple of types, [schema of each item] or {key: schema}. Everything
-# named here must be there; a record may hold more.
-_NUMBER = (int, float)
+MOST = 8 * 2**20  # bytes of a file: an epoch takes some 600, and a run has at most `dcil.config.MOST_EPOCHS`
+
+# What a record holds (`dcil.shapes`): what there must be, and with "?" what came later or not every run has. A record
+# may hold more. Every bound here is one that a page needs.
+_COUNT, _SIZE = Number(0, 1e15, whole=True), Number(1, 1e15, whole=True)
+_SECONDS = Number(0, 1e10)
+_REMOVED = Number(0, 1 - 1e-9)  # the fraction of weights removed; some are always left
+_ACCURACIES = Named({"top1": Number(0, 100), "top5": Number(0, 100)}, 2)  # by pass
 SHAPE = {
-    "schema": int,
-    "run_id": str,
-    "tier": str,
-    "status": str,
-    "config": {"dataset": str, "model": str, "method": str, "sparsity": _NUMBER, "epochs": int, "seed": int},
-    "environment": {"python": str, "torch": str, "device": str, "threads": int, "commit": str, "dirty": bool,
-                    "lock": str, "date": str},
-    "data": {"name": str, "sha256": str, "train_size": int, "test_size": int, "num_classes": int},
-    "curve": [{"epoch": int, "lr": _NUMBER, "target_sparsity": _NUMBER, "sparsity": _NUMBER, "flips": int,
-               "refreshes": int, "loss": dict, "train": dict, "test": dict, "time_s": _NUMBER}],
-    "final": {"passes": dict},
-    "cost": {"time_s": _NUMBER, "mem_mib": _NUMBER, "dense_macs": int, "inference_macs": int, "train_macs": int,
-             "num_params": int, "nonzeros": dict},
+    "schema": Number(1, whole=True),
+    "run_id": Text(),
+    "tier": Text(),
+    "status": Text(),
+    "reason?": Text(2000),
+    "config": {"dataset": Text(), "model": Text(), "method": Text(), "sparsity": Number(), "epochs": Number(whole=True),
+               "seed": Number(whole=True)},
+    "environment": {"python": Text(), "torch": Text(), "device": Text(), "threads": _SIZE, "commit": Text(),
+                    "dirty": bool, "lock": Text(), "date": Text(), "step?": Text()},
+    "data": {"name": Text(), "sha256": Text(), "train_size": _SIZE, "test_size": _SIZE,
+             "num_classes": Number(1, 1e6, whole=True)},
+    "curve": [{"epoch": _COUNT, "lr": Number(0), "target_sparsity": _REMOVED, "sparsity": _REMOVED, "flips": _COUNT,
+               "refreshes": _COUNT, "loss": Named(Number()), "train": _ACCURACIES, "test": _ACCURACIES,
+               "time_s": _SECONDS, "reestimated?": _ACCURACIES, "ever_kept?": Number(0, 1),
+               "gradients?": {"cosine": Number(-1.001, 1.001), "norm_ratio": Number(0), "empty?": _COUNT,
+                              "empty_share?": Number(0, 1.001), "cosine_rest?": Number(-1.001, 1.001)}}],
+    "final": {"passes": Named(dict, 2)},
+    "cost": {"time_s": _SECONDS, "mem_mib": Number(0, 1e9), "dense_macs": _SIZE, "inference_macs": _SIZE,
+             "train_macs": _SIZE, "num_params": _SIZE, "layer_sparsity": Named(Number(0, 1)),
+             "nonzeros": {"conv": _SIZE, "norm": _COUNT, "linear": _COUNT, "other": _COUNT},
+             "shared_by?": Number(1, 1e6)},  # runs under way on the device meanwhile, where there were several
+    "masks?": {"stride": _SIZE, "count": Number(1, SAMPLE, whole=True),
+               "overlap_with_last": [{"epoch": _COUNT, "jaccard": Number(0, 1)}], "final": Text(2**17)},
+    "checksum?": Text(64),
 }  # fmt: skip
-
-# Measures that came later, or that not every method has.
-OPTIONAL = {
-    "masks": {"stride": int, "count": int, "overlap_with_last": [{"epoch": int, "jaccard": _NUMBER}], "final": str},
-}
-
-
-def _problems(value: Any, shape: Any, where: str) -> list[str]:
-    """Return what of `value` does not have the shape, each with its place."""
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return [f"{where.rstrip('.') or 'the file'} must be an object, got {type(value).__name__}"]
-        problems = [f"{where}{key} is missing" for key in shape if key not in value]
-        for key in (k for k in shape if k in value):
-            problems += _problems(value[key], shape[key], f"{where}{key}.")
-        return problems
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return [f"{where.rstrip('.')} must be a list, got {type(value).__name__}"]
-        return [p for i, item in enumerate(value) for p in _problems(item, shape[0], f"{where.rstrip('.')}[{i}].")]
-    wrong_bool = isinstance(value, bool) and shape is not bool
-    if not isinstance(value, shape) or wrong_bool:
-        wanted = " or ".join(t.__name__ for t in (shape if isinstance(shape, tuple) else (shape,)))
-        return [f"{where.rstrip('.')} must be {wanted}, got {value!r:.40}"]
-    return []
 
 
 def validate(record: Any, source: str = "the record") -> dict[str, Any]:
@@ -73,7 +71,8 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
 
     A record has the configuration, the environment, the data's checksum, a curve with a row an epoch (accuracies in
     percent, times in seconds), the final accuracies by pass, and the cost (MACs, MiB, seconds, nonzeros). What does not
-    follow from the curve or the configuration is refused.
+    follow from the curve or the configuration is refused. What is returned has its passes in the method's order, the
+    deployed one first, whatever the order of keys was: objects of JSON have none.
 
     >>> validate({"schema": 1, "run_id": "a"}, "my file")
     Traceback (most recent call last):
@@ -84,42 +83,65 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
             raise DcilError(f"{source} has schema {schema}, this dcil reads up to {SCHEMA}; update dcil")
         if schema < 1:
             raise DcilError(f"{source} has schema {schema}, and there is none below 1. It was left as it is")
-    problems = _problems(record, SHAPE, "")
-    if not problems:
-        try:
-            expected = RunConfig.from_dict(record["config"]).tier
-        except DcilError as error:
-            raise DcilError(f"{source} is not a valid run record: {error} It was left as it is") from error
-        if record["tier"] != expected:
-            problems.append(f"tier is {record['tier']!r}, but its configuration is of tier {expected!r}")
-        if record["status"] not in ("complete", "failed"):
-            problems.append(f"status must be 'complete' or 'failed', got {record['status']!r}")
-        if [row["epoch"] for row in record["curve"]] != list(range(len(record["curve"]))):
-            problems.append("the curve's epochs do not run 0, 1, 2, ...")
-        elif record["status"] == "complete" and len(record["curve"]) != record["config"]["epochs"]:
-            problems.append(f"the curve has {len(record['curve'])} of {record['config']['epochs']} epochs")
-        elif record["final"] != _summary_or_none(record):
-            problems.append("final does not follow from the curve")
-        if record["run_id"] != run_id_of(record["config"]):
-            problems.append("the run id does not follow from the configuration")
-        problems += _problems(record, {k: v for k, v in OPTIONAL.items() if k in record}, "")
-        measured = record.get("masks", {}).get("overlap_with_last") if not problems else None
-        if measured == []:
-            problems.append("masks.overlap_with_last is empty: it must end with the final mask")
-        if measured and (mask := final_mask(record)) is not None and record["masks"]["stride"] == 1:
-            at = max(row["epoch"] for row in measured)  # after this epoch
-            if any(abs(1 - mask.mean() - row["sparsity"]) > 1e-6 for row in record["curve"] if row["epoch"] == at):
-                problems.append("the final mask does not have the sparsity that the curve says")
+    odd = unfit(record)
+    problems = [odd] if odd else shape_problems(record, SHAPE)
+    try:
+        problems = problems or _contradictions(record)
+    except DcilError as error:
+        raise DcilError(f"{source} is not a valid run record: {error} It was left as it is") from error
     if problems:
         raise DcilError(f"{source} is not a valid run record: {'; '.join(problems[:5])}. It was left as it is")
-    return record
+    return _in_order(record, methods.get(record["config"]["method"]).passes)
 
 
-def _summary_or_none(record: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        return summarize(record["curve"], record["config"]["sparsity"])
-    except (KeyError, TypeError):  # a row lacks a pass or a figure
-        return None
+def _contradictions(record: dict[str, Any]) -> list[str]:
+    """Return what of a record, whose shape is right, does not follow from the rest of it."""
+    config, curve, problems = RunConfig.from_dict(record["config"]), record["curve"], []
+    if record["tier"] != config.tier:
+        problems.append(f"tier is {record['tier']!r}, but its configuration is of tier {config.tier!r}")
+    if record["status"] not in ("complete", "failed"):
+        problems.append(f"status must be 'complete' or 'failed', got {record['status']!r}")
+    problems += _unresolved(record["config"], config.resolve().as_dict())
+    if not problems and record["run_id"] != run_id_of(record["config"]):
+        problems.append("the run id does not follow from the configuration")
+    passes = methods.get(config.method).passes
+    for row in curve:
+        problems += [f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has "
+                     f"{sorted(passes)}" for part in BY_PASS if {*row.get(part, passes)} != {*passes}]  # fmt: skip
+    if [row["epoch"] for row in curve] != list(range(len(curve))):
+        problems.append("the curve's epochs do not run 0, 1, 2, ...")
+    elif record["status"] == "complete" and len(curve) != config.epochs:
+        problems.append(f"the curve has {len(curve)} of {config.epochs} epochs")
+    elif not problems and record["final"] != summarize(curve, config.sparsity):
+        problems.append("final does not follow from the curve")
+    if not problems and "masks" in record:
+        problems += mask_problems(record)
+    if not problems and "checksum" in record and record["checksum"] != checksum(_content(record)):
+        meant = "take it as it was written, or leave the checksum out if the change is meant"
+        problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
+    return problems
+
+
+def _content(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "checksum"}
+
+
+def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
+    """Return where a configuration is not in its one full form, in which 2.0 is not 2: else a run had two ids."""
+    return [f"config.{name} must be {json.dumps(value)}, as dcil writes it, got "
+            f"{json.dumps(config[name]) if name in config else 'nothing'}"
+            for name, value in resolved.items()
+            if json.dumps(config.get(name, LATER.get(name))) != json.dumps(value)]  # fmt: skip
+
+
+def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
+    """Return the record with whatever it holds by pass in this order."""
+
+    def ordered(by_pass: dict[str, Any]) -> dict[str, Any]:
+        return {name: by_pass[name] for name in passes if name in by_pass}
+
+    curve = [row | {part: ordered(row[part]) for part in BY_PASS if part in row} for row in record["curve"]]
+    return record | {"curve": curve, "final": {"passes": ordered(record["final"]["passes"])}}
 
 
 def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
@@ -159,30 +181,49 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def without_timing(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record less clocks, memory and date: what two runs of one seed must share."""
+    """Return the record less clocks, memory, date and company: what two runs of one seed must share."""
     copy = json.loads(json.dumps(record))
     for row in copy["curve"]:
         del row["time_s"]
-    for name in ("time_s", "mem_mib", "sessions"):
+    for name in ("time_s", "mem_mib", "sessions", "shared_by"):
         copy["cost"].pop(name, None)
     del copy["environment"]["date"]
     return copy
 
 
+def own_time_s(record: dict[str, Any]) -> float:
+    """Return the seconds a run took with its device to itself; NaN for one that shared it with other runs.
+
+    >>> own_time_s({"cost": {"time_s": 60.0}}), own_time_s({"cost": {"time_s": 60.0, "shared_by": 6}})
+    (60.0, nan)
+    """
+    return record["cost"]["time_s"] if record["cost"].get("shared_by", 1) == 1 else math.nan
+
+
 def write(record: dict[str, Any], path: str | Path) -> Path:
-    """Check a record and write it atomically; returns its path."""
-    path, text = Path(path), json.dumps(validate(record), indent=1, allow_nan=False) + "\n"
+    """Check a record and write it atomically, with the checksum of its content; returns its path."""
+    path, record = Path(path), _content(validate(record))
+    text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
     return path
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read and check one record; raises `DcilError` naming the file, which stays as it is."""
+    """Read and check one record; raises `DcilError` naming the file, which stays as it is.
+
+    Its checksum, which only a file has, is compared and left out.
+    """
+    return _parsed(path)[0]
+
+
+def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """Return a record and the very bytes that were checked."""
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = read_bytes(path, MOST)
+        found = parse_json(content)
+    except (OSError, ValueError) as error:
         raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
-    return validate(content, str(path))
+    return _content(validate(found, str(path))), content
 
 
 def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
@@ -201,11 +242,17 @@ def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
 
 def add(path: str | Path, folder: str | Path) -> Path:
     """Take a record into a folder under its run id, checked and never overwriting; returns the new path."""
-    record = read(path)
+    record, content = _parsed(path)
     target = Path(folder) / f"{record['run_id']}.json"
-    if target.exists():
-        if target.read_bytes() == Path(path).read_bytes():
-            return target
-        raise DcilError(f"{target} is there already and differs from {path}; nothing was overwritten")
-    write_atomically(target, lambda part: shutil.copyfile(path, part))
+    try:
+        write_atomically(target, lambda part: part.write_bytes(content), _link)
+    except FileExistsError as error:
+        if target.is_symlink() or read_bytes(target, MOST) != content:
+            raise DcilError(f"{target} is there already and differs from {path}; nothing was overwritten") from error
     return target
+
+
+def _link(part: str, path: Path) -> None:
+    """Give a file its name unless that is taken: of two that are added at once one fails, where both could replace."""
+    os.link(part, path)
+    os.unlink(part)

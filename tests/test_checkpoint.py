@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from dcil import checkpoint
+from dcil import checkpoint, files
 from dcil.config import RunConfig
 from dcil.errors import DcilError
 
@@ -127,7 +127,7 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path):
             raise error
 
         with pytest.raises(error):
-            checkpoint.write_atomically(path, write)
+            files.write_atomically(path, write)
         assert path.read_text() == "old"
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -136,6 +136,6 @@ def test_a_write_replaces_the_whole_file(tmp_path):
     """A good write replaces the content, makes the folder, and others may read the file."""
     path = tmp_path / "new" / "file"
     for text in ("a long old content", "new"):
-        checkpoint.write_atomically(path, lambda part, text=text: part.write_text(text))
+        files.write_atomically(path, lambda part, text=text: part.write_text(text))
     assert path.read_text() == "new"
     assert re.fullmatch("0o1006[46]4", oct(path.stat().st_mode))

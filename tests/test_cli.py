@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -267,6 +268,18 @@ def test_records_add_checks_every_file_first(records_folder, capsys):
     code, out, _ = run(capsys, "records", "add", good, "--records-dir", "new")
     assert code == 0 and out.strip() == f"new/{good.name}"
     assert "cannot be read" in refused(capsys, "records", "add", "nowhere.json")
+
+
+@pytest.mark.parametrize("name", [b"a\ndcil: all is well", b"\x1b[2Ja", b"\xff\xfea"], ids=repr)
+def test_names_of_files_print_no_lines_of_their_own(records_folder, capsys, name):
+    """Line breaks, escape sequences and bytes that are no UTF-8 are shown as escapes, in an error and in a listing."""
+    name = os.fsdecode(name)
+    (records_folder.parent / f"{name}.json").write_text("{}")
+    shown = "a\\n" if "\n" in name else "\\x1b[2Ja" if "\x1b" in name else "\\udcff\\udcfea"
+    assert shown in refused(capsys, "records", "add", f"{name}.json")
+    (good, *_) = records_folder.iterdir()
+    code, out, _ = run(capsys, "records", "add", good, "--records-dir", name)
+    assert code == 0 and shown in out and out.count("\n") == 1 and "\x1b" not in out
 
 
 def test_records_check_names_the_bad_ones(records_folder, capsys):

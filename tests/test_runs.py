@@ -14,7 +14,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from dcil import checkpoint, records
+from dcil import checkpoint, files, records
 from dcil.errors import DcilError
 from dcil.runs import Held, RunFolder
 from dcil.stopping import Stop, Stopped
@@ -133,7 +133,7 @@ def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
     """Before the first step there is nothing to save, so it ends the run at once; what was begun is cleared away."""
 
     def load(*_):
-        checkpoint.write_atomically(tmp_path / "decoded" / "pixels", lambda part: signal.raise_signal(number))
+        files.write_atomically(tmp_path / "decoded" / "pixels", lambda part: signal.raise_signal(number))
 
     monkeypatch.setattr("dcil.data.load", load)
     with pytest.raises(KeyboardInterrupt) as caught:

@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from dcil import checkpoint, data, records
+from dcil import checkpoint, data, files, records
 from dcil.__main__ import main as dcil
 from dcil.arguments import Parser, command
 from dcil.config import RunConfig
@@ -190,7 +190,7 @@ def look(args: argparse.Namespace) -> int:
     print(*LOG.read_text(errors="replace").splitlines()[-args.lines :], sep="\n")
     print("the queue has ended" if ended else f"the queue is running, process {LOCK.read_text()}")
     dcil([*json.loads(STARTED.read_text()), "--status"])
-    checkpoint.write_atomically(args.to, lambda part: print(f"{args.to}: {archive(part, args.limit)}"))
+    files.write_atomically(args.to, lambda part: print(f"{args.to}: {archive(part, args.limit)}"))
     return 0
 
 

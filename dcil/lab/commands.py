@@ -14,6 +14,7 @@ from dcil import data, methods, records
 from dcil.arguments import command, group, table
 from dcil.config import DATASETS, PRECISIONS, emulates
 from dcil.errors import DcilError
+from dcil.intake import plain
 from dcil.lab import authors, chapters, compare, grid, queue, schema, status
 from dcil.stopping import TRY_AGAIN
 
@@ -54,7 +55,7 @@ def list_records(args: argparse.Namespace) -> int:
     for r in found:
         tops = ", ".join(f"{name} {end['last']['top1']:.2f}" for name, end in r["final"]["passes"].items())
         rows.append((r["run_id"], r["tier"], r["status"], r["environment"]["device"], r["config"]["seed"], tops,
-                     f"{r['cost']['time_s'] / 3600:.2f}"))  # fmt: skip
+                     f"{r['cost']['time_s'] / 3600:.2f}" + (", shared" if math.isnan(records.own_time_s(r)) else "")))
     if rows:
         print(table(("run", "tier", "status", "device", "seed", "last top-1, %", "hours"), rows))
     print(f"{len(rows)} record(s) in {args.records_dir}" + "".join(f", {k} {v}" for k, v in asked.items()))
@@ -66,7 +67,7 @@ def add_records(args: argparse.Namespace) -> int:
     for path in args.files:
         records.read(path)
     for path in args.files:
-        print(records.add(path, args.records_dir))
+        print(plain(str(records.add(path, args.records_dir))))
     return 0
 
 
@@ -75,11 +76,13 @@ def check_records(args: argparse.Namespace) -> int:
     paths, bad = sorted(folder_of_records(args.records_dir).glob("*.json")), 0
     for path in paths:
         try:
+            if path.is_symlink():
+                raise DcilError(f"{path} is a link; a record is a file of its own")
             if (run_id := records.read(path)["run_id"]) != path.stem:
                 raise DcilError(f"{path} holds the run {run_id}; name it {run_id}.json")
         except DcilError as error:
             bad += 1
-            print(f"dcil: error: {error}", file=sys.stderr)
+            print(f"dcil: error: {plain(str(error))}", file=sys.stderr)
     print(f"{len(paths)} record(s) in {args.records_dir}, {bad} bad")
     return 2 if bad else 0
 

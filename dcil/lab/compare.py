@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     masks = final_mask(a), final_mask(b)
     if all(m is not None for m in masks) and len(masks[0]) == len(masks[1]):
         rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(*masks):.4f}"))
-    rows.append(_number("minutes", *(r["cost"]["time_s"] / 60 for r in (a, b)), digits=1))
+    minutes = [records.own_time_s(r) / 60 for r in (a, b)]
+    if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
+        rows.append(_number("minutes", *minutes, digits=1))
     rows.append(_number("peak memory, MiB", *(r["cost"]["mem_mib"] for r in (a, b)), digits=0))
     rows.append(_number("kept MACs an image", *(r["cost"]["inference_macs"] for r in (a, b)), digits=0))
     return rows

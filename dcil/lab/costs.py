@@ -13,7 +13,8 @@ from dcil.config import LATER
 from dcil.lab.budget import total_macs
 from dcil.lab.pairs import interval
 from dcil.lab.sources import Source, commit_words, counted, given, joined
-from dcil.lab.stats import MISSING, variant
+from dcil.lab.stats import MISSING, variant, with_shared
+from dcil.records import own_time_s
 
 MACHINE = ["kind", "device", "threads", "malloc"]
 COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1",
@@ -168,8 +169,15 @@ def source(results: pd.DataFrame) -> Source:
                    ("measure", "make bench")))  # fmt: skip
 
 
+def _from_to(values: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys((f"{min(values):.0f}", f"{max(values):.0f}")))
+
+
 def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return what the recorded runs cost, a line for each kind: how many, MACs of a run, minutes, and on what."""
+    """Return what the recorded runs cost, a line for each kind: how many, MACs of a run, minutes, and on what.
+
+    Minutes are those of runs that had their device to themselves; others are only counted.
+    """
     kinds: dict[tuple, list[dict[str, Any]]] = {}
     for r in records:
         c, e = r["config"], r["environment"]
@@ -177,11 +185,10 @@ def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         kinds.setdefault(key, []).append(r)
     lines = []
     for (dataset, model, name, precision, epochs, device, threads), runs in sorted(kinds.items()):
-        minutes = [r["cost"]["time_s"] / 60 for r in runs]
+        minutes = with_shared([own_time_s(r) / 60 for r in runs], _from_to)
         lines.append({"run": f"{dataset}, {model}, {name}, {precision}", "epochs": epochs, "n": len(runs),
                       "training, 10¹² MACs": f"{total_macs(runs[0]) / 1e12:.0f}",
-                      "minutes": " to ".join(dict.fromkeys((f"{min(minutes):.0f}", f"{max(minutes):.0f}"))),
-                      "on": f"{device}, {threads} thread(s)"})  # fmt: skip
+                      "minutes": minutes, "on": f"{device}, {threads} thread(s)"})  # fmt: skip
     return pd.DataFrame(lines)
 
 

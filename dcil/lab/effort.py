@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import pandas as pd
 
 from dcil.lab.grid import Planned
 from dcil.lab.sources import counted
-from dcil.lab.stats import MISSING, variant
+from dcil.lab.stats import MISSING, variant, with_shared
+from dcil.records import own_time_s
 
 FIGURE_COLUMNS = ["figure or table", "runs with a record", "device-hours", "peak memory, MiB", "on"]
 
@@ -26,20 +28,18 @@ def served(
     return {figure: (len(ids), [known[run] for run in ids if run in known]) for figure, ids in asked.items()}
 
 
-def _time_s(records: Sequence[dict[str, Any]]) -> float:
-    return sum(r["cost"]["time_s"] for r in records)
-
-
 def by_figure(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each figure or table that grids serve: runs made of those asked for, and what they took.
 
-    Device-hours are wall time, summed over runs; a run that serves two figures counts in both. Memory is the largest.
+    Device-hours are wall time, summed over runs; a run that serves two figures counts in both. Runs that shared their
+    device are only counted: their time is not theirs alone. Memory is the largest.
     """
     lines = []
     for figure, (asked, made) in served(planned, records).items():
         devices = {f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}" for r in made}
         lines.append((
-            figure, f"{len(made)} of {asked}", f"{_time_s(made) / 3600:.1f}" if made else MISSING,
+            figure, f"{len(made)} of {asked}",
+            with_shared([own_time_s(r) / 3600 for r in made], lambda hours: f"{sum(hours):.1f}") or MISSING,
             f"{max(r['cost']['mem_mib'] for r in made):,.0f}" if made else "", "; ".join(sorted(devices)),
         ))  # fmt: skip
     lines.sort(key=lambda line: line[2] == MISSING)  # what was run comes first
@@ -49,15 +49,18 @@ def by_figure(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> 
 def within(minutes: Sequence[float], planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each time: which kinds of runs end within it, and for which figures every recorded run does.
 
-    By the slowest record of a kind, and for a figure by the sum of its records, one run after the other.
+    By the slowest record of a kind, and for a figure by the sum of its records, one run after the other. Records of
+    runs that shared their device say nothing of it: a figure with such a record is left out.
     """
     complete = [r for r in records if r["status"] == "complete"]
     slowest: dict[tuple[str, str], float] = {}
     for r in complete:
         c = r["config"]
         kind = f"{c['dataset']}, {c['model']}, {counted(c['epochs'], 'epoch')}", variant(c)
-        slowest[kind] = max(slowest.get(kind, 0), r["cost"]["time_s"] / 60)
-    figures = {figure: _time_s(made) / 60 for figure, (_, made) in served(planned, complete).items() if made}
+        if not math.isnan(took := own_time_s(r) / 60):
+            slowest[kind] = max(slowest.get(kind, 0), took)
+    figures = {figure: sum(own_time_s(r) for r in made) / 60
+               for figure, (_, made) in served(planned, complete).items() if made}  # fmt: skip
     rows = []
     for limit in minutes:
         fitting: dict[str, list[str]] = {}

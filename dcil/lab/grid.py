@@ -171,7 +171,8 @@ class Pace:
 
     def epoch_s(self, config: RunConfig) -> float:
         """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
-        here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]]
+        here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]
+                and not math.isnan(records.own_time_s(r))]  # fmt: skip
         if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
             device = device_name(torch.device(config.device))
             here = [r for r in here if r["environment"]["device"] == device]

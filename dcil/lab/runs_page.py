@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from dcil import arguments
+from dcil import arguments, records
 from dcil.config import RunConfig
 from dcil.lab import sources, stability
 from dcil.lab.plots import PASS_COLOURS
@@ -76,7 +77,7 @@ def charts(record: dict[str, Any]) -> str:
     parts = [chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
              chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
              chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
-             bars({k.removesuffix(".weight"): v for k, v in record["cost"].get("layer_sparsity", {}).items()})]
+             bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(record).items()})]
     return f'<div class="charts">{"".join(parts)}</div>'
 
 
@@ -98,7 +99,12 @@ def bars(shares: dict[str, float]) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return " · ".join(f"{escape(str(k))} <b>{escape(str(v))}</b>" for k, v in values.items())
+    return " · ".join(f"{_short(k)} <b>{_short(v)}</b>" for k, v in values.items())
+
+
+def _short(value: Any) -> str:
+    """Return a value of a record as HTML, cut where it is longer than a line or two: others may put anything there."""
+    return escape(textwrap.shorten(str(value), 200, placeholder=" …"))
 
 
 def rerun(record: dict[str, Any]) -> str:
@@ -133,7 +139,8 @@ def row(record: dict[str, Any]) -> str:
     inside = f'<div class="inside"><div>{details(record)}</div></div>'  # wider than its column, see book.css
     first = f"<details><summary><code>{run}</code>{failed}</summary>{inside}</details>"
     accuracies = [*(f"{end:.2f}" for end in ends), "", ""][:2]
-    minutes, date = f"{record['cost']['time_s'] / 60:.1f}", record["environment"]["date"]
+    shared = ", shared" if math.isnan(records.own_time_s(record)) else ""
+    minutes, date = f"{record['cost']['time_s'] / 60:.1f}{shared}", record["environment"]["date"]
     plain = [variant(c), f"{100 * c['sparsity']:g}", str(c["seed"]), *accuracies, str(c["epochs"]), c["model"],
              c["dataset"], record["tier"], minutes, date]  # fmt: skip
     shown = f'<td data-value="{run}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
@@ -149,15 +156,15 @@ def _select(name: str, label: str, values: Iterable[str]) -> str:
     return f'<label>{label} <select data-runs="{name}"><option value="">any</option>{options}</select></label> '
 
 
-def page(records: Sequence[dict[str, Any]]) -> str:
+def page(runs: Sequence[dict[str, Any]]) -> str:
     """Return the whole table with its filters, and the script that drives them."""
-    values = {"tier": [r["tier"] for r in records], "status": [r["status"] for r in records],
-              "sparsity": [f"{r['config']['sparsity']:g}" for r in records],
-              **{k: [r["config"][k] for r in records] for k in ("dataset", "method")}}  # fmt: skip
+    values = {"tier": [r["tier"] for r in runs], "status": [r["status"] for r in runs],
+              "sparsity": [f"{r['config']['sparsity']:g}" for r in runs],
+              **{k: [r["config"][k] for r in runs] for k in ("dataset", "method")}}  # fmt: skip
     selects = "".join(_select(name, label, values[name]) for name, label in FILTERS.items())
     form = ('<form id="runs-form" hidden onsubmit="return false"><label>words <input id="runs-words" type="search">'
             f'</label> {selects}<output id="runs-count" aria-live="polite"></output></form>')  # fmt: skip
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
-    rows = "\n".join(row(r) for r in records)
+    rows = "\n".join(row(r) for r in runs)
     return (f'{form}\n<table id="runs" class="dataframe runs"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
             '</tbody></table>\n<script src="../_static/runs-table.js" defer></script>')  # fmt: skip

@@ -42,7 +42,10 @@ def copy_files(app: Any, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)
-    shutil.copytree(root() / "records", out / "records", dirs_exist_ok=True)
+    (out / "records").mkdir(parents=True, exist_ok=True)
+    for path in (root() / "records").glob("*.json"):  # nothing else is published from there, nor what a link points to
+        if path.is_file() and not path.is_symlink():
+            shutil.copyfile(path, out / "records" / path.name)
     (out / "plotly").mkdir(exist_ok=True)
     library = resources.files("plotly") / "package_data" / "plotly.min.js"
     (out / "plotly" / "plotly.min.js").write_bytes(library.read_bytes())

@@ -130,9 +130,25 @@ def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> st
                                                formatters={escape(name): cell for name in words})  # fmt: skip
 
 
+# What a spreadsheet may take for a formula, and the figures that begin like one: "-0.12 (-0.30 to +0.06)".
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+FORMULA, FIGURES = re.compile(r"[=+@\-\t\r]"), re.compile(rf"{_NUMBER}(?:(?: to | ± | \(){_NUMBER}\)?)*")
+
+
+def harmless(cell: Any) -> Any:
+    """Return a cell of a CSV file; text that a spreadsheet would compute gets an apostrophe before it.
+
+    >>> harmless("=1+2"), harmless("+0.52 to +1.20"), harmless(-0.5)
+    ("'=1+2", '+0.52 to +1.20', -0.5)
+    """
+    runs = isinstance(cell, str) and FORMULA.match(cell) and not FIGURES.fullmatch(cell)
+    return f"'{cell}" if runs else cell
+
+
 def download(data: pd.DataFrame, name: str) -> str:
     """Return a link that saves a table as a CSV file; the file is in the link, so that it works from a disk too."""
-    content = base64.b64encode(data.to_csv(index=False, float_format="%.6g").encode()).decode()
+    text = data.map(harmless).rename(columns=harmless).to_csv(index=False, float_format="%.6g")
+    content = base64.b64encode(text.encode()).decode()
     return f'<a class="csv" download="{escape(name)}.csv" href="data:text/csv;base64,{content}">CSV</a>'
 
 

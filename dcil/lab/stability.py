@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from itertools import combinations
@@ -92,34 +93,56 @@ def table(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each two runs of one variant and sparsity: Jaccard of their final masks, and chance's.
+    """Return one row for each two runs of one network, variant and sparsity: Jaccard of their masks, and chance's.
 
     `chance` is what random masks would give that keep as many weights in each layer as these two; see `chance`.
     """
     groups: dict[tuple, list] = {}
     for r in records:
         if (mask := final_mask(r)) is not None:
-            groups.setdefault((variant(r["config"]), r["config"]["sparsity"]), []).append((r, mask))
+            c, sample = r["config"], (len(mask), r["masks"]["stride"])  # of one position each, or nothing is compared
+            groups.setdefault((variant(c), c["sparsity"], c["dataset"], c["model"], sample), []).append((r, mask))
     rows = [{"variant": name, "sparsity": sparsity, "seeds": f"{one['config']['seed']} and {two['config']['seed']}",
              "overlap": jaccard(a, b), "chance": chance(one, two)}
-            for (name, sparsity), runs in groups.items() for (one, a), (two, b) in combinations(runs, 2)]  # fmt: skip
+            for (name, sparsity, *_), runs in groups.items()
+            for (one, a), (two, b) in combinations(runs, 2)]  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])
+
+
+@functools.lru_cache
+def _weights(model: str, num_classes: int) -> dict[str, torch.Size]:
+    """Return the shapes of a network's weights by name, in its order."""
+    with torch.device("meta"):
+        return {name: weight.shape for name, weight in models.build(model, num_classes).named_parameters()}
+
+
+def layer_sparsity(record: dict[str, Any]) -> dict[str, float]:
+    """Return the fraction removed from each prunable weight of a run by name, from input to output.
+
+    The order is the network's: objects of JSON have none. What is no weight of the network is left out.
+    """
+    found = record["cost"].get("layer_sparsity", {})
+    known = _weights(record["config"]["model"], record["data"]["num_classes"]) if found else {}
+    return {name: found[name] for name in known if name in found}
 
 
 def _shapes(record: dict[str, Any]) -> list[torch.Size]:
     """Return the shapes of a run's prunable weights, in the network's order."""
-    with torch.device("meta"):
-        net = models.build(record["config"]["model"], record["data"]["num_classes"])
-    return [net.get_parameter(name).shape for name in record["cost"].get("layer_sparsity", ())]
+    known = _weights(record["config"]["model"], record["data"]["num_classes"])
+    return [known[name] for name in layer_sparsity(record)]
 
 
 def chance(one: dict[str, Any], two: dict[str, Any]) -> float:
     """Return the Jaccard overlap of random masks that keep, layer by layer, as many weights as two runs did.
 
-    Of n weights of a layer, a and b kept at random, a·b/n are expected in both; the sums over layers are divided.
+    Of n weights of a layer, a and b kept at random, a·b/n are expected in both; the sums over layers are divided. NaN
+    for runs that do not name the same layers.
     """
+    layers = [layer_sparsity(r) for r in (one, two)]
+    if not layers[0] or layers[0].keys() != layers[1].keys():
+        return math.nan
     sizes = np.array([shape.numel() for shape in _shapes(one)])
-    a, b = (sizes * (1 - np.array(list(r["cost"]["layer_sparsity"].values()))) for r in (one, two))
+    a, b = (sizes * (1 - np.array(list(shares.values()))) for shares in layers)
     both = (a * b / sizes).sum()
     return float(both / (a.sum() + b.sum() - both))
 
@@ -162,7 +185,7 @@ def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each run and prunable tensor, in the network's order: its sparsity in percent."""
     rows = [{"variant": variant(r["config"]), "seed": r["config"]["seed"], "layer": name.removesuffix(".weight"),
              "sparsity": 100 * share}
-            for r in records for name, share in r["cost"]["layer_sparsity"].items()]  # fmt: skip
+            for r in records for name, share in layer_sparsity(r).items()]  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "seed", "layer", "sparsity"])
 
 
@@ -188,7 +211,7 @@ def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
     lies in empty channels and `cosine_rest` the cosine outside them; NaN in records from before they were measured.
     """
     rows = []
-    for r in records:
+    for r in (r for r in records if r["curve"]):
         if last := r["curve"][-1].get("gradients"):
             rows.append({"variant": variant(r["config"]), "seed": r["config"]["seed"], "empty": count_empty(r),
                          "norm_ratio": last["norm_ratio"], "cosine": last["cosine"],

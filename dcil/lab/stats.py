@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from dcil import methods
 from dcil.config import FOLDERS, LATER, RunConfig
 from dcil.lab import authors, sources
 from dcil.lab.sources import Source
+from dcil.records import own_time_s
 
 MISSING = "not run"
 RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
@@ -50,6 +54,7 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each run and pass: what it was, where it ended (top-1 in percent), what it cost.
 
     `last` is of the test set, `train` of the training images of the same epoch, augmented.
+    The time of a run that shared its device with others (`cost.shared_by`) is NaN: it is no cost of that run.
     """
     rows = []
     for r in records:
@@ -59,11 +64,11 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
                 "run": r["run_id"], "tier": r["tier"], "status": r["status"],
                 **{k: r["config"][k] for k in ("dataset", "model", "method", "sparsity", "seed", "epochs")},
                 "variant": variant(r["config"]), "pass": name,
-                "deployed": name == next(iter(r["final"]["passes"])),
+                "deployed": name == methods.get(r["config"]["method"]).passes[0],
                 "last": final["last"]["top1"], "train": r["curve"][-1]["train"][name]["top1"],
                 "mean_last_ten": final["mean_last_ten"]["top1"],
                 "best_at_target": best["top1"], "best_epoch": best["epoch"],
-                "measured_sparsity": r["curve"][-1]["sparsity"], "time_s": r["cost"]["time_s"],
+                "measured_sparsity": r["curve"][-1]["sparsity"], "time_s": own_time_s(r),
                 "mem_mib": r["cost"]["mem_mib"], "inference_macs": r["cost"]["inference_macs"],
                 "train_macs": r["cost"]["train_macs"], "nonzeros": sum(r["cost"]["nonzeros"].values()),
                 "device": r["environment"]["device"], "threads": r["environment"]["threads"],
@@ -97,6 +102,15 @@ def spread(values: pd.Series, digits: int = 2) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
+def with_shared(times: Sequence[float], words: Callable[[list[float]], str]) -> str:
+    """Return in words the times that are a run's own, and how many runs shared their device: theirs are NaN."""
+    own = [time for time in times if not math.isnan(time)]
+    said = [words(own)] if own else []
+    if shared := len(times) - len(own):
+        said.append(f"{shared} shared")
+    return ", ".join(said)
+
+
 def at_sparsity(records: list[dict[str, Any]], sparsity: float) -> list[dict[str, Any]]:
     """Return the records of one final sparsity, and those that prune nothing: they stand beside any."""
     return [r for r in records if r["config"]["sparsity"] in (sparsity, 0.0)]
@@ -115,7 +129,7 @@ def by_method(records: list[dict[str, Any]], methods: list[str]) -> pd.DataFrame
                 rows.append(row | dict.fromkeys(columns, MISSING))
                 continue
             values = (spread(part["last"]), spread(part["best_at_target"]), spread(100 * part["measured_sparsity"]),
-                      spread(part["time_s"] / 60, 1))  # fmt: skip
+                      with_shared(list(part["time_s"] / 60), lambda own: spread(pd.Series(own), 1)))  # fmt: skip
             rows.append(row | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(rows)
 

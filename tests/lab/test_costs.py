@@ -126,6 +126,14 @@ def test_recorded_runs():
     assert set(costs.recorded([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {"4", "2"}  # each a line of its own
 
 
+def test_minutes_of_runs_that_shared_their_device_are_left_out():
+    """They are counted; where there are no others, that is all that is said."""
+    packed = [r | {"cost": r["cost"] | {"time_s": 9e9, "shared_by": 6}} for r in PAIRED[:1]]
+    assert costs.recorded([*PAIRED[2:], *packed]).set_index("run").loc["cifar10, resnet20, dcil, bf16", "minutes"] == (
+        "11 to 12, 1 shared")  # fmt: skip
+    assert costs.recorded(packed)["minutes"].tolist() == ["1 shared"]
+
+
 def test_precision_pairs_runs_that_differ_in_nothing_else():
     """A seed without its partner, another sparsity and a failed run make no pair."""
     failed = record("float32", 2, 70.0, 70.0) | {"status": "failed"}

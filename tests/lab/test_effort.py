@@ -21,6 +21,15 @@ def test_by_figure():
     assert list(effort.by_figure([], []).columns) == effort.FIGURE_COLUMNS
 
 
+def test_time_on_a_shared_device_is_no_measure():
+    """Such runs are counted, their hours are not summed, and they neither fit into a time nor stand for a figure."""
+    packed = [r | {"cost": r["cost"] | {"time_s": 1.0, "shared_by": 6}} for r in RECORDS]
+    assert effort.by_figure(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == ["1 shared", "2.0, 1 shared",
+                                                                                          "not run"]  # fmt: skip
+    table = effort.within([121], PLANNED, [RECORDS[0], packed[1]])
+    assert table.iloc[0].tolist() == ["121", "cifar10, resnet20, 1 epoch: ste", "chapter 4"]
+
+
 def test_within():
     """A kind fits by its slowest record, a figure by all of its records; a failed run is no measure."""
     slow = record("ste", 1, 80.0) | {"status": "failed"}

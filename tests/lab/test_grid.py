@@ -157,8 +157,18 @@ def test_the_pace_of_fewer_dense_passes():
     """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
     config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
     known = {"config": config.as_dict(), "environment": {"device": device_name(torch.device("cpu"))},
-             "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}]}  # fmt: skip
+             "cost": {"time_s": 60.0}, "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}]}  # fmt: skip
     assert grid.Pace([known]).epoch_s(replace(config, dense_every=4)) == 37.5
+
+
+def test_the_pace_of_packed_runs_is_no_measure():
+    """Six runs that shared a device took six times as long, and a run alone will not."""
+    config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
+    alone = {"config": config.as_dict(), "environment": {"device": device_name(torch.device("cpu"))},
+             "cost": {"time_s": 60.0}, "curve": [{"time_s": 60.0}]}  # fmt: skip
+    packed = alone | {"cost": {"time_s": 360.0, "shared_by": 6}, "curve": [{"time_s": 360.0}]}
+    assert grid.Pace([packed, alone, packed]).epoch_s(config) == 60.0
+    assert math.isnan(grid.Pace([packed]).epoch_s(config))
 
 
 def test_status_leaves_damaged_checkpoints_alone(path, tiny_dataset, tmp_path, capsys):

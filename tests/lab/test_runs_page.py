@@ -57,6 +57,15 @@ def test_hostile_text_is_escaped(tiny_config, tiny_dataset, tmp_path):
     assert "<img" not in page and "<script>alert" not in page and "&lt;img" in page
 
 
+def test_long_values_are_cut_and_shared_time_is_said(tiny_config, tiny_dataset, tmp_path):
+    """A key of another's own can hold anything; minutes of a run that had company are marked."""
+    record = run(tiny_config, tiny_dataset, tmp_path)
+    record["environment"] = record["environment"] | {"note": ["words"] * 10_000}
+    alone, packed = runs_page.row(record), runs_page.row(record | {"cost": record["cost"] | {"shared_by": 6}})
+    assert len(alone) < 20_000 and "shared" not in alone
+    assert ", shared</td>" in packed and "shared_by <b>6</b>" in packed
+
+
 def test_it_stays_light(tiny_config, tiny_dataset, tmp_path):
     """Sixty runs of three hundred epochs and two passes take less than a megabyte."""
     record = run(tiny_config, tiny_dataset, tmp_path)

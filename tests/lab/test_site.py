@@ -22,6 +22,20 @@ def test_what_follows_a_picture_gets_a_cell_without_a_caption():
     assert shown[1]["metadata"] == {"tags": ["remove-input"]} and shown[2:] == [other, alone, words]
 
 
+def test_only_records_are_published(tmp_path, monkeypatch):
+    """Neither a page nor a script nor what a link points to, whatever lies in the folder."""
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    for name in ("a.json", "index.html", "a.js", ".htaccess"):
+        (folder / name).write_text("{}")
+    (folder / "b.json").symlink_to(tmp_path / "secret.json")
+    monkeypatch.setattr(site, "root", lambda: tmp_path)
+    app = types.SimpleNamespace(outdir=str(tmp_path / "out"), builder=types.SimpleNamespace(format="html"))
+    site.copy_files(app, None)
+    assert [path.name for path in (tmp_path / "out" / "records").iterdir()] == ["a.json"]
+
+
 @pytest.mark.parametrize("error, kind, copied", [(None, "html", True), (None, "latex", False),
                                                  (ValueError("no"), "html", False)])  # fmt: skip
 def test_records_and_plotly_come_along(tmp_path, error, kind, copied):

@@ -65,6 +65,18 @@ def test_long_data_is_cut_in_the_page_only():
     assert f"first {sources.ROWS} of 1,000 rows" in block and block.count("<tr") == sources.ROWS + 1
 
 
+def test_a_csv_file_computes_nothing():
+    """Text that begins like a formula gets an apostrophe, also as a column's name; figures and numbers stay."""
+    texts = ["=1+2", "+1+cmd|' /C calc'!A0", "-A1", "@SUM(A1)", "\t=1", "a CPU", "-0.12 (-0.30 to +0.06)", "-1.5e-05",
+             "+0.52 to +1.20", "-3.4 ± 2.1", "+e1", "-1 to A1", ""]  # fmt: skip
+    data = pd.DataFrame({"text": texts, "number": [-1.5] * len(texts), "=2": [-7] * len(texts)})
+    content = base64.b64decode(re.search(r"base64,([^\"]+)", sources.download(data, "a")).group(1)).decode()
+    found = pd.read_csv(io.StringIO(content), keep_default_na=False)
+    assert [text.startswith("'") for text in found["text"]] == [True] * 5 + [False] * 5 + [True] * 2 + [False]
+    assert [text.removeprefix("'") for text in found["text"]] == texts
+    assert set(found["number"]) == {-1.5} and set(found["'=2"]) == {-7}
+
+
 def test_tables_link_their_runs_and_escape_the_rest():
     """Only runs that have a row are links; what a record says cannot put markup into the page."""
     shown = sources.table(DATA, 1, runs=["ste-0-aaaa"])

@@ -20,6 +20,15 @@ def test_failed_runs_do_not_enter_means():
     assert stats.by_method([*PAIRED, failed], ["ste"])["n"].item() == 2
 
 
+def test_time_on_a_shared_device_is_left_out():
+    """The accuracies of such a run count, its minutes are only said to be shared."""
+    packed = record("ste", 2, 81.0)
+    packed["cost"] |= {"time_s": 9e9, "shared_by": 2}
+    line = stats.by_method([*PAIRED, packed], ["ste"]).iloc[0]
+    assert (line["n"], line["minutes a run"]) == (3, "1.0 ± 0.0, 1 shared")
+    assert stats.by_method([packed], ["ste"])["minutes a run"].tolist() == ["1 shared"]
+
+
 def test_findings_name_cost_and_best_epoch():
     """The list holds the cost ratio, the second network and what picking the best epoch would add."""
     both = [record("dense", 0, 85.0, ("dense",)), *PAIRED[:2], record("dcil", 0, 81.0, ("sparse", "dense"))]

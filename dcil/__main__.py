@@ -135,7 +135,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 129,
     130 and 143 when interrupted, 141 when its reader left.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as stderr has it
     try:
         args, extra = build_parser().parse_known_args(argv)
         refuse_unknown(args.parser, extra)

@@ -28,7 +28,7 @@ class Stop:
 
     While `waits` is False nobody asks yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
     does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of
-    the main one. A signal that the process was told to ignore, as `nohup` does with SIGHUP, stays ignored.
+    the main one. SIGHUP that the process was told to ignore, as `nohup` does, stays ignored.
     """
 
     SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -64,7 +64,8 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            heard = [s for s in self.SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
+            nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            heard = [s for s in self.SIGNALS if not (nohup and s == signal.SIGHUP)]
             self._before = {s: signal.signal(s, self._receive) for s in heard}
         return self
 

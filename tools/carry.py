@@ -33,7 +33,7 @@ from typing import IO, Any
 from dcil import checkpoint, data, files, records
 from dcil.__main__ import main as dcil
 from dcil.arguments import Parser, command
-from dcil.config import RunConfig
+from dcil.config import PRECISIONS, RunConfig
 from dcil.errors import DcilError
 from dcil.lab.commands import planned_runs
 from dcil.lab.grid import Planned
@@ -308,6 +308,7 @@ def build_parser() -> Parser:
     packing.add_argument("grid", metavar="GRID", type=Path,
                          help="a committed file such as experiments/paper.yaml")  # fmt: skip
     packing.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
+    packing.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="as `queue --precision` has it")
     packing.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="size of a load [%(default)g]")
     packing.add_argument("--to", metavar="D", type=Path, default="_build/carry", help="[_build/carry]")
     packing.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")

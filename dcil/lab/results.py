@@ -55,6 +55,20 @@ def table(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.D
     return pd.DataFrame(lines)
 
 
+def begun(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
+    """Return in words which rows of `table` have a run, with how many of their seeds, and how many rows have none."""
+    rows = table(planned, records)
+    some = rows[rows["last epoch, %"] != MISSING]
+    said = []
+    for _, row in some.iterrows():
+        share = row["sparsity, %"]
+        at = f" with {share.replace(' ', ' % ', 1) if ' ' in share else f'{share} %'} pruned" if share else ""
+        said.append(f"{row['variant']}{at}, {row['network']} on {row['data set']}, {row['n']} seeds: "
+                    f"{row['last epoch, %']} % at the last epoch")  # fmt: skip
+    rest = len(rows) - len(some)
+    return "; ".join(said or ["nothing has run"]) + (f". {rest} more settings are planned." if rest else ".")
+
+
 def coverage(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
     """Return in words how many of a grid's runs have a record."""
     ids = {r["run_id"] for r in records if r["status"] == "complete"}

@@ -29,8 +29,9 @@ def test_what_has_begun_in_words():
     done = [record("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id},
             record("dcil", 0, 91.0, passes=("sparse", "dense")) | {"run_id": runs[2].run_id}]  # fmt: skip
     assert results.begun(runs, done) == (
-        "dcil with 90 % pruned, resnet32 on cifar10, 1 of 2 seeds: 92.00 % at the last epoch; dcil, scope filter with "
-        "40 % of filters pruned, resnet32 on cifar10, 1 of 1 seeds: 91.00 % at the last epoch. 1 more settings are planned."
+        "dcil with 90 % pruned, resnet32 on cifar10, 1 of 2 seeds: 92.00 % at the last epoch; "
+        "dcil, scope filter with 40 % of filters pruned, resnet32 on cifar10, 1 of 1 seeds: 91.00 % at the last epoch. "
+        "1 more settings are planned."
     )
     assert results.begun(runs[3:], done) == "nothing has run. 1 more settings are planned."
     assert results.begun(runs[:1], done).endswith("1 of 1 seeds: 92.00 % at the last epoch.")

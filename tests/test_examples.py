@@ -18,7 +18,7 @@ EVERYDAY = [
     dcil.collective_loss, dcil.fit, dcil.preset, dcil.RunConfig, dcil.models.build, dcil.methods.get, dcil.data.load,
     dcil.export.save, dcil.records.load_all, dcil.records.validate, dcil.cost.layer_macs, dcil.cost.nonzeros,
     *(thing for module in (rules, masks, losses) for _, thing in inspect.getmembers(module, inspect.isfunction)
-      if thing.__module__ == module.__name__),
+      if thing.__module__ == module.__name__ and not thing.__name__.startswith("_")),
 ]  # fmt: skip
 
 

@@ -3,17 +3,19 @@
 A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. Then, with the 95 %
 interval of the mean and the margin that the claim fixed beforehand:
 
-=======  ============================================  ======================  ================================
-kind     looks at                                      reproduced              not reproduced
-=======  ============================================  ======================  ================================
-better   accuracy of a less that of b, points          above 0, mean ≥ margin  an advantage of margin ruled out
-smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin  an advantage of margin ruled out
-equal    accuracy of a less that of b, points          inside ±margin          outside ±margin
-matches  accuracy of a less the authors' mean, points  inside ±margin          outside ±margin
-=======  ============================================  ======================  ================================
+=======  ============================================  =======================  ================================
+kind     looks at                                      reproduced               not reproduced
+=======  ============================================  =======================  ================================
+better   accuracy of a less that of b, points          above 0, mean ≥ margin   an advantage of margin ruled out
+smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin   an advantage of margin ruled out
+equal    accuracy of a less that of b, points          equivalent (see below)   wholly outside ±margin
+matches  accuracy of a less the authors' mean, points  equivalent (see below)   wholly outside ±margin
+=======  ============================================  =======================  ================================
 
-Everything else needs more seeds. It is within noise if the interval contains zero, and undecided if not: a difference
-is there, and whether it reaches (or exceeds) the margin is open.
+Two are equivalent by `pairs.equivalent`, as in every table: two one-sided tests at 5 %, so the 90 % interval lies
+inside ±margin. Everything else needs more seeds. A difference is within noise if its interval contains zero, and
+undecided if not: it is there, and whether it reaches the margin is open. Noise shows nothing to be equal, so that an
+equality that is neither shown nor ruled out is undecided.
 """
 
 from __future__ import annotations
@@ -166,9 +168,10 @@ def judge(kind: str, values: Sequence[float], margin: float) -> str:
     mean, low, high = pairs.interval(values)
     if kind in ("better", "smaller"):
         yes, no = low > 0 and mean >= margin, high < margin
+        open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = -margin < low and high < margin, low > margin or high < -margin
-    open_still = "within noise" if low <= 0 <= high else "undecided"
+        yes, no = pairs.equivalent(values, margin), low > margin or high < -margin
+        open_still = "undecided"
     return "not reproduced" if no else "reproduced" if yes else open_still
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from dcil import methods
 from dcil.errors import DcilError
-from dcil.lab import claims
+from dcil.lab import claims, pairs
 from tests.lab.fakes import record
 
 BOOK = Path(__file__).parents[2] / "book"
@@ -36,7 +36,9 @@ def verdict(records, **changes):
     ("better", [5.0, 6.0], "not yet run"),
     ("smaller", [0.5, 0.6, 0.55], "reproduced"),
     ("equal", [0.05, -0.05, 0.0], "reproduced"),
-    ("equal", [0.5, 2.0, -1.0], "within noise"),
+    ("equal", [0.1, 0.0, 0.2], "reproduced"),  # the interval is inside at 90 %, not at 95 %: two one-sided tests
+    ("equal", [0.5, 2.0, -1.0], "undecided"),  # noise shows nothing to be equal
+    ("equal", [-0.63, -0.67, -0.12], "undecided"),  # the mean is outside the margin, the interval reaches zero
     ("equal", [-0.2, -0.25, -0.35], "undecided"),  # lower at every seed; inside the margin or not is open
     ("equal", [0.9, 0.95, 1.0], "not reproduced"),
     ("matches", [-0.9, -0.95, -1.0], "not reproduced"),
@@ -45,6 +47,12 @@ def verdict(records, **changes):
 def test_rules(kind, values, expected):
     """The table of the module, line by line, at a margin of 0.3."""
     assert claims.judge(kind, values, 0.3) == expected
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.0, 0.2], [0.05, -0.05, 0.0], [-0.2, -0.25, -0.35], [-0.63, -0.67, -0.12]])
+def test_claims_and_tables_know_one_equality(values):
+    """What a table calls equivalent, a claim of equality calls reproduced, and nothing else."""
+    assert (claims.judge("equal", values, 0.3) == "reproduced") == pairs.shows(values, 0.3).startswith("equivalent")
 
 
 def test_a_verdict_flips_with_the_records():

@@ -4,7 +4,7 @@ A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is n
 interval of the mean and the margin that the claim fixed beforehand:
 
 =======  ============================================  =======================  ================================
-kind     looks at                                      reproduced               not reproduced
+kind     looks at                                      it holds                 it does not hold
 =======  ============================================  =======================  ================================
 better   accuracy of a less that of b, points          above 0, mean ≥ margin   an advantage of margin ruled out
 smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin   an advantage of margin ruled out
@@ -16,6 +16,9 @@ Two are equivalent by `pairs.equivalent`, as in every table: two one-sided tests
 inside ±margin. Everything else needs more seeds. A difference is within noise if its interval contains zero, and
 undecided if not: it is there, and whether it reaches the margin is open. Noise shows nothing to be equal, so that an
 equality that is neither shown nor ruled out is undecided.
+
+Only at the paper's own scale are the words reproduced and not reproduced. At the quick tier a claim holds at this scale
+or does not.
 """
 
 from __future__ import annotations
@@ -39,8 +42,14 @@ from dcil.lab import pairs, stability
 from dcil.lab.pairs import SEEDS
 from dcil.lab.stats import COMPARED, runs_table
 
-VERDICTS = ("reproduced", "within noise", "undecided", "not reproduced", "not yet run")
-TIERS = ("quick", "paper")
+WORDS = {  # of a tier: it holds, it does not hold
+    "quick": ("holds at this scale", "does not hold at this scale"),
+    "paper": ("reproduced", "not reproduced"),
+}
+TIERS = tuple(WORDS)
+NO_VERDICT = "not yet run"
+VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
+            NO_VERDICT)  # fmt: skip
 FIELDS = ("id", "claim", "source", "paper", "logs", "rule", "evidence", "chapter")
 OPTIONAL = ("logs", "paper", "chapter")
 RULES = {  # what a rule of each kind names besides kind and margin
@@ -161,10 +170,10 @@ def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[floa
     return (a - pairs.by_seed(table, rule["b"])).dropna().sort_index().tolist()
 
 
-def judge(kind: str, values: Sequence[float], margin: float) -> str:
-    """Return the verdict that a kind of rule gives on effects and a margin; the table above says how."""
+def judge(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
+    """Return the verdict that a kind of rule gives on effects and a margin, in a tier's words; see the table above."""
     if len(values) < SEEDS:
-        return "not yet run"
+        return NO_VERDICT
     mean, low, high = pairs.interval(values)
     if kind in ("better", "smaller"):
         yes, no = low > 0 and mean >= margin, high < margin
@@ -172,7 +181,8 @@ def judge(kind: str, values: Sequence[float], margin: float) -> str:
     else:
         yes, no = pairs.equivalent(values, margin), low > margin or high < -margin
         open_still = "undecided"
-    return "not reproduced" if no else "reproduced" if yes else open_still
+    holds, does_not = WORDS[tier]
+    return does_not if no else holds if yes else open_still
 
 
 def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision: str | None = None) -> list[Finding]:
@@ -181,7 +191,8 @@ def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision
     for tier in claim["evidence"]:
         values = effects(claim, evidence(claim, tier, records, precision))
         _, *ci = pairs.interval(values)
-        result.append(Finding(tier, tuple(values), *ci, judge(claim["rule"]["kind"], values, claim["rule"]["margin"])))
+        verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"], tier)
+        result.append(Finding(tier, tuple(values), *ci, verdict))
     return result
 
 
@@ -253,7 +264,7 @@ def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
     parts = [f"{len(claims)} claims."]
     for tier in TIERS:
         found = [f.verdict for claim in claims for f in findings(claim, records) if f.tier == tier]
-        said = ", ".join(f"{found.count(v)} {v}" for v in VERDICTS if v in found)
+        said = ", ".join(f"{found.count(v)} *{v}*" for v in VERDICTS if v in found)
         parts.append(f"At tier **{tier}**: {said}.")
     return " ".join(parts)
 

@@ -40,7 +40,7 @@ from dcil.config import LATER
 from dcil.errors import DcilError, unknown
 from dcil.lab import pairs, stability
 from dcil.lab.pairs import SEEDS
-from dcil.lab.stats import COMPARED, runs_table
+from dcil.lab.stats import COMPARED, runs_table, variant
 
 WORDS = {  # of a tier: it holds, it does not hold
     "quick": ("holds at this scale", "does not hold at this scale"),
@@ -112,7 +112,7 @@ def _check(claim: dict[str, Any]) -> None:
     rule = claim["rule"]
     if rule.get("kind") not in RULES:
         raise unknown("kind of rule", str(rule.get("kind")), RULES)
-    allowed = ("kind", "margin", "a_pass", *RULES[rule["kind"]])
+    allowed = ("kind", "margin", "a_pass", "a_epochs", *RULES[rule["kind"]])
     for name in rule:
         if name not in allowed:
             raise unknown("key of its rule", name, allowed)
@@ -123,6 +123,8 @@ def _check(claim: dict[str, Any]) -> None:
         raise DcilError(f"its margin is {rule['margin']!r}; it must be a positive number")
     for name in (rule[k].split(",")[0] for k in ("a", "b") if k in rule):
         methods.get(name)
+    if rule["a"] == rule.get("b") and "a_pass" not in rule:
+        raise DcilError(f"its rule compares {rule['a']} with itself; a and b must be two")
     if rule["kind"] == "smaller" and rule["figure"] not in stability.FIGURES:
         raise unknown("figure", rule["figure"], stability.FIGURES)
     if rule["kind"] == "matches" and not _logged(claim):
@@ -145,13 +147,16 @@ def evidence(
 ) -> list[dict[str, Any]]:
     """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
 
-    They are of one precision: the book's (`COMPARED`), or another that is asked for.
+    They are of one precision: the book's (`COMPARED`), or another that is asked for. Where a rule says `a_epochs`, its
+    a was trained for so many, and for those of the evidence everything else.
     """
     wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | claim["evidence"][tier]
+    rule = claim.get("rule", {})
 
     def fits(config: dict[str, Any]) -> bool:
+        own = {"epochs": rule["a_epochs"]} if "a_epochs" in rule and variant(config) == rule["a"] else {}
         free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
-        return all((LATER | config).get(k) == v for k, v in wanted.items() if k not in free)
+        return all((LATER | config).get(k) == v for k, v in (wanted | own).items() if k not in free)
 
     return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from dcil import methods
+from dcil import methods, records
 from dcil.errors import DcilError
-from dcil.lab import claims, pairs
+from dcil.lab import budget, claims, pairs, readme
 from tests.lab.fakes import record
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
@@ -24,8 +24,8 @@ def runs(**lasts):
     return [record(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
-def verdict(records, **changes):
-    return claims.findings(CLAIM | changes, records)[0].verdict
+def verdict(found, **changes):
+    return claims.findings(CLAIM | changes, found)[0].verdict
 
 
 @pytest.mark.parametrize(("kind", "values", "expected"), [
@@ -96,6 +96,26 @@ def test_only_its_own_evidence_decides():
     dense = [record("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
     rule = {"kind": "equal", "a": "dcil", "b": "dense", "margin": 0.5}
     assert verdict(good + dense, rule=rule) == HOLDS
+
+
+def test_half_the_epochs_beside_all_of_them():
+    """At equal compute: DCIL over half the epochs stands beside STE over all; either at the other length does not."""
+    claim = {"rule": CLAIM["rule"] | {"a_epochs": 8}, "evidence": {"quick": {"sparsity": 0.9, "epochs": 16}}}
+    lasts = {("dcil", 8): 80, ("dcil", 16): 99, ("ste", 8): 1, ("ste", 16): 82}
+    found = [record(m, s, last + s / 10, epochs=n) for (m, n), last in lasts.items() for s in range(3)]
+    assert claims.findings(CLAIM | claim, found)[0].mean == pytest.approx(-2)
+    assert verdict(found, **claim) == FAILS and verdict(found[3:], **claim) == "not yet run"
+
+
+def test_equal_compute_is_equal():
+    """In the book's own claims at equal compute, what DCIL and its rival trained took as many MACs, within 2 %."""
+    everything = records.load_all(BOOK.parent / "records", tier="quick")
+    asked = [c for c in claims.read(BOOK / "claims.yml") if c["id"].startswith("equal-compute")]
+    assert {c["rule"]["b"] for c in asked} == set(readme.RIVALS)
+    for claim in asked:
+        found = claims.evidence(claim, "quick", everything)
+        mine, theirs = ([r for r in found if r["config"]["method"] == claim["rule"][k]] for k in "ab")
+        assert mine and theirs and budget.within([*mine, *theirs], budget.total_macs(mine[0])) == [*mine, *theirs]
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
@@ -173,6 +193,7 @@ def test_chapters_say_the_same():
     ({"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}}, "unknown figure 'calm'"),
     ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
     ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
+    ({"rule": CLAIM["rule"] | {"a": "ste"}}, "compares ste with itself"),
     ({"claim": ""}, "it has no claim"),
 ])  # fmt: skip
 def test_a_bad_claim_is_named(changes, said, tmp_path):

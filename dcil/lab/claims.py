@@ -161,18 +161,26 @@ def evidence(
     return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
 
 
-def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
-    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+def sides(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[pd.Series, pd.Series]:
+    """Return by seed the two values that a claim's rule compares; of `matches`, b are the authors' runs."""
     rule = claim["rule"]
     if rule["kind"] == "smaller":
         figures = stability.table(list(found))
         a, b = (pairs.one_a_seed(figures[figures["variant"] == rule[k]], rule[k], rule["figure"]) for k in "ab")
-        return (1 - a / b).dropna().sort_index().tolist()
+        return a, b
     table = runs_table(list(found))
     a = pairs.by_seed(table, rule["a"], rule.get("a_pass"))
     if rule["kind"] == "matches":
-        return (a - _logged(claim)["last"][0]).sort_index().tolist()
-    return (a - pairs.by_seed(table, rule["b"])).dropna().sort_index().tolist()
+        return a, pd.Series([run["last"] for run in _logged(claim)["runs"]], dtype=float)
+    return a, pairs.by_seed(table, rule["b"])
+
+
+def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
+    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+    a, b = sides(claim, found)
+    kind = claim["rule"]["kind"]
+    each = 1 - a / b if kind == "smaller" else a - (_logged(claim)["last"][0] if kind == "matches" else b)
+    return each.dropna().sort_index().tolist()
 
 
 def judge(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
@@ -201,15 +209,18 @@ def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision
     return result
 
 
+def in_words(claim: dict[str, Any], mean: float, low: float, high: float) -> str:
+    """Return a claim's effect and its interval in words: points, or percent less."""
+    if claim["rule"]["kind"] == "smaller":
+        return pairs.signed(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
+    return pairs.signed(mean, low, high) + " points"
+
+
 def measured(claim: dict[str, Any], finding: Finding) -> str:
     """Return a finding in words: the mean effect with its interval and the number of paired seeds."""
     if not finding.effects:
         return "not run"
-    share = claim["rule"]["kind"] == "smaller"
-    scale, unit = (100, " % less") if share else (1, " points")
-    text = pairs.signed(*(scale * v for v in (finding.mean, finding.low, finding.high)), digits=0 if share else 2)
-    text = text.replace("+", "") if share else text
-    return f"{text}{unit}, n = {len(finding.effects)}"
+    return f"{in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
 
 
 def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -3,17 +3,22 @@
 A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. Then, with the 95 %
 interval of the mean and the margin that the claim fixed beforehand:
 
-=======  ============================================  ======================  ================================
-kind     looks at                                      reproduced              not reproduced
-=======  ============================================  ======================  ================================
-better   accuracy of a less that of b, points          above 0, mean ≥ margin  an advantage of margin ruled out
-smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin  an advantage of margin ruled out
-equal    accuracy of a less that of b, points          inside ±margin          outside ±margin
-matches  accuracy of a less the authors' mean, points  inside ±margin          outside ±margin
-=======  ============================================  ======================  ================================
+=======  ============================================  =======================  ================================
+kind     looks at                                      it holds                 it does not hold
+=======  ============================================  =======================  ================================
+better   accuracy of a less that of b, points          above 0, mean ≥ margin   an advantage of margin ruled out
+smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin   an advantage of margin ruled out
+equal    accuracy of a less that of b, points          equivalent (see below)   wholly outside ±margin
+matches  accuracy of a less the authors' mean, points  equivalent (see below)   wholly outside ±margin
+=======  ============================================  =======================  ================================
 
-Everything else needs more seeds. It is within noise if the interval contains zero, and undecided if not: a difference
-is there, and whether it reaches (or exceeds) the margin is open.
+Two are equivalent by `pairs.equivalent`, as in every table: two one-sided tests at 5 %, so the 90 % interval lies
+inside ±margin. Everything else needs more seeds. A difference is within noise if its interval contains zero, and
+undecided if not: it is there, and whether it reaches the margin is open. Noise shows nothing to be equal, so that an
+equality that is neither shown nor ruled out is undecided.
+
+Only at the paper's own scale are the words reproduced and not reproduced. At the quick tier a claim holds at this scale
+or does not.
 """
 
 from __future__ import annotations
@@ -35,10 +40,16 @@ from dcil.config import LATER
 from dcil.errors import DcilError, unknown
 from dcil.lab import pairs, stability
 from dcil.lab.pairs import SEEDS
-from dcil.lab.stats import COMPARED, runs_table
+from dcil.lab.stats import COMPARED, runs_table, variant
 
-VERDICTS = ("reproduced", "within noise", "undecided", "not reproduced", "not yet run")
-TIERS = ("quick", "paper")
+WORDS = {  # of a tier: it holds, it does not hold
+    "quick": ("holds at this scale", "does not hold at this scale"),
+    "paper": ("reproduced", "not reproduced"),
+}
+TIERS = tuple(WORDS)
+NO_VERDICT = "not yet run"
+VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
+            NO_VERDICT)  # fmt: skip
 FIELDS = ("id", "claim", "source", "paper", "logs", "rule", "evidence", "chapter")
 OPTIONAL = ("logs", "paper", "chapter")
 RULES = {  # what a rule of each kind names besides kind and margin
@@ -101,7 +112,7 @@ def _check(claim: dict[str, Any]) -> None:
     rule = claim["rule"]
     if rule.get("kind") not in RULES:
         raise unknown("kind of rule", str(rule.get("kind")), RULES)
-    allowed = ("kind", "margin", "a_pass", *RULES[rule["kind"]])
+    allowed = ("kind", "margin", "a_pass", "a_epochs", *RULES[rule["kind"]])
     for name in rule:
         if name not in allowed:
             raise unknown("key of its rule", name, allowed)
@@ -112,6 +123,8 @@ def _check(claim: dict[str, Any]) -> None:
         raise DcilError(f"its margin is {rule['margin']!r}; it must be a positive number")
     for name in (rule[k].split(",")[0] for k in ("a", "b") if k in rule):
         methods.get(name)
+    if rule["a"] == rule.get("b") and "a_pass" not in rule:
+        raise DcilError(f"its rule compares {rule['a']} with itself; a and b must be two")
     if rule["kind"] == "smaller" and rule["figure"] not in stability.FIGURES:
         raise unknown("figure", rule["figure"], stability.FIGURES)
     if rule["kind"] == "matches" and not _logged(claim):
@@ -134,42 +147,55 @@ def evidence(
 ) -> list[dict[str, Any]]:
     """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
 
-    They are of one precision: the book's (`COMPARED`), or another that is asked for.
+    They are of one precision: the book's (`COMPARED`), or another that is asked for. Where a rule says `a_epochs`, its
+    a was trained for so many, and for those of the evidence everything else.
     """
     wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | claim["evidence"][tier]
+    rule = claim.get("rule", {})
 
     def fits(config: dict[str, Any]) -> bool:
+        own = {"epochs": rule["a_epochs"]} if "a_epochs" in rule and variant(config) == rule["a"] else {}
         free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
-        return all((LATER | config).get(k) == v for k, v in wanted.items() if k not in free)
+        return all((LATER | config).get(k) == v for k, v in (wanted | own).items() if k not in free)
 
     return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
 
 
-def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
-    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+def sides(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[pd.Series, pd.Series]:
+    """Return by seed the two values that a claim's rule compares; of `matches`, b are the authors' runs."""
     rule = claim["rule"]
     if rule["kind"] == "smaller":
         figures = stability.table(list(found))
         a, b = (pairs.one_a_seed(figures[figures["variant"] == rule[k]], rule[k], rule["figure"]) for k in "ab")
-        return (1 - a / b).dropna().sort_index().tolist()
+        return a, b
     table = runs_table(list(found))
     a = pairs.by_seed(table, rule["a"], rule.get("a_pass"))
     if rule["kind"] == "matches":
-        return (a - _logged(claim)["last"][0]).sort_index().tolist()
-    return (a - pairs.by_seed(table, rule["b"])).dropna().sort_index().tolist()
+        return a, pd.Series([run["last"] for run in _logged(claim)["runs"]], dtype=float)
+    return a, pairs.by_seed(table, rule["b"])
 
 
-def judge(kind: str, values: Sequence[float], margin: float) -> str:
-    """Return the verdict that a kind of rule gives on effects and a margin; the table above says how."""
+def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
+    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+    a, b = sides(claim, found)
+    kind = claim["rule"]["kind"]
+    each = 1 - a / b if kind == "smaller" else a - (_logged(claim)["last"][0] if kind == "matches" else b)
+    return each.dropna().sort_index().tolist()
+
+
+def judge(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
+    """Return the verdict that a kind of rule gives on effects and a margin, in a tier's words; see the table above."""
     if len(values) < SEEDS:
-        return "not yet run"
+        return NO_VERDICT
     mean, low, high = pairs.interval(values)
     if kind in ("better", "smaller"):
         yes, no = low > 0 and mean >= margin, high < margin
+        open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = -margin < low and high < margin, low > margin or high < -margin
-    open_still = "within noise" if low <= 0 <= high else "undecided"
-    return "not reproduced" if no else "reproduced" if yes else open_still
+        yes, no = pairs.equivalent(values, margin), low > margin or high < -margin
+        open_still = "undecided"
+    holds, does_not = WORDS[tier]
+    return does_not if no else holds if yes else open_still
 
 
 def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision: str | None = None) -> list[Finding]:
@@ -178,19 +204,23 @@ def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision
     for tier in claim["evidence"]:
         values = effects(claim, evidence(claim, tier, records, precision))
         _, *ci = pairs.interval(values)
-        result.append(Finding(tier, tuple(values), *ci, judge(claim["rule"]["kind"], values, claim["rule"]["margin"])))
+        verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"], tier)
+        result.append(Finding(tier, tuple(values), *ci, verdict))
     return result
+
+
+def in_words(claim: dict[str, Any], mean: float, low: float, high: float) -> str:
+    """Return a claim's effect and its interval in words: points, or percent less."""
+    if claim["rule"]["kind"] == "smaller":
+        return pairs.signed(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
+    return pairs.signed(mean, low, high) + " points"
 
 
 def measured(claim: dict[str, Any], finding: Finding) -> str:
     """Return a finding in words: the mean effect with its interval and the number of paired seeds."""
     if not finding.effects:
         return "not run"
-    share = claim["rule"]["kind"] == "smaller"
-    scale, unit = (100, " % less") if share else (1, " points")
-    text = pairs.signed(*(scale * v for v in (finding.mean, finding.low, finding.high)), digits=0 if share else 2)
-    text = text.replace("+", "") if share else text
-    return f"{text}{unit}, n = {len(finding.effects)}"
+    return f"{in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
 
 
 def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -250,7 +280,7 @@ def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]])
     parts = [f"{len(claims)} claims."]
     for tier in TIERS:
         found = [f.verdict for claim in claims for f in findings(claim, records) if f.tier == tier]
-        said = ", ".join(f"{found.count(v)} {v}" for v in VERDICTS if v in found)
+        said = ", ".join(f"{found.count(v)} *{v}*" for v in VERDICTS if v in found)
         parts.append(f"At tier **{tier}**: {said}.")
     return " ".join(parts)
 

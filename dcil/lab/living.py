@@ -26,12 +26,15 @@ def show_claims(args: argparse.Namespace) -> int:
 
     The log is of the book's own precision; of another one the verdicts are printed only.
     """
-    from dcil.lab import claims, verdicts  # they need pandas, which a machine that only trains may lack
+    from dcil.lab import claims, family, verdicts  # they need pandas, which a machine that only trains may lack
 
     book = chapters.root() / "book"
     known = claims.read(book / "claims.yml")
-    found = verdicts.now(known, records.load_all(chapters.root() / "records"), args.precision)
-    print(table(("claim", "tier", "verdict", "measured"), [(*key, *said) for key, said in found.items()]))
+    recorded = records.load_all(chapters.root() / "records")
+    found = verdicts.now(known, recorded, args.precision)
+    whole = family.rounded(family.table(known, recorded, args.precision))
+    whole = whole.drop(columns="claim").rename(columns={"id": "claim"})
+    print(table(whole.columns, whole.to_numpy().tolist()))
     if args.precision:
         if args.log is not None:
             raise DcilError("the log holds the verdicts on the book's own precision; leave out --precision or --log")

@@ -65,6 +65,37 @@ def equivalent(differences: Values, margin: float, level: float = 0.95) -> bool 
     return None if math.isnan(low) else -margin < low and high < margin
 
 
+def p_difference(differences: Values) -> float:
+    """Return the two-sided p-value of a paired t test of no difference; NaN below two differences."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(list(differences), 0).pvalue) if len(differences) > 1 else math.nan
+
+
+def p_equivalence(differences: Values, margin: float) -> float:
+    """Return the p-value of `equivalent`, the larger one of its two one-sided tests; NaN below two differences."""
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2:
+        return math.nan
+    values = list(differences)
+    return float(max(ttest_1samp(values, -margin, alternative="greater").pvalue,
+                     ttest_1samp(values, margin, alternative="less").pvalue))  # fmt: skip
+
+
+def welch(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the difference of two means and Welch's t interval (mean, low, high), which pairs nothing.
+
+    A side of fewer than two values has no spread: the ends are NaN.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(a), len(b)) < 2:
+        return (fmean(a) - fmean(b) if len(a) and len(b) else math.nan), math.nan, math.nan
+    ends = ttest_ind(list(a), list(b), equal_var=False).confidence_interval(level)
+    return fmean(a) - fmean(b), float(ends.low), float(ends.high)
+
+
 def seeds_needed(differences: Values, margin: float, level: float = 0.95, power: float = 0.8) -> int:
     """Return how many paired seeds would show a mean difference of `margin` with this power, as they spread here.
 

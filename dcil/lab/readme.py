@@ -37,7 +37,7 @@ def verdict_table(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any
     by_id = {claim["id"]: claim for claim in known}
     rows = []
     for (name, tier), (verdict, measured) in verdicts.now(known, found).items():
-        if verdict == claims.VERDICTS[-1]:
+        if verdict == claims.NO_VERDICT:
             continue
         chapter = by_id[name].get("chapter")
         linked = f"[{verdict}](book/{chapter}.ipynb)" if chapter else verdict

@@ -95,13 +95,13 @@ def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], 
     words, parts = {claim["id"]: claim["claim"] for claim in known}, []
     for entry in reversed(entries):
         wanted = [c for c in entry["changes"] if tier in (None, c["tier"])]
-        entered = [c for c in wanted if c["from"] is None and c["to"] == claims.VERDICTS[-1]]
+        entered = [c for c in wanted if c["from"] is None and c["to"] == claims.NO_VERDICT]
         rows = [(words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn",
                  c["seen"] or "") for c in wanted if c not in entered]  # fmt: skip
         if entered:
             tiers = ", ".join(t for t in claims.TIERS if any(c["tier"] == t for c in entered))
             several = f"{len({c['claim'] for c in entered})} claim(s)"
-            rows.append((several, tiers, "new", claims.VERDICTS[-1], ""))
+            rows.append((several, tiers, "new", claims.NO_VERDICT, ""))
         if rows:
             lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
             lines += [f"| {' | '.join(row)} |" for row in rows]

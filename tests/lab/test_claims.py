@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from dcil import methods
+from dcil import methods, records
 from dcil.errors import DcilError
-from dcil.lab import claims
+from dcil.lab import budget, claims, pairs, readme
 from tests.lab.fakes import record
 
+HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
 BOOK = Path(__file__).parents[2] / "book"
 CLAIM = {"id": "x", "claim": "DCIL is better.", "source": "abstract", "paper": None,
          "rule": {"kind": "better", "a": "dcil", "b": "ste", "margin": 0.3},
@@ -23,36 +24,55 @@ def runs(**lasts):
     return [record(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
-def verdict(records, **changes):
-    return claims.findings(CLAIM | changes, records)[0].verdict
+def verdict(found, **changes):
+    return claims.findings(CLAIM | changes, found)[0].verdict
 
 
 @pytest.mark.parametrize(("kind", "values", "expected"), [
-    ("better", [0.5, 0.6, 0.55], "reproduced"),
+    ("better", [0.5, 0.6, 0.55], HOLDS),
     ("better", [0.5, 2.0, -1.0], "within noise"),
     ("better", [0.2, 0.25, 0.35], "undecided"),  # ahead at every seed; by the margin or not is open
-    ("better", [0.05, 0.06, 0.07], "not reproduced"),  # ahead, but an advantage of 0.3 is ruled out
-    ("better", [-0.5, -0.6, -0.55], "not reproduced"),
+    ("better", [0.05, 0.06, 0.07], FAILS),  # ahead, but an advantage of 0.3 is ruled out
+    ("better", [-0.5, -0.6, -0.55], FAILS),
     ("better", [5.0, 6.0], "not yet run"),
-    ("smaller", [0.5, 0.6, 0.55], "reproduced"),
-    ("equal", [0.05, -0.05, 0.0], "reproduced"),
-    ("equal", [0.5, 2.0, -1.0], "within noise"),
+    ("smaller", [0.5, 0.6, 0.55], HOLDS),
+    ("equal", [0.05, -0.05, 0.0], HOLDS),
+    ("equal", [0.1, 0.0, 0.2], HOLDS),  # inside at 90 %, not at 95 %: two one-sided tests
+    ("equal", [0.5, 2.0, -1.0], "undecided"),  # noise shows nothing to be equal
+    ("equal", [-0.63, -0.67, -0.12], "undecided"),  # the mean is outside the margin, the interval reaches zero
     ("equal", [-0.2, -0.25, -0.35], "undecided"),  # lower at every seed; inside the margin or not is open
-    ("equal", [0.9, 0.95, 1.0], "not reproduced"),
-    ("matches", [-0.9, -0.95, -1.0], "not reproduced"),
+    ("equal", [0.9, 0.95, 1.0], FAILS),
+    ("matches", [-0.9, -0.95, -1.0], FAILS),
     ("matches", [], "not yet run"),
 ])  # fmt: skip
 def test_rules(kind, values, expected):
     """The table of the module, line by line, at a margin of 0.3."""
-    assert claims.judge(kind, values, 0.3) == expected
+    assert claims.judge(kind, values, 0.3, "quick") == expected
+
+
+def test_only_the_papers_scale_reproduces():
+    """The same effects, at either tier in its own words; what is open is called the same at both."""
+    said = {tier: [claims.judge("better", values, 0.3, tier) for values in ([0.5, 0.6, 0.55], [0, 0, 0.1], [-3, 3, 1])]
+            for tier in claims.TIERS}  # fmt: skip
+    assert said == {"quick": ["holds at this scale", "does not hold at this scale", "within noise"],
+                    "paper": ["reproduced", "not reproduced", "within noise"]}  # fmt: skip
+    css = (BOOK / "_static" / "book.css").read_text()
+    assert [v for v in claims.VERDICTS if f".{v.replace(' ', '-')}" not in css] == []  # each has its colour
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.0, 0.2], [0.05, -0.05, 0.0], [-0.2, -0.25, -0.35], [-0.63, -0.67, -0.12]])
+def test_claims_and_tables_know_one_equality(values):
+    """What a table calls equivalent, a claim of equality says holds, and nothing else."""
+    shown = pairs.shows(values, 0.3)
+    assert (claims.judge("equal", values, 0.3, "quick") == HOLDS) == shown.startswith("equivalent")
 
 
 def test_a_verdict_flips_with_the_records():
-    """One claim: not yet run with two seeds, reproduced with three, not reproduced or noise when records change."""
+    """One claim: not yet run with two seeds, holds with three, does not hold or noise when records change."""
     few = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
     assert verdict(few) == "not yet run"
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == "reproduced"
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == "not reproduced"
+    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == HOLDS
+    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == FAILS
     assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
 
 
@@ -61,21 +81,41 @@ def test_another_precision_is_judged_among_itself():
     book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
     other = [record(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
-    assert claims.findings(CLAIM, book + other)[0].verdict == "reproduced"
-    assert claims.findings(CLAIM, book + other, "float32")[0].verdict == "not reproduced"
+    assert claims.findings(CLAIM, book + other)[0].verdict == HOLDS
+    assert claims.findings(CLAIM, book + other, "float32")[0].verdict == FAILS
 
 
 def test_only_its_own_evidence_decides():
     """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
     good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     elsewhere = [record("dcil", 2, 70.0, **how) for how in ({"device": "cuda"}, {"precision": "float32"})]
-    assert verdict(good + elsewhere) == "reproduced"  # of a seed that has its record: shown, but it does not count
+    assert verdict(good + elsewhere) == HOLDS  # of a seed that has its record: shown, but it does not count
     others = [r | {"tier": "paper"} for r in good] + [r | {"status": "failed"} for r in good]
     others += [r | {"config": r["config"] | {"sparsity": 0.95}} for r in good]
     assert verdict(others) == "not yet run"
     dense = [record("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
     rule = {"kind": "equal", "a": "dcil", "b": "dense", "margin": 0.5}
-    assert verdict(good + dense, rule=rule) == "reproduced"
+    assert verdict(good + dense, rule=rule) == HOLDS
+
+
+def test_half_the_epochs_beside_all_of_them():
+    """At equal compute: DCIL over half the epochs stands beside STE over all; either at the other length does not."""
+    claim = {"rule": CLAIM["rule"] | {"a_epochs": 8}, "evidence": {"quick": {"sparsity": 0.9, "epochs": 16}}}
+    lasts = {("dcil", 8): 80, ("dcil", 16): 99, ("ste", 8): 1, ("ste", 16): 82}
+    found = [record(m, s, last + s / 10, epochs=n) for (m, n), last in lasts.items() for s in range(3)]
+    assert claims.findings(CLAIM | claim, found)[0].mean == pytest.approx(-2)
+    assert verdict(found, **claim) == FAILS and verdict(found[3:], **claim) == "not yet run"
+
+
+def test_equal_compute_is_equal():
+    """In the book's own claims at equal compute, what DCIL and its rival trained took as many MACs, within 2 %."""
+    everything = records.load_all(BOOK.parent / "records", tier="quick")
+    asked = [c for c in claims.read(BOOK / "claims.yml") if c["id"].startswith("equal-compute")]
+    assert {c["rule"]["b"] for c in asked} == set(readme.RIVALS)
+    for claim in asked:
+        found = claims.evidence(claim, "quick", everything)
+        mine, theirs = ([r for r in found if r["config"]["method"] == claim["rule"][k]] for k in "ab")
+        assert mine and theirs and budget.within([*mine, *theirs], budget.total_macs(mine[0])) == [*mine, *theirs]
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
@@ -94,15 +134,15 @@ def test_a_pass_can_be_named():
     for r in both:
         r["final"]["passes"]["sparse"]["last"]["top1"] = 50.0
     dense = [record("dense", s, 85.1, passes=("dense",), sparsity=0.0) for s in range(3)]
-    assert verdict(both + dense, rule=rule) == "reproduced"
+    assert verdict(both + dense, rule=rule) == HOLDS
 
 
 def test_the_authors_number():
     """Three runs around their mean of 92.74 match it; a point below they do not."""
     claim = {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
              "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}}  # fmt: skip
-    assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == "reproduced"
-    assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == "not reproduced"
+    assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
+    assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
 
 
 def test_the_table_says_what_is_missing():
@@ -118,7 +158,7 @@ def test_the_page_has_a_row_for_each_claim():
     """Claim linked to its chapter, a badge with the verdict's words in each tier's cell, hostile text escaped."""
     page = claims.page([CLAIM | {"claim": "a < b"}], runs(ste=(80.0, 80.2, 80.1), dcil=(81.0, 81.1, 81.2)))
     assert "a &lt; b" in page and 'href="06-cifar.html"' in page
-    assert 'class="verdict reproduced">reproduced<' in page and "n&nbsp;=&nbsp;3<" in page
+    assert 'class="verdict holds-at-this-scale">holds at this scale<' in page and "n&nbsp;=&nbsp;3<" in page
     assert page.count("<tr>") == 2 and page.count('<th scope="col">') == 3  # nobody has a paper's figure or logs
     other = CLAIM | {"claim": "b", "evidence": {"paper": {}}, "paper": "93 %"}
     few = claims.page([CLAIM, other], runs(ste=(80,), dcil=(81,)))
@@ -131,7 +171,7 @@ def test_claims_are_counted_by_verdict_and_tier():
     good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     known = [CLAIM, CLAIM | {"id": "y", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}]
     said = claims.counted(known, good)
-    assert said == "2 claims. At tier **quick**: 1 reproduced, 1 not yet run. At tier **paper**: 1 not yet run."
+    assert said == f"2 claims. At tier **quick**: 1 *{HOLDS}*, 1 *not yet run*. At tier **paper**: 1 *not yet run*."
 
 
 def test_chapters_say_the_same():
@@ -153,6 +193,7 @@ def test_chapters_say_the_same():
     ({"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}}, "unknown figure 'calm'"),
     ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
     ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
+    ({"rule": CLAIM["rule"] | {"a": "ste"}}, "compares ste with itself"),
     ({"claim": ""}, "it has no claim"),
 ])  # fmt: skip
 def test_a_bad_claim_is_named(changes, said, tmp_path):

@@ -25,6 +25,24 @@ def test_equivalence_is_two_one_sided_tests():
     assert pairs.equivalent([0.0], 1.0) is None
 
 
+def test_p_values_agree_with_intervals():
+    """At n = 3, t = 4.3027 has p = 0.05 two-sided, and t = 2.9200 one-sided (Student's table)."""
+    assert pairs.p_difference([x + 4.3027 / 3**0.5 for x in (-1, 0, 1)]) == pytest.approx(0.05, abs=1e-4)
+    assert pairs.p_equivalence([-1, 0, 1], 2.92 / 3**0.5) == pytest.approx(0.05, abs=1e-4)
+    for values in ([0.0, 0.1, 0.2], [0.0, 0.1, 0.3], [1.0, 1.1, 1.2], [-3.0, 0.0, 3.0]):
+        assert pairs.equivalent(values, 0.3) == (pairs.p_equivalence(values, 0.3) < 0.05)
+        assert (math.prod(pairs.interval(values)[1:]) > 0) == (pairs.p_difference(values) < 0.05)
+    assert math.isnan(pairs.p_difference([1.0])) and math.isnan(pairs.p_equivalence([1.0], 0.3))
+
+
+def test_welch_by_hand():
+    """Variances 1 and 4 at n = 3: t with (5/3)² / ((1/3)²/2 + (4/3)²/2) = 2.9412 degrees, so 3.2188 standard errors."""
+    mean, low, high = pairs.welch([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
+    half = 3.2188 * (5 / 3) ** 0.5
+    assert mean == 3 and (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+    assert pairs.welch([4.0, 5.0], [1.0])[0] == 3.5 and math.isnan(pairs.welch([4.0, 5.0], [1.0])[1])
+
+
 def test_seeds_needed_by_the_table():
     """A standardised difference of 0.5 needs 34 pairs, of 1.0 needs 10 (G*Power, two-sided, α 0.05, power 0.8)."""
     spread = [-(0.5**0.5), 0.5**0.5]  # sample standard deviation 1

@@ -10,7 +10,7 @@ from dcil.lab.chapters import root
 
 LOG = root() / "book" / "verdicts.yml"
 FIRST = {("a", "quick"): ("not yet run", "not run"), ("b", "paper"): ("not yet run", "not run")}
-THEN = {("a", "quick"): ("reproduced", "+0.50 points, n = 3"), ("c", "quick"): ("within noise", "n = 4")}
+THEN = {("a", "quick"): ("holds at this scale", "+0.50 points, n = 3"), ("c", "quick"): ("within noise", "n = 4")}
 
 
 def test_the_log_ends_at_what_the_records_say():
@@ -27,7 +27,8 @@ def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
     before = log.read_text()
     changed = verdicts.changes(verdicts.read(log), THEN)
     assert [(c["claim"], c["from"], c["to"]) for c in changed] == [
-        ("a", "not yet run", "reproduced"), ("c", None, "within noise"), ("b", "not yet run", None)]  # fmt: skip
+        ("a", "not yet run", "holds at this scale"), ("c", None, "within noise"),
+        ("b", "not yet run", None)]  # fmt: skip
     verdicts.append(log, changed, "third seeds, long enough to need a second line in the file: " + "word " * 30)
     entries = verdicts.read(log)
     assert log.read_text().startswith(before)
@@ -41,7 +42,7 @@ def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
     entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdicts.changes(entries, THEN)})
     newest, oldest = verdicts.history(entries, [{"id": "a", "claim": "A holds."}]).split("\n\n**")
     assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
-    assert "| A holds. | quick | not yet run | reproduced | +0.50 points, n = 3 |" in newest
+    assert "| A holds. | quick | not yet run | holds at this scale | +0.50 points, n = 3 |" in newest
     assert "| c | quick | new | within noise |" in newest and "| b | paper | not yet run | withdrawn |" in newest
     assert oldest.endswith("| 2 claim(s) | quick, paper | new | not yet run |  |")
     assert "begin" in (one := verdicts.history(entries, [], "paper")) and "quick" not in one

@@ -109,7 +109,7 @@ class RunConfig:
     milestones: tuple[int, ...] | None = _field(None, "epochs at which lr falls (authors: 150, 225 of 300)")
     lr_decay: float | None = _field(None, "lr is multiplied by this (authors: 0.1; Wide ResNets 0.2)")
     ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)")
-    mask_period: int = _field(16, "steps between mask choices (authors); set and rigl: every 100")
+    mask_period: int = _field(16, "steps between mask choices (authors); set, rigl* and *_stepwise have their own")
     distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
     distill_warmup: int = _field(0, "epochs over which the mutual loss grows to full strength (authors: at once)")
     dense_every: int = _field(1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)")

@@ -19,11 +19,11 @@ SCORES = {"l2": torch.square, "l1": torch.abs}
 SCOPES = ("global", "layer", "filter")
 
 
-def cubic_sparsity(epoch: int, final: float, ramp_end: int) -> float:
-    """Return the target sparsity at an integer epoch: cubic up to `ramp_end`, then `final`.
+def cubic_sparsity(epoch: float, final: float, ramp_end: int) -> float:
+    """Return the target sparsity at an epoch or in the midst of one: cubic up to `ramp_end`, then `final`.
 
-    s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017; the authors' code evaluates it on
-    whole epochs). With `ramp_end = 0` there is no ramp and the target holds from the start.
+    s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017, step by step; the authors' code evaluates
+    it on whole epochs). With `ramp_end = 0` there is no ramp and the target holds from the start.
 
     >>> [round(cubic_sparsity(epoch, final=0.9, ramp_end=4), 2) for epoch in range(6)]
     [0.0, 0.52, 0.79, 0.89, 0.9, 0.9]
@@ -237,24 +237,26 @@ def random_masks(
 
 
 @torch.no_grad()
-def drop_and_grow(weight: Tensor, mask: Tensor, share: float, growth: Tensor) -> Tensor:
-    """Return a mask that drops the smallest `share` of the kept weights and grows as many elsewhere.
+def drop_and_grow(weight: Tensor, mask: Tensor, share: float, growth: Tensor, returning: bool = False) -> Tensor:
+    """Return a mask that drops the smallest `share` of the kept weights and grows as many.
 
-    `growth` (the weight's shape) ranks the candidates, the largest first; what was just dropped is no
-    candidate. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020) with `|gradient|`.
+    `growth` (the weight's shape) ranks the candidates, the largest first: all weights that were not kept, and with
+    `returning` those just dropped too. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020)
+    with `|gradient|`, in whose code (github.com/google-research/rigl) all but the survivors are candidates.
 
     >>> import torch
     >>> weight, mask = torch.tensor([0.9, 0.1, 0.0, 0.0]), torch.tensor([True, True, False, False])
     >>> drop_and_grow(weight, mask, share=0.5, growth=torch.tensor([0.0, 9.0, 0.2, 0.7])).tolist()
     [True, False, False, True]
+    >>> drop_and_grow(weight, mask, 0.5, growth=torch.tensor([0.0, 9.0, 0.2, 0.7]), returning=True).tolist()
+    [True, True, False, False]
     """
     kept = int(mask.sum())
-    exchanged = min(int(share * kept), mask.numel() - kept)
+    exchanged = int(share * kept) if returning else min(int(share * kept), mask.numel() - kept)
     size = torch.where(mask, weight.detach().abs(), torch.inf).flatten()
     dropped = size.topk(exchanged, largest=False).indices
-    candidates = torch.where(mask, -torch.inf, growth).flatten()
-    grown = candidates.topk(exchanged).indices
     after = mask.flatten().clone()
     after[dropped] = False
-    after[grown] = True
+    barred = after if returning else mask.flatten()
+    after[torch.where(barred, -torch.inf, growth.flatten()).topk(exchanged).indices] = True
     return after.view_as(mask)

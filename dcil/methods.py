@@ -15,7 +15,18 @@ from torch import Tensor
 
 from dcil.errors import unknown
 from dcil.losses import cross_entropies, divergences
-from dcil.refresh import Policy, alternating, never, once, one_shot, regrowing, scheduled, shrinking
+from dcil.refresh import (
+    Policy,
+    alternating,
+    gradual,
+    never,
+    once,
+    one_shot,
+    regrowing,
+    scheduled,
+    shrinking,
+    stepwise,
+)
 from dcil.rules import RULES
 
 if TYPE_CHECKING:
@@ -78,6 +89,8 @@ class Method:
     `rules` has a gradient rule for each pass, `masks` says when and how masks change (`dcil.refresh`),
     `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.parts.OWN`).
     `scored` says whether masks keep the best by the run's `scope` and `score`; the others keep a share of each layer.
+    `clip` is the largest norm that the gradient of all parameters together may have at a step; a longer one is
+    scaled down to it.
     """
 
     name: str
@@ -88,6 +101,7 @@ class Method:
     source: str
     own: str = "norms and head"
     scored: bool = True
+    clip: float | None = None
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -105,6 +119,8 @@ DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, re
               "arXiv 2109.04660 and the authors' code")  # fmt: skip
 BOOK, PATHS = "control of this book", "a path type in the authors' code, in none of their scripts"
 
+# A rival's first row is what its records ran. Where that was not its source's method, a second row is, but for what the
+# docstring of its mask policy says.
 ROWS = (
     Method("dense", ("dense",), never, supervised, "no pruning", "the usual training"),
     Method("static", ("kept",), once("largest"), supervised, "one mask, by size at initialisation", BOOK),
@@ -113,26 +129,40 @@ ROWS = (
     Method("random_erk", ("kept",), once("random_erk"), supervised, "one random mask, small layers denser",
            "Evci et al. 2020 (static ERK)", scored=False),
     Method("one_shot", ("kept",), one_shot, supervised, "dense, pruned once, then finetuned", "Han et al. 2015"),
-    Method("gmp", ("kept",), shrinking, supervised, "gradual magnitude pruning; nothing comes back",
-           "Zhu & Gupta 2017"),
+    Method("gmp", ("kept",), shrinking, supervised,
+           "gradual magnitude pruning as first run here: a jump of sparsity an epoch", "Zhu & Gupta 2017"),
+    Method("gmp_stepwise", ("kept",), gradual, supervised,
+           "gradual magnitude pruning: every 100 steps, sparsity by the step", "Zhu & Gupta 2017"),
     Method("set", ("kept",), regrowing("regrow_random"), supervised, "sparse from the start, random regrowth",
            "Mocanu et al. 2018", scored=False),
-    Method("rigl", ("kept",), regrowing("regrow_gradient"), supervised, "sparse from the start, regrowth by gradient",
-           "Evci et al. 2020", scored=False),
+    Method("rigl", ("kept",), regrowing("regrow_gradient"), supervised,
+           "RigL as first run here: regrowth by gradient, what was just dropped stays out", "Evci et al. 2020",
+           scored=False),
+    Method("rigl_returning", ("kept",), regrowing("regrow_returning", by_step=True), supervised,
+           "RigL: regrowth by gradient, what was just dropped may return", "Evci et al. 2020 and the released code",
+           scored=False),
     Method("ste", ("straight_through",), scheduled, supervised, "dynamic masks, straight-through gradient",
            "DPF, Lin et al. 2020; the authors' path type 2"),
-    Method("st3", ("soft_threshold",), scheduled, supervised, "straight-through, soft threshold, rescaled",
+    Method("st3", ("soft_threshold",), scheduled, supervised,
+           "ST-3 as first run here: soft threshold, rescaled; masks every 16 steps, no clipping",
            "Vanderschueren & De Vleeschouwer 2023"),
+    Method("st3_stepwise", ("soft_threshold",), stepwise, supervised,
+           "ST-3: soft threshold, rescaled; masks and sparsity at every step, gradient clipped",
+           "Vanderschueren & De Vleeschouwer 2023 and the released code", clip=3.0),
     Method("kept_only", ("kept",), scheduled, supervised, "dynamic masks, pruned weights get no gradient", BOOK),
     Method("ste_tenth", ("faint",), scheduled, supervised, "STE with a tenth of the gradient for pruned weights", BOOK),
     Method("acdc", ("kept",), alternating, supervised, "sparse and dense by turns", "Peste et al. 2021"),
     Method("self_distill", ("dense", "twin"), never, mutual, "no pruning, two passes teach each other", BOOK),
-    Method("gmp_distill", ("kept", "dense"), shrinking, mutual, "gradual magnitude pruning, dense pass teaches", BOOK),
+    # Its masks are those of `gmp`, so that the two differ in the teacher alone.
+    Method("gmp_distill", ("kept", "dense"), shrinking, mutual,
+           "gradual magnitude pruning (gmp) taught by its own dense pass, which learns from it too", BOOK),
     Method("ste_split", ("straight_through", "observed"), scheduled, mutual,
            "STE with DCIL's norms, heads and mutual loss", BOOK),
     Method("ste_split_ce", ("straight_through", "observed"), scheduled, supervised,
            "STE with DCIL's norms and heads, no mutual loss", BOOK),
     DCIL,
+    replace(DCIL, name="dcil_soft", rules=("soft_kept", "refined"),
+            summary="DCIL, ST-3's soft threshold in the sparse pass", source=BOOK),
     replace(DCIL, name="dcil_no_mutual", loss=supervised, summary="DCIL without the mutual loss", source=BOOK),
     replace(DCIL, name="dcil_sparse_learns", loss=partial(mutual, learners=("sparse",)),
             summary="DCIL, only the sparse pass learns from the other", source=BOOK),

@@ -23,6 +23,7 @@ Gradients = Callable[[], dict[str, Tensor]]
 Masks = dict[str, Tensor]
 
 REGROW_PERIOD, REGROW_SHARE = 100, 0.3  # RigL's ΔT and α (Evci et al. 2020)
+PRUNE_PERIOD = 100  # Δt of gradual magnitude pruning: "between 100 and 1000 training steps" (Zhu & Gupta 2017)
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,15 @@ class Change:
     share: float = 0.0
 
 
-#: The change to make before a step of an epoch (config, epoch, step), or None to leave the masks alone.
-Policy = Callable[["RunConfig", int, int], Change | None]
+#: The change to make before a step (config, epoch, step), or None to leave the masks alone. `epoch` counts what is
+#: trained by then, parts of an epoch included: 1.5 is the middle of the second, so a schedule can move at every step.
+Policy = Callable[["RunConfig", float, int], Change | None]
 
 
 def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> None:
     """Raise `DcilError` for a run that would end at another sparsity than its own: no last choice of masks has it."""
     total = config.epochs * steps_per_epoch
-    changes = (policy(config, step // steps_per_epoch, step) for step in reversed(range(total)))
+    changes = (policy(config, step / steps_per_epoch, step) for step in reversed(range(total)))
     last = next((change.sparsity for change in changes if change), 0.0) if config.sparsity else 0.0
     if last == config.sparsity:
         return
@@ -58,7 +60,7 @@ def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> N
 # --- policies
 
 
-def never(config: RunConfig, epoch: int, step: int) -> Change | None:
+def never(config: RunConfig, epoch: float, step: int) -> Change | None:
     """Never prune."""
     return None
 
@@ -66,56 +68,93 @@ def never(config: RunConfig, epoch: int, step: int) -> Change | None:
 def once(how: str) -> Policy:
     """Prune to the final sparsity before the first step and never again."""
 
-    def policy(config: RunConfig, epoch: int, step: int) -> Change | None:
+    def policy(config: RunConfig, epoch: float, step: int) -> Change | None:
         return Change(config.sparsity, how) if step == 0 else None
 
     return policy
 
 
-def scheduled(config: RunConfig, epoch: int, step: int) -> Change | None:
-    """Choose anew every `mask_period` steps, at the cubic schedule's sparsity (the authors' code)."""
+def scheduled(config: RunConfig, epoch: float, step: int) -> Change | None:
+    """Choose anew every `mask_period` steps, at the cubic schedule's sparsity for the epoch (the authors' code)."""
     if step % config.mask_period:
         return None
+    return Change(cubic_sparsity(int(epoch), config.sparsity, config.ramp_end))
+
+
+def stepwise(config: RunConfig, epoch: float, step: int) -> Change | None:
+    """Choose anew before every step, at the cubic schedule's sparsity for that step (ST-3).
+
+    Source: Vanderschueren & De Vleeschouwer 2023 and their code, github.com/vanderschuea/stthree. They choose after
+    each step, which is the same but for what is tested: here its masks are one step old. Their schedule rises from
+    epoch 5 to 80 of 160; here it is the run's, from the first step to `ramp_end`. Their threshold lies between the
+    largest pruned weight and the smallest kept one; here it is the largest pruned one. They prune the classifier too,
+    take no Nesterov momentum and no decay of norms, and after the end fix the masks and train ten epochs more
+    (on ImageNet all of them again).
+    """
     return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end))
 
 
-def shrinking(config: RunConfig, epoch: int, step: int) -> Change | None:
-    """As `scheduled`, but what is pruned stays pruned (gradual magnitude pruning, Zhu & Gupta 2017)."""
+def shrinking(config: RunConfig, epoch: float, step: int) -> Change | None:
+    """As `scheduled`, but what is pruned stays pruned: gradual magnitude pruning as this book first ran it."""
     change = scheduled(config, epoch, step)
     return change and Change(change.sparsity, "shrink")
 
 
-def one_shot(config: RunConfig, epoch: int, step: int) -> Change | None:
+def gradual(config: RunConfig, epoch: float, step: int) -> Change | None:
+    """Prune every Δt steps up to the end of the ramp, and there, at the cubic schedule's sparsity for that step.
+
+    What is pruned stays pruned, and from the end of the ramp on masks stay as they are. Source: gradual magnitude
+    pruning, Zhu & Gupta 2017 (arXiv 1710.01878). They begin after some epochs or with a trained network, here the ramp
+    begins at the first step; they prune every layer alike, here `scope` says over what the threshold is taken, by
+    default over all layers. In their library a pruned weight keeps its value and could return, where kept ones
+    shrink below it.
+    """
+    if epoch > config.ramp_end or (step % PRUNE_PERIOD and epoch != config.ramp_end):
+        return None
+    return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end), "shrink")
+
+
+def one_shot(config: RunConfig, epoch: float, step: int) -> Change | None:
     """Train densely up to epoch `ramp_end`, prune once, go on with that mask (Han et al. 2015, one round)."""
     return None if epoch < config.ramp_end else Change(config.sparsity, "hold")
 
 
-def alternating(config: RunConfig, epoch: int, step: int) -> Change | None:
+def alternating(config: RunConfig, epoch: float, step: int) -> Change | None:
     """Dense for a tenth of the epochs, then sparse and dense by turns of a twentieth, sparse from 85 % on.
 
     Each sparse turn has one mask, chosen as it begins. Source: AC/DC, Peste et al. 2021 (arXiv
     2106.12379), its ImageNet schedule as shares of the epochs, turns rounded to at least one epoch;
     the last epoch is sparse, however few there are.
     """
+    epoch = int(epoch)
     warmup, turn = max(1, round(0.10 * config.epochs)), max(1, round(0.05 * config.epochs))
     is_last = epoch >= min(0.85 * config.epochs, config.epochs - 1)
     is_turn = epoch >= warmup and (epoch - warmup) // turn % 2 == 0
     return Change(config.sparsity if is_last or is_turn else 0.0, "hold")
 
 
-def regrowing(how: str) -> Policy:
+def regrowing(how: str, by_step: bool = False) -> Policy:
     """Start sparse at random, then exchange weights every ΔT steps up to epoch `ramp_end`, ever fewer of them.
 
-    The share falls from α to 0 on a cosine (RigL; SET exchanges a constant share, for which this is kept too,
-    so that the two differ in the growth alone).
+    The share falls from α to 0 on a cosine, of whole epochs or `by_step` (RigL; SET exchanges a constant share, for
+    which this is kept too, so that the two differ in the growth alone).
+
+    Source: RigL, Evci et al. 2020 (arXiv 1911.11134) and its code, github.com/google-research/rigl. For shorter and
+    longer training that scales the end of the exchanges with the steps, and neither ΔT nor α, as here; its end on
+    CIFAR is at 77 % of the steps, here at `ramp_end` (75 %). There a step that exchanges weights takes no gradient
+    step, and the first such step is step 0, here step ΔT. There the momentum of what grows is set to 0; here it is what
+    ΔT steps without a gradient have left of it. There a noise of 1e-5 breaks ties among the smallest weights. There the
+    CIFAR script leaves the first convolution dense and prunes the classifier; here every convolution has its ERK share
+    and the classifier is dense.
     """
 
-    def policy(config: RunConfig, epoch: int, step: int) -> Change | None:
+    def policy(config: RunConfig, epoch: float, step: int) -> Change | None:
         if step == 0:
             return Change(config.sparsity, "random_erk")
         if step % REGROW_PERIOD or epoch >= config.ramp_end:
             return None
-        share = REGROW_SHARE / 2 * (1 + math.cos(math.pi * epoch / config.ramp_end))
+        at = epoch if by_step else int(epoch)
+        share = REGROW_SHARE / 2 * (1 + math.cos(math.pi * at / config.ramp_end))
         return Change(config.sparsity, how, share)
 
     return policy
@@ -156,15 +195,15 @@ def _random(spread: str) -> Callable[..., Masks]:
     return draw
 
 
-def _regrow(grow: str) -> Callable[..., Masks]:
+def _regrow(grow: str, returning: bool = False) -> Callable[..., Masks]:
     def exchange(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
         generator, masks = generator_of(config, step), dual.masks
         if grow == "gradient":
             growth = {name: g.abs() for name, g in gradients().items()}
         else:
             growth = {n: torch.rand(m.shape, generator=generator).to(m.device) for n, m in masks.items()}
-        after = {n: drop_and_grow(w, masks[n], change.share, growth[n]) for n, w in dual.weights.items()}
-        for name, weight in dual.weights.items():  # what grows starts at zero
+        after = {n: drop_and_grow(w, masks[n], change.share, growth[n], returning) for n, w in dual.weights.items()}
+        for name, weight in dual.weights.items():  # what grows starts at zero, what returns goes on
             weight.data.mul_(masks[name] & after[name])
         return after
 
@@ -179,6 +218,7 @@ WAYS: dict[str, Callable[..., Masks | None]] = {
     "random_erk": _random("erk"),
     "regrow_random": _regrow("random"),
     "regrow_gradient": _regrow("gradient"),
+    "regrow_returning": _regrow("gradient", returning=True),
 }
 
 

@@ -15,10 +15,11 @@ twin              w        g                    a second dense pass, control
 observed          w        0                    a teacher, control
 faint             w·m      g·m + g·(1−m)/10     STE, pruned weights moved a tenth as far, ablation
 soft_threshold    r(w)·m   g                    ST-3; r shrinks and rescales
+soft_kept         r(w)·m   g·m                  DCIL's sparse pass with ST-3's threshold
 ================  =======  ===================  ================================
 
-The forward values are exact, not merely close: for a binary mask every sum below adds a zero (but `soft_threshold`'s,
-which are other numbers by design).
+The forward values are exact, not merely close: for a binary mask every sum below adds a zero (but those under a soft
+threshold, which are other numbers by design).
 """
 
 from __future__ import annotations
@@ -125,23 +126,53 @@ def observed(w: Tensor, m: Tensor) -> Tensor:
     return w.detach()
 
 
-def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
-    """Use the kept weights, pulled towards zero by the threshold and scaled up again by filter; gradient `g` to all.
+def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
+    """Return the kept weights pulled towards zero by the threshold and scaled up again by filter; no gradient.
 
     `w` [out, ...], `threshold` the size below which weights were pruned (0-d). A filter that keeps the
-    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`. Source: ST-3, Vanderschueren & De Vleeschouwer
-    2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree.
+    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`. Masks can be older than weights: a kept weight that
+    is below the threshold by now is zero. The records of `st3` from before 2026-11-28 let it change its sign, which
+    makes no difference where none is below. Source: ST-3, Vanderschueren & De Vleeschouwer 2023 (arXiv 2212.01076)
+    and its code, github.com/vanderschuea/stthree, which chooses masks at every step and so meets no such weight.
+
+    >>> import torch
+    >>> shrunk(torch.tensor([[3.0, -0.5]]), torch.tensor([[True, True]]), torch.tensor(1.0))[0].tolist()
+    [2.0, -0.0]
+    """
+    fixed = w.detach()
+    size = fixed.abs()
+    share = ((size * m).flatten(1).mean(1) + 1e-6) / (size.flatten(1).mean(1) + 1e-6)
+    scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
+    return scale * (fixed.sign() * (size - threshold).clamp(min=0)) * m
+
+
+def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
+    """Use the kept weights under a soft threshold (`shrunk`) but give every weight the gradient found there (`g`).
+
+    Shapes and source as in `dcil.rules.shrunk`.
 
     >>> import torch
     >>> w, m = torch.tensor([[3.0, -5.0, 1.0]]), torch.tensor([[True, True, False]])
     >>> [round(x, 2) for x in soft_threshold(w, m, torch.tensor(1.0))[0].tolist()]
     [2.25, -4.49, 0.0]
     """
-    fixed = w.detach()
-    size = fixed.abs()
-    share = ((size * m).flatten(1).mean(1) + 1e-6) / (size.flatten(1).mean(1) + 1e-6)
-    scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
-    return w + (scale * (fixed - fixed.sign() * threshold) * m - fixed)
+    return w + (shrunk(w, m, threshold) - w.detach())
+
+
+def soft_kept(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
+    """Use the kept weights under a soft threshold (`shrunk`) and train only them (gradient `g·m`).
+
+    Shapes as in `dcil.rules.shrunk`. Source: this book; ST-3's forward in the place of `kept`'s in DCIL's sparse pass.
+
+    >>> import torch
+    >>> w, m = torch.tensor([[3.0, -5.0, 1.0]], requires_grad=True), torch.tensor([[True, True, False]])
+    >>> [round(x, 2) for x in soft_kept(w, m, torch.tensor(1.0))[0].tolist()]
+    [2.25, -4.49, 0.0]
+    >>> torch.autograd.grad(soft_kept(w, m, torch.tensor(1.0)).sum(), w)[0].tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    live = w * m
+    return shrunk(w, m, threshold) + (live - live.detach())
 
 
 class Rule(NamedTuple):
@@ -163,4 +194,5 @@ RULES: dict[str, Rule] = {
     "twin": Rule(dense, "twin"),  # a second dense pass, so that two of them have names
     "observed": Rule(observed, "dense"),
     "soft_threshold": Rule(soft_threshold, "sparse", takes_threshold=True),
+    "soft_kept": Rule(soft_kept, "sparse", takes_threshold=True),
 }

@@ -102,6 +102,8 @@ class Trainer:
             losses = {name: share * value for name, value in losses.items()}
         self.optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
+        if self.method.clip is not None:
+            nn.utils.clip_grad_norm_(self.dual.parameters(), self.method.clip)
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
 
@@ -129,7 +131,7 @@ class Trainer:
                 for images, labels in batches:
                     step = epoch * steps + self.steps_done
                     self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
-                    change, flips = self.method.masks(config, epoch, step), None
+                    change, flips = self.method.masks(config, step / steps, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
                         gradients = partial(self.gradients, images, labels, "straight_through")

@@ -8,6 +8,7 @@ import torch
 
 from dcil import checkpoint, records
 from dcil.methods import METHODS
+from dcil.rules import RULES
 from dcil.train import fit
 from dcil.trainer import Trainer, build
 
@@ -33,10 +34,13 @@ SETTINGS = {
     "random_erk": expect("sparse"),
     "one_shot": expect("sparse"),
     "gmp": expect("sparse"),
+    "gmp_stepwise": expect("sparse"),
     "set": expect("sparse"),
     "rigl": expect("sparse"),
+    "rigl_returning": expect("sparse"),
     "ste": expect("sparse"),
     "st3": expect("sparse"),
+    "st3_stepwise": expect("sparse"),
     "kept_only": expect("sparse"),
     "ste_tenth": expect("sparse"),
     "acdc": expect("sparse"),
@@ -45,6 +49,7 @@ SETTINGS = {
     "ste_split": expect("sparse dense", BOTH),
     "ste_split_ce": expect("sparse dense"),
     "dcil": expect("sparse dense", BOTH),
+    "dcil_soft": expect("sparse dense", BOTH),
     "dcil_no_mutual": expect("sparse dense"),
     "dcil_sparse_learns": expect("sparse dense", ("sparse",)),
     "dcil_dense_learns": expect("sparse dense", ("dense",)),
@@ -85,7 +90,10 @@ def test_two_batches(method, tiny_config, tiny_dataset):
 
 @every_method
 def test_sparsity_of_the_exported_network(method, tiny_config, tiny_dataset, tmp_path):
-    """It keeps N − int(N·s) − 1 weights, counted in the plain network that leaves; a method without pruning all N."""
+    """It keeps N − int(N·s) − 1 weights, counted in the plain network that leaves; a method without pruning all N.
+
+    Under a soft threshold a few of them are zero: those that have fallen below it since masks were chosen.
+    """
     config, expected = tiny_config(method=method), SETTINGS[method]
     record = fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     dual = build(config, 10)
@@ -93,8 +101,10 @@ def test_sparsity_of_the_exported_network(method, tiny_config, tiny_dataset, tmp
     plain = dict(dual.export().named_parameters())
     n = sum(plain[name].numel() for name in dual.prunable)
     kept = sum(int(plain[name].count_nonzero()) for name in dual.prunable)
-    assert kept == (n - int(n * 0.8) - 1 if expected.prunes else n) == record["cost"]["nonzeros"]["conv"]
-    assert record["curve"][-1]["sparsity"] == pytest.approx(1 - kept / n, abs=1e-8)
+    chosen = n - int(n * 0.8) - 1 if expected.prunes else n
+    assert kept == chosen or RULES[dual.rules[0]].takes_threshold and 0.95 * chosen < kept < chosen
+    assert kept == record["cost"]["nonzeros"]["conv"]
+    assert record["curve"][-1]["sparsity"] == pytest.approx(1 - chosen / n, abs=1e-8)
     assert record["status"] == "complete" and len(record["curve"]) == 2
     assert tuple(record["final"]["passes"]) == expected.passes
     assert set(record["curve"][-1]["loss"]) - {"total"} == expected.terms

@@ -42,7 +42,7 @@ def kept(dual):
 def changes(method, steps_per_epoch=5, config=CONFIG):
     """All changes a method asks for, as {step: change}."""
     policy = methods.get(method).masks
-    every = {s: policy(config, s // steps_per_epoch, s) for s in range(config.epochs * steps_per_epoch)}
+    every = {s: policy(config, s / steps_per_epoch, s) for s in range(config.epochs * steps_per_epoch)}
     return {step: change for step, change in every.items() if change}
 
 
@@ -54,6 +54,24 @@ def test_schedules():
     assert list(gradual) == list(changes("ste")) == list(range(0, 100, 4))
     assert all(c.sparsity == masks.cubic_sparsity(s // 5, 0.75, 10) and c.how == "shrink" for s, c in gradual.items())
     assert {c.how for c in changes("dcil").values()} == {"largest"}
+
+
+def test_st3_moves_at_every_step():
+    """Masks before each of 100 steps, at the sparsity of that step; one of its epochs has five targets, not one."""
+    asked = changes("st3_stepwise")
+    assert list(asked) == list(range(100)) and {c.how for c in asked.values()} == {"largest"}
+    assert [c.sparsity for c in list(asked.values())[:51:25]] == pytest.approx([0, 0.75 * (1 - 0.5**3), 0.75])
+    assert all(c.sparsity == pytest.approx(0.75 * (1 - (1 - s / 50) ** 3)) for s, c in asked.items() if s <= 50)
+    assert {c.sparsity for s, c in asked.items() if s >= 50} == {0.75}
+
+
+def test_gradual_pruning_by_the_papers_period():
+    """Every 100 steps and at step 450, where the ramp ends, at the sparsity of that step; then never again."""
+    asked = changes("gmp_stepwise", steps_per_epoch=45)
+    assert list(asked) == [0, 100, 200, 300, 400, 450] and {c.how for c in asked.values()} == {"shrink"}
+    by_hand = [0.75 * (1 - (1 - s / 450) ** 3) for s in (0, 100, 200, 300, 400)] + [0.75]
+    assert [c.sparsity for c in asked.values()] == pytest.approx(by_hand) and asked[450].sparsity == 0.75
+    assert list(changes("gmp_stepwise", steps_per_epoch=100)) == list(range(0, 1001, 100))
 
 
 def test_one_shot_prunes_at_the_end_of_the_ramp():
@@ -85,6 +103,16 @@ def test_regrowth_slows_down_and_stops():
     assert {c.how for c in list(changes("set", steps_per_epoch=100).values())[1:]} == {"regrow_random"}
 
 
+def test_rigl_by_its_code_slows_down_step_by_step():
+    """As before every 100 steps up to step 450, the end of the ramp; the share is the step's, not its epoch's."""
+    asked, before = (changes(method, steps_per_epoch=45) for method in ("rigl_returning", "rigl"))
+    assert list(asked) == list(before) == [0, 100, 200, 300, 400] and asked[0] == before[0]
+    for step, change in list(asked.items())[1:]:
+        assert change.how == "regrow_returning"
+        assert change.share == pytest.approx(0.15 * (1 + math.cos(math.pi * step / 450)))
+        assert before[step].share == pytest.approx(0.15 * (1 + math.cos(math.pi * (step // 45) / 10)))
+
+
 SCHEDULES = [(epochs, steps, period) for epochs in (1, 2, 3, 4, 5, 7, 16) for steps in (1, 2, 3, 23)
              for period in (1, 3, 16, 100)]  # fmt: skip
 
@@ -104,8 +132,10 @@ def test_every_schedule_ends_at_its_target_or_is_refused(method, ramp_end):
             assert not asked or asked[-1] != config.sparsity
         else:
             assert not methods.get(method).prunes or asked[-1] == config.sparsity
-    by_period = methods.get(method).masks in (refresh.scheduled, refresh.shrinking)
-    assert (refused > 0) == (by_period and ramp_end != 0 or method == "one_shot" and ramp_end == 3)
+    masks = methods.get(method).masks
+    by_period = masks in (refresh.scheduled, refresh.shrinking)  # the others reach the end of the ramp, if it is there
+    at_its_end = masks in (refresh.one_shot, refresh.stepwise, refresh.gradual)
+    assert (refused > 0) == (by_period and ramp_end != 0 or at_its_end and ramp_end == 3)
 
 
 @pytest.mark.parametrize(("epochs", "ends_at", "mend"), [(4, "0", 3), (16, r"0\.8958\d*", 12)])
@@ -196,6 +226,34 @@ def test_drop_and_grow_by_hand():
     assert masks.drop_and_grow(weight, mask, 0.25, growth).tolist() == [True, False, True, True, False, True]
     assert masks.drop_and_grow(weight, mask, 0.5, growth).tolist() == [True, False, True, False, True, True]
     assert torch.equal(masks.drop_and_grow(weight, mask, 0.0, growth), mask)
+
+
+def test_what_was_dropped_may_return_by_hand():
+    """RigL's code on six weights: all but the survivors are candidates, those just dropped (0.1 and 0.2) among them."""
+    weight = torch.tensor([5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
+    mask = torch.tensor([True, True, True, True, False, False])
+    for growth, after in (([9.0, 9.0, 9.0, 9.0, 0.5, 0.7], [True, True, True, True, False, False]),
+                          ([9.0, 0.6, 9.0, 0.1, 0.5, 0.7], [True, True, True, False, False, True]),
+                          ([9.0, 0.1, 9.0, 0.2, 0.5, 0.7], [True, False, True, False, True, True])):  # fmt: skip
+        assert masks.drop_and_grow(weight, mask, 0.5, torch.tensor(growth), returning=True).tolist() == after
+
+
+def test_what_returns_goes_on_and_what_grows_starts_at_zero():
+    """Where gradients are largest at the smallest kept weight, that one stays, with its value."""
+    dual = small()
+    apply(dual, "random_erk")
+    before = {n: m.clone() for n, m in dual.masks.items()}
+    was = {n: w.detach().clone() for n, w in dual.weights.items()}
+    smallest = {n: torch.where(m, was[n].abs(), math.inf).argmin() for n, m in before.items()}
+    slope = {n: torch.rand(w.shape) for n, w in dual.weights.items()}
+    for name, place in smallest.items():
+        slope[name].view(-1)[place] = -9.0
+    apply(dual, "regrow_returning", share=0.3, step=100, gradients=lambda: slope)
+    assert kept(dual) == {n: int(m.sum()) for n, m in before.items()}
+    for name, mask in dual.masks.items():
+        weight, grown, stayed = dual.weights[name], mask & ~before[name], mask & before[name]
+        assert stayed.view(-1)[smallest[name]] and torch.equal(weight[stayed], was[name][stayed])
+        assert grown.any() and not weight[grown].any()
 
 
 def test_rigl_grows_by_the_dense_gradient_and_from_zero():

@@ -15,7 +15,7 @@ TABLE = {
     "pruned_only": (lambda w, m: w * (1 - m), lambda g, m: g * (1 - m)),
     "twin": (lambda w, m: w, lambda g, m: g),
 }
-OTHERS = {"observed", "soft_threshold"}  # no gradient; more than a mask
+OTHERS = {"observed", "soft_threshold", "soft_kept"}  # no gradient; more than a mask
 
 
 def draws(dtype):
@@ -53,7 +53,7 @@ def test_kept_and_refined_share_the_weights_out():
 @pytest.mark.parametrize(("rule", "sees"), [("kept", "sparse"), ("straight_through", "sparse"), ("refined", "dense"),
                                             ("dense", "dense"), ("pruned_only", "pruned"), ("twin", "twin"),
                                             ("observed", "dense"), ("faint", "sparse"),
-                                            ("soft_threshold", "sparse")])  # fmt: skip
+                                            ("soft_threshold", "sparse"), ("soft_kept", "sparse")])  # fmt: skip
 def test_rules_say_which_network_they_see(rule, sees):
     """The pass is named after the network that the forward shows."""
     assert RULES[rule].sees == sees
@@ -77,3 +77,27 @@ def test_soft_threshold_by_hand():
     assert torch.allclose(value, torch.tensor(expected, dtype=torch.float64))
     g = torch.randn(2, 4, dtype=torch.float64)
     assert torch.equal(torch.autograd.grad(value, w, g)[0], g)
+    # In DCIL's sparse pass the same values, and a gradient for kept weights only.
+    value = RULES["soft_kept"].apply(w, m, torch.tensor(1.0, dtype=torch.float64))
+    assert torch.allclose(value, torch.tensor(expected, dtype=torch.float64))
+    assert torch.equal(torch.autograd.grad(value, w, g)[0], g * m)
+
+
+@pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
+def test_a_kept_weight_below_the_threshold_is_zero(rule):
+    """Masks are older than weights: one that shrank since is pulled to zero, not past it. Those above are as before."""
+    w = torch.tensor([[3.0, -0.4, 0.5, -2.0]], dtype=torch.float64)
+    m = torch.tensor([[True, True, True, True]])
+    value = RULES[rule].apply(w, m, torch.tensor(1.0, dtype=torch.float64))
+    assert value.tolist() == [[2.0, 0.0, 0.0, -1.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_where_no_kept_weight_is_below_the_threshold_nothing_changed(dtype):
+    """What ST-3's records were trained with, `w − sign(w)·threshold` without a floor, is the same there, bit by bit."""
+    w = torch.randn(7, 5, 3, 3).to(dtype)
+    threshold = torch.tensor(0.7, dtype=dtype)
+    m, size = w.abs() > threshold, w.abs()
+    share = ((size * m).flatten(1).mean(1) + 1e-6) / (size.flatten(1).mean(1) + 1e-6)
+    before = w + ((1.01 / (share + 0.01)).view(-1, 1, 1, 1) * (w - w.sign() * threshold) * m - w)
+    assert torch.equal(RULES["soft_threshold"].apply(w, m, threshold), before)

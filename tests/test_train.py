@@ -1,5 +1,6 @@
 """The loop: schedules, every method to its sparsity, repeatable, resumable, and clear when it fails."""
 
+import dataclasses
 import json
 import math
 
@@ -267,3 +268,19 @@ def test_the_record_is_plain_json(tiny_dataset, tiny_config, tmp_path):
     record = run(tiny_config(), tiny_dataset, tmp_path)
     held = json.loads(files(tmp_path, tiny_config())[0].read_text())
     assert len(held.pop("checksum")) == 64 and held == record
+
+
+@pytest.mark.parametrize("most", [0.01, 1e6])
+def test_a_gradient_longer_than_a_method_allows_is_scaled_down(most, tiny_config, tiny_dataset):
+    """ST-3's clipping: one norm over all parameters, the direction kept; a shorter gradient stays as it is."""
+    found = []
+    for clip in (None, most):
+        run = Trainer(tiny_config(method="st3_stepwise"), tiny_dataset)
+        assert run.method.clip == 3.0
+        run.method = dataclasses.replace(run.method, clip=clip)
+        next(run.run(progress=False))
+        found.append(torch.cat([p.grad.flatten() for p in run.dual.parameters()]))
+    free, clipped = found
+    length = free.norm()
+    assert length > 0.01
+    assert torch.allclose(clipped, free * min(1.0, most / length), rtol=1e-3, atol=1e-9)

@@ -32,9 +32,10 @@ INGREDIENTS = {
 # pass normalises by its own batch.
 READ = {"separate norms": "train"}
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
-REACHES = {"kept": "kept weights", "straight_through": "all weights", "refined": "pruned weights",
-           "dense": "all weights", "pruned_only": "pruned weights, alone in the network",
-           "faint": "all weights, pruned ones a tenth as far", "observed": "none; only its norms and head"}  # fmt: skip
+REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_through": "all weights",
+           "refined": "pruned weights", "dense": "all weights",
+           "pruned_only": "pruned weights, alone in the network", "faint": "all weights, pruned ones a tenth as far",
+           "observed": "none; only its norms and head"}  # fmt: skip
 
 
 def design(names: Sequence[str]) -> pd.DataFrame:

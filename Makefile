@@ -40,7 +40,7 @@ offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it
 	$(BIN)/python -c "import shutil; shutil.make_archive('_build/dcil-measured', 'zip', '_build', 'html')"
 
 print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
-	$(BIN)/python tests/booklet.py
+	$(BIN)/python -m tools.booklet
 
 lint: .venv/ready  ## check the code's style
 	$(BIN)/ruff check benchmarks dcil tests tools
@@ -63,16 +63,16 @@ refresh: readme  ## execute the chapters at smoke and put their outputs into boo
 	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
 
 readme: .venv/ready  ## write the results in README.md anew from claims and records
-	$(BIN)/python -m dcil.lab.readme
+	$(BIN)/python -m dcil.lab.book.readme
 
 bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 picture: book  ## take the picture of the site that README.md shows
-	$(BIN)/python tests/picture.py
+	$(BIN)/python -m tools.picture
 
 lock:  ## write requirements.lock and environment.yml anew from what is installed
-	$(BIN)/python tests/lock.py
+	$(BIN)/python -m tools.lock
 
 clean:  ## remove what was built; runs, data and the environment stay
 	rm -rf _build .snakemake

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from dcil.lab import status
+from dcil.lab.book import freshness
 
 GRID = config.get("grid")
 RUNS_DIR = config.get("runs_dir", "runs")  # checkpoints and logs
@@ -24,17 +24,17 @@ PRESET = config.get("preset", "smoke")
 # have such a parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
-CODE = status.matching(status.CODE)
+CODE = freshness.matching(freshness.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
 # Where the site is published from, if that is known: the book that it is built from gets launch buttons.
-LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.launch", "_build/stage", config["repository"],
+LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.book.launch", "_build/stage", config["repository"],
                       str(config.get("ref", "main"))]) + " && " if config.get("repository") else "")  # fmt: skip
 
 # A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
 if GRID and workflow.is_main_process:
-    from dcil.lab import grid
+    from dcil.lab.sweep import grid
 
     URGENCY = {run.run_id: -run.priority for run in grid.read(GRID)}
 else:
@@ -55,8 +55,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def chapter_reads(wildcards):
     """What a chapter depends on: itself, the code, and the data that it reads, the grid's records included."""
     notebook = f"book/{wildcards.name}.ipynb"
-    records = RECORDS if "load_all(" in Path(notebook).read_text() else []
-    return sorted({*status.inputs(notebook), *records})
+    records = RECORDS if "records" in freshness.declared_reads(notebook) else []
+    return sorted({*freshness.inputs(notebook), *records})
 
 
 def given(wildcards):

@@ -20,12 +20,13 @@ import yaml
 
 from benchmarks.bench import Bench, Row
 from benchmarks.cases import BENCHMARKS
-from dcil import data, machine
-from dcil.arguments import Parser, refuse_unknown, table
+from dcil import machine
+from dcil.cli.options import Parser, refuse_unknown, table
 from dcil.config import RunConfig
-from dcil.data import Dataset
+from dcil.data import datasets
+from dcil.data.datasets import Dataset
 from dcil.errors import DcilError
-from dcil.files import write_atomically
+from dcil.io.files import write_atomically
 from dcil.models import MODELS
 
 HERE = Path(__file__).parent
@@ -54,12 +55,12 @@ def build_parser() -> Parser:
 def images(data_dir: str | None) -> Dataset:
     """Return CIFAR-10 where it is, else noise of its shape; says so."""
     try:
-        return data.load("cifar10", data_dir)
+        return datasets.load("cifar10", data_dir)
     except DcilError as error:
         print(f"random images stand in: {error}")
     noise = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (50_000, 10_000)]
     labels = [torch.randint(10, (len(part),)) for part in noise]
-    return Dataset("random", noise[0], labels[0], noise[1], labels[1], 10, data.CIFAR_MEAN, data.CIFAR_STD)
+    return Dataset("random", noise[0], labels[0], noise[1], labels[1], 10, datasets.CIFAR_MEAN, datasets.CIFAR_STD)
 
 
 def others_cpu_s() -> float:

@@ -17,11 +17,11 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from dcil.config import RunConfig
-from dcil.data import Dataset
+from dcil.data.datasets import Dataset
+from dcil.distributed import ALONE, Ranks
+from dcil.dual_path import set_masks
 from dcil.engine import CapturedStep
 from dcil.methods import phase_of
-from dcil.paths import set_masks
-from dcil.ranks import ALONE, Ranks
 from dcil.trainer import Trainer
 
 Act = Callable[[], object]

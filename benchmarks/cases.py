@@ -12,11 +12,11 @@ from benchmarks import several
 from benchmarks.bench import SPARSITY, Act, Bench, Row, compare, peak_mib, stepper
 from benchmarks.folders import imagenet, loading
 from dcil.config import RunConfig
+from dcil.data.loaders import PAD, TrainLoader
+from dcil.data.vision import import_torchvision
+from dcil.dual_path import set_masks
 from dcil.errors import DcilError
-from dcil.loaders import PAD, TrainLoader
-from dcil.measures import evaluate
-from dcil.paths import set_masks
-from dcil.vision import import_torchvision
+from dcil.metrics import evaluate
 
 
 def step(bench: Bench) -> Iterator[Row]:

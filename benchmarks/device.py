@@ -22,15 +22,16 @@ from torch import Tensor, nn
 
 from benchmarks.bench import in_turns, peak_allocated_mib
 from benchmarks.sparse_conv import with_csr
-from dcil import cost, data, export, machine
-from dcil.arguments import Parser, refuse_unknown
+from dcil import cost, machine
+from dcil.cli.options import Parser, refuse_unknown
+from dcil.data import datasets
+from dcil.data.loaders import loaders_of
 from dcil.errors import DcilError
-from dcil.export import Card, Network
-from dcil.files import write_atomically
-from dcil.lab import deploy
-from dcil.loaders import loaders_of
-from dcil.onnx_files import OnnxNetwork, write_onnx
-from dcil.shrink import shrink
+from dcil.export import formats, trained_run
+from dcil.export.formats import Card, Network
+from dcil.export.onnx_files import OnnxNetwork, write_onnx
+from dcil.export.shrink import shrink
+from dcil.io.files import write_atomically
 
 HERE = Path(__file__).parent
 BATCHES = 1, 64
@@ -99,18 +100,18 @@ def latency(variants: dict[str, Network], side: int, threads: int, rounds: int) 
 
 def measure(source: str, args: object, folder: Path) -> Iterator[Row]:
     """Yield every row of one network; its files are written into `folder`."""
-    net, card, config = deploy.network(source, args.runs_dir)
-    dense = deploy.network(source, args.runs_dir, dense=True)[0]
+    net, card, config = trained_run.network(source, args.runs_dir)
+    dense = trained_run.network(source, args.runs_dir, dense=True)[0]
     small, _ = shrink(net)
-    batches = deploy.calibration(config, args.data_dir)
+    batches = trained_run.calibration(config, args.data_dir)
     files = {}
-    for to, ending in export.ENDINGS.items():
+    for to, ending in formats.ENDINGS.items():
         files[to] = folder / f"{card.run_id}.{ending}"
-        apart = export.save(net, card, files[to], to, batches)
+        apart = formats.save(net, card, files[to], to, batches)
         yield {"what": "largest difference", "variant": to, "value": apart}
     yield from sizes(files)
     yield from shape({"dense": dense, "masked": net, "shrunk": small}, card.side)
-    _, test = loaders_of(data.load(config.dataset, args.data_dir), config, CPU, torch.float32)
+    _, test = loaders_of(datasets.load(config.dataset, args.data_dir), config, CPU, torch.float32)
     torch.set_num_threads(max(args.threads))
     for name, network in (("masked", net), ("int8", OnnxNetwork(files["int8"]))):
         yield {"what": "top-1, %", "variant": name, "value": accuracy(network, test)}
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = {"device": machine.device_name(CPU), "torch": torch.__version__, "commit": commit, "dirty": dirty,
                  "date": datetime.now(UTC).strftime("%Y-%m-%d")}  # fmt: skip
         for source in args.sources:
-            _, card, config = deploy.network(source, args.runs_dir)
+            _, card, config = trained_run.network(source, args.runs_dir)
             about = {k: v for k, v in asdict(card).items() if k in ("run_id", "model", "dataset", "sparsity", "side")}
             about["scope"] = config.scope
             with tempfile.TemporaryDirectory() as folder:

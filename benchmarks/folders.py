@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.bench import Act, Bench, Row, compare, peak_mib
-from dcil import crops, data, images
-from dcil.data import Dataset
-from dcil.decoding import Store
+from dcil.data import crops, datasets, images
+from dcil.data.datasets import Dataset
+from dcil.data.decoding import Store
+from dcil.data.images import ImageFolder
+from dcil.data.loaders import FolderTrainLoader
+from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError
-from dcil.images import ImageFolder
-from dcil.loaders import FolderTrainLoader
-from dcil.vision import import_torchvision
 
 SIDE, BATCH = 128, 64  # of the preset "imagenette"
 IMAGENET_SIDE = 224
@@ -42,8 +42,8 @@ def loading(bench: Bench) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as kept:
             store = Store(Path(kept))
-            folders = {"originals": data.load("imagenette", bench.data_dir),
-                       "decoded": data.load("imagenette", bench.data_dir, store=store)}  # fmt: skip
+            folders = {"originals": datasets.load("imagenette", bench.data_dir),
+                       "decoded": datasets.load("imagenette", bench.data_dir, store=store)}  # fmt: skip
             root = Path(folders["decoded"].train.files[0]).parents[1]
             acts: dict[str, Act] = {"ImageFolder + DataLoader": plain(folders["decoded"], root)}
             for name, folder in folders.items():

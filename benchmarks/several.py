@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch.utils.benchmark import Timer
 
 from benchmarks.bench import Act, Bench, Row, compare
-from dcil import ranks
+from dcil import distributed
 from dcil.errors import DcilError
 
 STEPS = 20  # that a packed run takes between two looks at the clock
@@ -40,7 +40,7 @@ def in_ranks(bench: Bench, size: int) -> Row:
 
 def as_rank(bench: Bench) -> None:
     """Be one of the ranks: take steps with the others, and in turns with that let the first take them alone."""
-    team = ranks.join(bench.device)
+    team = distributed.join(bench.device)
     share = max(1, bench.threads // team.size)
     torch.set_num_threads(share)
     shared, alone = bench.stepper(team=team), bench.stepper() if team.is_first else None
@@ -53,7 +53,7 @@ def as_rank(bench: Bench) -> None:
         dist.barrier()  # the others wait here, idle
     if team.is_first:
         print(json.dumps(times))
-    ranks.leave(team)
+    distributed.leave(team)
 
 
 def in_threads(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:

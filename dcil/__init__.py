@@ -1,10 +1,11 @@
 """Dynamic Collective Intelligence Learning: dual-path sparse training and its measurement."""
 
-from dcil import cost, data, export, loaders, losses, masks, methods, models, records, rules
+from dcil import cost, data, export, losses, masks, methods, models, records, rules
 from dcil.config import PRESETS, RunConfig, preset
+from dcil.data import loaders
+from dcil.dual_path import DualPath, set_masks
 from dcil.errors import DcilError
 from dcil.losses import collective_loss
-from dcil.paths import DualPath, set_masks
 from dcil.train import fit
 
 __version__ = "0.1.0"

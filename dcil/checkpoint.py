@@ -13,7 +13,7 @@ import torch
 
 from dcil.config import LATER, RunConfig
 from dcil.errors import DcilError
-from dcil.files import open_regular, write_atomically
+from dcil.io.files import open_regular, write_atomically
 
 SCHEMA = 1
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dcil import machine, methods
-from dcil.crops import LARGEST_SIDE
+from dcil.data.crops import LARGEST_SIDE
 from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS, TORCHVISION

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from dcil import methods
 from dcil.config import LATER
-from dcil.paths import DualPath
+from dcil.dual_path import DualPath
 
 
 def passes_a_step(config: dict[str, Any]) -> float:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcil.config import RunConfig
+from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.masks import filters_first, over_filters
 from dcil.parts import transposed
-from dcil.paths import DualPath
 
 SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
 MOMENTS = 16  # epochs of a run at which the costlier measures are taken

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from dcil import machine
 from dcil.config import RunConfig
-from dcil.paths import DualPath, unwrap
-from dcil.ranks import ALONE, Ranks
+from dcil.distributed import ALONE, Ranks
+from dcil.dual_path import DualPath, unwrap
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 

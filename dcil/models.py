@@ -14,8 +14,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcil.data.vision import import_torchvision
 from dcil.errors import unknown
-from dcil.vision import import_torchvision
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

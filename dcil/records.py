@@ -20,11 +20,11 @@ from dcil import methods
 from dcil.config import LATER, RunConfig, run_id_of
 from dcil.dynamics import SAMPLE, mask_problems
 from dcil.errors import DcilError
-from dcil.files import read_bytes, write_atomically
-from dcil.intake import checksum, parse_json
+from dcil.io.files import read_bytes, write_atomically
+from dcil.io.intake import checksum, parse_json
+from dcil.io.shapes import Named, Number, Text, unfit
+from dcil.io.shapes import problems as shape_problems
 from dcil.machine import device_name, source_state
-from dcil.shapes import Named, Number, Text, unfit
-from dcil.shapes import problems as shape_problems
 
 SCHEMA = 1
 LAST = 10  # epochs averaged beside the last one
@@ -32,7 +32,7 @@ BY_PASS = ("train", "test", "reestimated")  # of a row of the curve
 
 MOST = 8 * 2**20  # bytes of a file: an epoch takes some 600, and a run has at most `dcil.config.MOST_EPOCHS`
 
-# What a record holds (`dcil.shapes`): what there must be, and with "?" what came later or not every run has. A record
+# What a record holds (`dcil.io.shapes`): what there must be, and with "?" what came later or not every run has. A record
 # may hold more. Every bound here is one that a page needs.
 _COUNT, _SIZE = Number(0, 1e15, whole=True), Number(1, 1e15, whole=True)
 _SECONDS = Number(0, 1e10)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dcil.dual_path import DualPath, put_masks
 from dcil.errors import DcilError
 from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
 from dcil.parts import transposed
-from dcil.paths import DualPath, put_masks
 
 if TYPE_CHECKING:
     from dcil.config import RunConfig

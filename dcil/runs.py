@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 
 from dcil import checkpoint, records
 from dcil.config import RunConfig
-from dcil.errors import DcilError
-from dcil.files import read_bytes, remove_parts, write_atomically
+from dcil.errors import DcilError, unknown
+from dcil.io.files import read_bytes, remove_parts, write_atomically
 
 LOOK_S = 1  # who only asks whether a run is held takes its lock for an instant, and must not turn its trainer away
 NOTE_BYTES = 4096  # more than a holder's note has
@@ -154,3 +154,17 @@ class RunFolder:
         """Return how many epochs the newest whole checkpoint holds, parts of one included."""
         state = self.load()
         return 0.0 if state is None else checkpoint.epochs_done(state)
+
+
+def by_id(name: str, known: dict[str, Path], what: str) -> Path:
+    """Return the path of the run whose id begins with `name`, or whose hash `name` is, as figures' footers give it.
+
+    `known` has each run's path by its id, `what` says what they are; raises `DcilError` when none of them is meant, or
+    more than one.
+    """
+    matches = [run for run in known if run.startswith(name) or run.rpartition("-")[2] == name]
+    if not matches:
+        raise unknown(what, name, known)
+    if len(matches) > 1:
+        raise DcilError(f"{name} names no single {what}, it is the beginning of {len(matches)}: {', '.join(matches)}")
+    return known[matches[0]]

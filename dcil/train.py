@@ -11,10 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dcil import data, machine, ranks, records
+from dcil import distributed, machine, records
 from dcil.config import RunConfig
-from dcil.decoding import Store
-from dcil.images import ImageFolder
+from dcil.data import datasets
+from dcil.data.decoding import Store
+from dcil.data.images import ImageFolder
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
@@ -26,7 +27,7 @@ AGREE_EVERY = 8  # steps between two moments at which several ranks ask each oth
 def fit(
     config: RunConfig,
     *,
-    dataset: data.Dataset | ImageFolder | None = None,
+    dataset: datasets.Dataset | ImageFolder | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     runs_dir: str | Path = "runs",
@@ -61,9 +62,9 @@ def fit(
     config = config.resolve()
     machine.require(config.device)  # before anything is written
     folder, store = RunFolder(runs_dir, config), Store(Path(runs_dir) / "decoded", decoded_gib)
-    team = ranks.join(config.device)
+    team = distributed.join(config.device)
     with contextlib.ExitStack() as stack:
-        stack.callback(ranks.leave, team)
+        stack.callback(distributed.leave, team)
         stop = stop or stack.enter_context(Stop(max_minutes, waits=False))
         finished = partial(_finished, folder, dataset, data_dir)
         if resume and (done := team.first(finished)):
@@ -73,7 +74,7 @@ def fit(
             return done
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
-        dataset = dataset or team.in_turn(lambda: data.load(config.dataset, data_dir, download, store))
+        dataset = dataset or team.in_turn(lambda: datasets.load(config.dataset, data_dir, download, store))
         trainer = Trainer(config, dataset, team, fast, workers)
         stack.enter_context(trainer.engine.counted())
         stack.enter_context(trainer.engine.on_stream())
@@ -84,11 +85,11 @@ def fit(
 
 
 def _finished(
-    folder: RunFolder, dataset: data.Dataset | ImageFolder | None, data_dir: str | Path | None
+    folder: RunFolder, dataset: datasets.Dataset | ImageFolder | None, data_dir: str | Path | None
 ) -> dict[str, Any] | None:
     """Return the record of a complete run; raises `DcilError` if that was trained on other data than asked for now."""
     if record := folder.finished():
-        now = dataset.checksum() if dataset else data.checksum_of_folder(folder.config.dataset, data_dir)
+        now = dataset.checksum() if dataset else datasets.checksum_of_folder(folder.config.dataset, data_dir)
         folder.refuse_other_data(record["data"]["sha256"], now)
     return record
 

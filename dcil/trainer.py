@@ -15,18 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dcil import cost, data, machine, methods, models, ranks, records
+from dcil import cost, distributed, machine, methods, models, records
 from dcil.config import RunConfig
+from dcil.data import datasets
+from dcil.data.images import ImageFolder
+from dcil.data.loaders import loaders_of
+from dcil.distributed import ALONE, Ranks
+from dcil.dual_path import DualPath
 from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
-from dcil.images import ImageFolder
-from dcil.loaders import loaders_of
-from dcil.measures import Tally, evaluate, evaluate_reestimated, require_trainable
 from dcil.methods import Phase
+from dcil.metrics import Tally, evaluate, evaluate_reestimated, require_trainable
 from dcil.parts import OWN
-from dcil.paths import DualPath
-from dcil.ranks import ALONE, Ranks
 from dcil.refresh import refresh, require_target
 
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
@@ -59,7 +60,7 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        dataset: data.Dataset | ImageFolder,
+        dataset: datasets.Dataset | ImageFolder,
         team: Ranks = ALONE,
         fast: bool = True,
         workers: int | None = None,
@@ -70,7 +71,7 @@ class Trainer:
         self.environment = records.environment(engine.device) | {"ranks": team.size}
         self.method = methods.get(config.method)
         self.dual = engine.place(build(config, dataset.num_classes))
-        self.model = ranks.share(self.dual, team, engine.device, every_pass=config.dense_every == 1)
+        self.model = distributed.share(self.dual, team, engine.device, every_pass=config.dense_every == 1)
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))

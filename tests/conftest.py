@@ -5,12 +5,12 @@ import os
 import shutil
 from pathlib import Path
 
-import chromium
 import pytest
 import torch
 
-from dcil.data import CIFAR_FILES, Dataset, data_folder
-from dcil.images import KNOWN
+from dcil.data.datasets import CIFAR_FILES, Dataset, data_folder
+from dcil.data.images import KNOWN
+from tools import chromium
 
 torch.set_num_threads(1)  # sums in another order give other last digits
 

@@ -10,8 +10,8 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import bench, device, folders
 from benchmarks.bench import compare, in_turns, peak_mib
 from benchmarks.sparse_conv import with_csr
-from dcil.data import Dataset
-from dcil.lab import devices
+from dcil.data.datasets import Dataset
+from dcil.lab.tables import small_devices
 from dcil.trainer import Trainer
 
 FACTS = {"device": "A CPU (tm) 9", "threads": 2, "torch": "2.11.0+cpu", "date": "2026-01-02T03:04:05+00:00"}
@@ -136,11 +136,11 @@ def test_device(tmp_path, capsys):
                       runs_dir=tmp_path / "runs")  # fmt: skip
     words = [record["run_id"], "--runs-dir", str(tmp_path / "runs"), "--rounds", "2", "--threads", "1", "--out"]
     assert device.main([*words, str(tmp_path / "out")]) == 0
-    rows = devices.load(tmp_path / "out")
+    rows = small_devices.load(tmp_path / "out")
     assert set(rows["run_id"]) == {record["run_id"]} and set(rows["scope"]) == {"filter"}
-    assert set(devices.FORMATS) <= set(rows["variant"])
-    assert "fewer bytes" in devices.verdict(rows) and len(devices.latencies(rows, 1)) == 9
-    shrunk, whole = (devices.figure(rows, "MACs", variant) for variant in ("shrunk", "dense"))
+    assert set(small_devices.FORMATS) <= set(rows["variant"])
+    assert "fewer bytes" in small_devices.verdict(rows) and len(small_devices.latencies(rows, 1)) == 9
+    shrunk, whole = (small_devices.figure(rows, "MACs", variant) for variant in ("shrunk", "dense"))
     assert shrunk < whole == record["cost"]["dense_macs"]
     assert device.main(["nothing", "--runs-dir", str(tmp_path)]) == 2
     assert "unknown finished run" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dcil import RunConfig, records
-from dcil.lab import grid
+from dcil.lab.sweep import grid
 from dcil.runs import RunFolder
 from tools import carry, unpack
 

@@ -8,9 +8,10 @@ import re
 import pytest
 import torch
 
-from dcil import checkpoint, files
+from dcil import checkpoint
 from dcil.config import RunConfig
 from dcil.errors import DcilError
+from dcil.io import files
 
 CONFIG = RunConfig(device="cpu").resolve()
 STATE = {"model": {"w": torch.arange(500.0)}, "curve": [{"epoch": 0}]}

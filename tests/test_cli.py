@@ -11,11 +11,11 @@ import sys
 import pytest
 import torch
 
-from dcil import RunConfig, data, machine
-from dcil import __main__ as cli
-from dcil.arguments import values_of_config
+from dcil import RunConfig, authors, machine
+from dcil.cli import main as cli
+from dcil.cli.options import values_of_config
 from dcil.config import PRESETS
-from dcil.lab import authors
+from dcil.data import datasets
 
 TRAIN = ["train", "--model", "resnet8", "--epochs", "2", "--batch-size", "10", "--mask-period", "2", "--ramp-end", "1",
          "--device", "cpu", "--quiet"]  # fmt: skip
@@ -25,7 +25,7 @@ TRAIN = ["train", "--model", "resnet8", "--epochs", "2", "--batch-size", "10", "
 def here(tmp_path, monkeypatch, tiny_dataset):
     """An empty working directory, and a tiny data set in place of every other."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "load", lambda *args, **kwargs: tiny_dataset)
+    monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: tiny_dataset)
     return tmp_path
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_run_resumes_with_the_same_command(here, capsys, monkeypa
 @pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
 def test_interrupted_before_the_first_step(here, capsys, monkeypatch, number, name):
     """While data load: at once, with the signal's name and code."""
-    monkeypatch.setattr(data, "load", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(datasets, "load", lambda *_: signal.raise_signal(number))
     code, _, err = run(capsys, *TRAIN)
     assert code == 128 + number and err == f"\ndcil: interrupted by {name}\n"
 
@@ -389,6 +389,6 @@ def test_a_reader_that_leaves_is_no_error():
 def test_a_missing_package_is_named(capsys, monkeypatch):
     """Not a traceback but how to install it; a module of our own that is missing stays an error of ours."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    for name in [name for name in sys.modules if name.startswith("dcil.lab.") and name != "dcil.lab.commands"]:
+    for name in [name for name in sys.modules if name.startswith("dcil.lab.") and name != "dcil.cli.commands"]:
         monkeypatch.delitem(sys.modules, name)
     assert "needs the package pandas" in refused(capsys, "claims")

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from dcil import cost, data, losses, masks, models
+from dcil import authors, cost, losses, masks, models
 from dcil.config import RunConfig
-from dcil.lab import authors
+from dcil.data import datasets
+from dcil.dual_path import DualPath
 from dcil.methods import METHODS, Phase, phase_of
-from dcil.paths import DualPath
 from dcil.refresh import refresh
 
 TRAJECTORIES = json.loads((Path(__file__).parent / "data" / "trajectories.json").read_text())
@@ -131,7 +131,7 @@ def checkpoint(name: str) -> DualPath:
 def test_checkpoint(name):
     """Both passes reach on the official test set exactly what the authors' own code measured, in float32."""
     dual = checkpoint(name)
-    assert authors.evaluate(dual, data.load(name.partition("_")[0])) == authors.expected(name)
+    assert authors.evaluate(dual, datasets.load(name.partition("_")[0])) == authors.expected(name)
 
 
 # Measured from the authors' files: nonzeros of the deployed network, kept share of the convolutions' MACs.

@@ -6,7 +6,7 @@ from torch import nn
 
 from dcil import models
 from dcil.cost import layer_macs, network_cost, nonzeros
-from dcil.paths import DualPath, set_masks
+from dcil.dual_path import DualPath, set_masks
 
 
 class Tiny(nn.Module):

@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from dcil import data
-from dcil.data import CIFAR_FILES, Dataset
+from dcil.data import datasets
+from dcil.data.datasets import CIFAR_FILES, Dataset
+from dcil.data.loaders import Normalize, TestLoader, TrainLoader, loaders_of
+from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError
-from dcil.loaders import Normalize, TestLoader, TrainLoader, loaders_of
-from dcil.vision import import_torchvision
 
 CPU = torch.device("cpu")
 
 
 def test_digits():
     """1,797 images, every fifth for testing, greys in all three channels, the stated mean and spread, no flip."""
-    digits = data.digits()
+    digits = datasets.digits()
     assert digits.train_images.shape == (1437, 3, 32, 32) and digits.test_images.shape == (360, 3, 32, 32)
     assert digits.train_images.dtype == torch.uint8 and digits.train_labels.dtype == torch.int64
     assert torch.equal(digits.train_images[:, 0], digits.train_images[:, 2])
@@ -29,7 +29,7 @@ def test_digits():
     assert values.mean().item() == pytest.approx(digits.mean[0], abs=1e-3)
     assert values.std().item() == pytest.approx(digits.std[0], abs=1e-3)
     assert not digits.flip
-    assert digits.checksum() == data.load("digits").checksum()
+    assert digits.checksum() == datasets.load("digits").checksum()
 
 
 def test_checksum_sees_every_part(tiny_dataset):
@@ -190,7 +190,7 @@ def fake_cifar(request, tmp_path, monkeypatch):
 def test_cifar_is_read_file_by_file(fake_cifar):
     """Images, in channel order, and labels of all files; the last file is the test set."""
     name, folder = fake_cifar
-    dataset, files = data.load(name, folder), list(CIFAR_FILES[name])
+    dataset, files = datasets.load(name, folder), list(CIFAR_FILES[name])
     assert len(dataset.train_images) == 4 * (len(files) - 1) and len(dataset.test_images) == 4
     raw = pickle.loads((folder / files[-1]).read_bytes())["data"]
     assert np.array_equal(dataset.test_images[2, 1].numpy().ravel(), raw[2, 1024:2048])
@@ -207,24 +207,24 @@ def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
     raw = damage(path.read_bytes())
     path.write_bytes(raw)
     with pytest.raises(DcilError, match=f"{re.escape(str(path))} is damaged: md5 .*left as it is.*--download"):
-        data.load(name, folder)
+        datasets.load(name, folder)
     assert path.read_bytes() == raw
 
 
 def test_missing_cifar_says_how_to_get_it(tmp_path, monkeypatch):
     """The folder looked in, the first missing file and three ways out."""
     with pytest.raises(DcilError, match=r"data_batch_1 is missing.*--data-dir or DCIL_DATA.*--download") as caught:
-        data.load("cifar10", tmp_path / "none")
+        datasets.load("cifar10", tmp_path / "none")
     assert str(tmp_path / "none") in str(caught.value)
     monkeypatch.setenv("DCIL_DATA", str(tmp_path / "env"))
     with pytest.raises(DcilError, match="env: cifar-100-python/train is missing"):
-        data.load("cifar100")
+        datasets.load("cifar100")
 
 
 def test_unknown_dataset_suggests_the_nearest():
     """A misspelt data set is answered with the nearest one."""
     with pytest.raises(DcilError, match="unknown dataset 'cifar'.*did you mean 'cifar10"):
-        data.load("cifar")
+        datasets.load("cifar")
 
 
 @pytest.fixture
@@ -246,13 +246,13 @@ def downloads(fake_cifar, monkeypatch):
 def test_download_fetches_only_what_is_missing(fake_cifar, downloads):
     """With all files there nothing is fetched; with one missing torchvision is asked once."""
     name, folder = fake_cifar
-    data.load(name, folder, download=True)
+    datasets.load(name, folder, download=True)
     assert downloads == []
     (folder / list(CIFAR_FILES[name])[0]).unlink()
     with pytest.raises(DcilError, match="is missing"):
-        data.load(name, folder)
+        datasets.load(name, folder)
     assert downloads == []
-    assert len(data.load(name, folder, download=True).test_labels) == 4
+    assert len(datasets.load(name, folder, download=True).test_labels) == 4
     assert downloads == [(str(folder), True)]
 
 
@@ -264,13 +264,13 @@ def test_failed_download_is_an_error_for_people(tmp_path, monkeypatch):
 
     monkeypatch.setattr(import_torchvision().datasets, "CIFAR10", offline)
     with pytest.raises(DcilError, match="cifar10 could not be fetched.*no route to host.*by hand"):
-        data.load("cifar10", tmp_path, download=True)
+        datasets.load("cifar10", tmp_path, download=True)
 
 
 @pytest.mark.cifar
 def test_real_cifar10():
     """The official files pass their checksums and hold 50,000 and 10,000 images, evenly spread over ten classes."""
-    dataset = data.load("cifar10")
+    dataset = datasets.load("cifar10")
     assert dataset.train_images.shape == (50_000, 3, 32, 32) and dataset.test_images.shape == (10_000, 3, 32, 32)
     assert dataset.train_labels.bincount().tolist() == [5000] * 10
     assert dataset.test_labels.bincount().tolist() == [1000] * 10

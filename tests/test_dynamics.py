@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from dcil import dynamics, records
+from dcil.dual_path import DualPath, put_masks
 from dcil.dynamics import Dynamics
 from dcil.errors import DcilError
-from dcil.measures import evaluate, reestimated
-from dcil.paths import DualPath, put_masks
+from dcil.metrics import evaluate, reestimated
 from dcil.train import fit
 from dcil.trainer import Trainer
 

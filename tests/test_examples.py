@@ -10,7 +10,7 @@ import pytest
 
 import dcil
 from dcil import losses, masks, rules
-from dcil.lab import chapters
+from dcil.lab import checkout
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(dcil.__path__, "dcil.") if not m.name.endswith("__main__"))
 EVERYDAY = [
@@ -37,6 +37,6 @@ def test_everyday_surface_has_examples(thing):
 
 def test_your_own_network_takes_twenty_lines():
     """The training loop of the tutorial is as short as its title says."""
-    cells = json.loads((chapters.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
+    cells = json.loads((checkout.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
     (loop,) = (cell["source"] for cell in cells if cell["id"] == "train")
     assert len([line for line in loop if line.strip()]) <= 20

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import dcil
-from dcil import export, models
-from dcil.__main__ import main
+from dcil import models
+from dcil.cli.main import main
 from dcil.errors import DcilError
-from dcil.export import ENDINGS, TOLERANCE, Card
-from dcil.lab import deploy
+from dcil.export import formats, trained_run
+from dcil.export.formats import ENDINGS, TOLERANCE, Card
 
 EXACT = ("state_dict", "sparse", "shrunk")
 
@@ -44,8 +44,8 @@ def files(run, tmp_path_factory):
 def test_outputs_and_card(run, files, to):
     """What is loaded gives the sparse pass's outputs, for any batch size, and says run, sparsity and input."""
     runs, record = run
-    net, card, _ = deploy.network(record["run_id"], runs)
-    loaded, found = export.load(files[to])
+    net, card, _ = trained_run.network(record["run_id"], runs)
+    loaded, found = formats.load(files[to])
     assert found == card and card.run_id == record["run_id"]
     assert card.sparsity == pytest.approx(record["curve"][-1]["sparsity"], abs=1e-6)
     assert (card.side, card.short, card.classes) == (32, 32, tuple("0123456789"))
@@ -61,7 +61,7 @@ def test_int8_classifies_as_well(files):
     digits = dcil.data.digits()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (digits.mean, digits.std))
     images = (digits.test_images / 255 - mean) / std
-    chosen = {to: export.load(files[to])[0](images).argmax(1) for to in ("onnx", "int8")}
+    chosen = {to: formats.load(files[to])[0](images).argmax(1) for to in ("onnx", "int8")}
     assert (chosen["onnx"] == digits.test_labels).double().mean() > 0.2  # two epochs; one in ten by chance
     assert (chosen["onnx"] == chosen["int8"]).double().mean() > 0.9
 
@@ -76,15 +76,15 @@ def test_sparse_and_shrunk_are_smaller(files):
 def test_pack_is_exact():
     """Bitmap and values give back every bit, of any shape and of whole numbers too."""
     state = {"a": torch.randn(3, 5, 3) * (torch.rand(3, 5, 3) > 0.7), "b": torch.arange(4), "c": torch.zeros(2, 7)}
-    back = export.unpack(export.pack(state))
+    back = formats.unpack(formats.pack(state))
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in state.items())
 
 
 def test_zeros_have_no_sign(run, files):
     """Masks make -0.0 of negative weights; in a file there is one zero, else it would not compress."""
     runs, record = run
-    net = deploy.network(record["run_id"], runs)[0]
-    loaded = export.load(files["state_dict"])[0]
+    net = trained_run.network(record["run_id"], runs)[0]
+    loaded = formats.load(files["state_dict"])[0]
     assert any(torch.signbit(p[p == 0]).any() for p in net.parameters())
     assert not any(torch.signbit(p[p == 0]).any() for p in loaded.parameters())
 
@@ -101,7 +101,7 @@ def test_damaged_file(files, to, damage, tmp_path):
     raw = damage(files[to].read_bytes())
     path.write_bytes(raw)
     with pytest.raises(DcilError, match=f"{re.escape(str(path))} (cannot be read|is ONNX but has no card)"):
-        export.load(path)
+        formats.load(path)
     assert path.read_bytes() == raw
 
 
@@ -113,7 +113,7 @@ def test_flipped_bits(files, to, tmp_path):
     path = tmp_path / files[to].name
     path.write_bytes(raw)
     with pytest.raises(DcilError, match="cannot be read as an exported network"):
-        export.load(path)
+        formats.load(path)
 
 
 def test_a_stranger_s_file_runs_nothing(tmp_path):
@@ -128,7 +128,7 @@ def test_a_stranger_s_file_runs_nothing(tmp_path):
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps(content, protocol=2))
     for name in ("torch.pt", "pickle.pt"):
         with pytest.raises(DcilError, match=f"{name} cannot be read"):
-            export.load(tmp_path / name)
+            formats.load(tmp_path / name)
     assert not (tmp_path / "owned").exists()
 
 
@@ -145,7 +145,7 @@ def test_not_of_export(files, tmp_path, change):
     change(content)
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(DcilError, match=r"odd\.pt|unknown model"):
-        export.load(tmp_path / "odd.pt")
+        formats.load(tmp_path / "odd.pt")
 
 
 def test_newer_schema_and_no_file(files, tmp_path):
@@ -153,28 +153,28 @@ def test_newer_schema_and_no_file(files, tmp_path):
     content = torch.load(files["state_dict"], weights_only=True)
     torch.save(content | {"schema": 99}, tmp_path / "new.pt")
     with pytest.raises(DcilError, match="schema 99.*update dcil"):
-        export.load(tmp_path / "new.pt")
+        formats.load(tmp_path / "new.pt")
     with pytest.raises(DcilError, match="there is no file"):
-        export.load(tmp_path / "none.pt")
+        formats.load(tmp_path / "none.pt")
 
 
 def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
     """The file is read back before it gets its name; one that computes something else never does."""
     card = Card("run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.3,) * 3, (0.3,) * 3)
-    monkeypatch.setattr(export, "pack", lambda state: {k: v * 1.1 for k, v in state.items()})
-    monkeypatch.setattr(export, "unpack", lambda state: state)
+    monkeypatch.setattr(formats, "pack", lambda state: {k: v * 1.1 for k, v in state.items()})
+    monkeypatch.setattr(formats, "unpack", lambda state: state)
     with pytest.raises(DcilError, match=r"format sparse gives outputs up to .* apart.*nothing was written"):
-        export.save(models.resnet8(), card, tmp_path / "net.sparse.pt", "sparse")
+        formats.save(models.resnet8(), card, tmp_path / "net.sparse.pt", "sparse")
     assert not list(tmp_path.iterdir())
     with pytest.raises(DcilError, match="int8 needs images"):
-        export.save(models.resnet8(), card, tmp_path / "net.int8.onnx", "int8")
+        formats.save(models.resnet8(), card, tmp_path / "net.int8.onnx", "int8")
 
 
 def test_sources(run, tmp_path, capsys):
     """A run by its folder, id or hash; what is not there is said with what is."""
     runs, record = run
     for name in (str(runs / record["run_id"]), record["run_id"], record["run_id"].rpartition("-")[2]):
-        assert deploy.network(name, runs)[1].run_id == record["run_id"]
+        assert trained_run.network(name, runs)[1].run_id == record["run_id"]
     assert main(["export", "nothing", "--runs-dir", str(runs)]) == 2
     assert f"unknown finished run of {runs} 'nothing'" in capsys.readouterr().err
     (tmp_path / "broken").mkdir()
@@ -213,7 +213,7 @@ def test_prepare_is_what_the_test_loader_does():
     folder_card = Card("run", "resnet18", 10, ("a",) * 10, 0.8, "imagenette", 128, 146, (0.485, 0.456, 0.406),
                        (0.229, 0.224, 0.225))  # fmt: skip
     pixels = np.random.RandomState(0).randint(256, size=(160, 200, 3)).astype(np.uint8)
-    from dcil.crops import central_sample
+    from dcil.data.crops import central_sample
 
     image = central_sample(torch.from_numpy(pixels).permute(2, 0, 1), 128) / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (folder_card.mean, folder_card.std))

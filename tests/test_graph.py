@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dcil.lab.chapters import root
+from dcil.lab.checkout import root
 
 ROOT = root()
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))

@@ -24,15 +24,17 @@ import pytest
 import torch
 from PIL import Image
 
-from dcil import data, decoding, export, files, models
-from dcil.__main__ import main
+from dcil import models
+from dcil.cli.main import main
 from dcil.config import RunConfig
-from dcil.decoding import Store
+from dcil.data import datasets, decoding
+from dcil.data.decoding import Store
+from dcil.data.images import imagefolder
 from dcil.errors import DcilError
-from dcil.export import Card
-from dcil.images import imagefolder
-from dcil.lab import deploy
-from dcil.onnx_files import SEALED, sealed
+from dcil.export import formats, trained_run
+from dcil.export.formats import Card
+from dcil.export.onnx_files import SEALED, sealed
+from dcil.io import files
 from dcil.runs import RunFolder
 from dcil.train import fit
 
@@ -313,23 +315,23 @@ def test_one_flipped_bit_of_an_onnx_file(tmp_path):
     pytest.importorskip("onnxruntime")
     path, draw = onnx_of(tmp_path), random.Random(0)
     raw = path.read_bytes()
-    assert export.load(path)[1] == CARD
+    assert formats.load(path)[1] == CARD
     for _ in range(400):
         damaged = bytearray(raw)
         damaged[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         with pytest.raises(DcilError, match=ODD):
-            export.load(path)
+            formats.load(path)
     path.write_bytes(raw[:-80])  # the checksum cut away, what is left is a whole file of ONNX
     with pytest.raises(DcilError, match=f"{ODD} .its SHA-256"):
-        export.load(path)
+        formats.load(path)
 
 
 def test_an_older_onnx_file(tmp_path, capsys):
     """Without a checksum it is read, with a word."""
     pytest.importorskip("onnxruntime")
     path = onnx_of(tmp_path, seal=False)
-    assert export.load(path)[1] == CARD
+    assert formats.load(path)[1] == CARD
     assert f"{path} has no checksum" in capsys.readouterr().err
 
 
@@ -390,19 +392,19 @@ def test_another_runs_record(two_runs, tiny_dataset, tmp_path):
     with pytest.raises(DcilError, match="is the record of another run, .*seed1"):
         fit(mine.config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     with pytest.raises(DcilError, match="has the record of .*seed1"):
-        deploy.network(mine.path.name, tmp_path)
+        trained_run.network(mine.path.name, tmp_path)
 
 
 def test_another_runs_checkpoint(two_runs, tmp_path):
     """Another seed's is not exported, and neither is an earlier one of the same run."""
     mine, other = two_runs
-    assert deploy.network(mine.path.name, tmp_path)[1].run_id == mine.path.name
+    assert trained_run.network(mine.path.name, tmp_path)[1].run_id == mine.path.name
     mine.checkpoint.write_bytes(mine.previous.read_bytes())
     with pytest.raises(DcilError, match="their curves differ"):
-        deploy.network(mine.path.name, tmp_path)
+        trained_run.network(mine.path.name, tmp_path)
     mine.checkpoint.write_bytes(other.checkpoint.read_bytes())
     with pytest.raises(DcilError, match=r"of another run: seed 1 \(expected 0\)"):
-        deploy.network(mine.path.name, tmp_path)
+        trained_run.network(mine.path.name, tmp_path)
 
 
 def test_a_finished_run_on_other_data(tiny_config, tiny_dataset, tmp_path):
@@ -418,8 +420,8 @@ def test_the_checksum_of_a_folder_opens_no_image(tmp_path, monkeypatch):
     images(lambda place: None)(tmp_path)
     whole = imagefolder(tmp_path).checksum()
     monkeypatch.setattr(decoding, "decode", lambda path: pytest.fail(f"{path} was decoded"))
-    assert data.checksum_of_folder("imagefolder", tmp_path) == whole
-    assert data.checksum_of_folder("cifar10", tmp_path) is None
+    assert datasets.checksum_of_folder("imagefolder", tmp_path) == whole
+    assert datasets.checksum_of_folder("cifar10", tmp_path) is None
 
 
 # --- faults
@@ -433,7 +435,7 @@ def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
     """Every writer says so in a sentence, and what there is before is said only where there is something."""
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DcilError, match=r"net\.pt could not be written: No space left on device.*make room"):
-        export.save(models.resnet8(), CARD, tmp_path / "net.pt", "state_dict")
+        formats.save(models.resnet8(), CARD, tmp_path / "net.pt", "state_dict")
     folder = RunFolder(tmp_path, tiny_config())
     with pytest.raises(DcilError, match="There is none before it; make room, and the same command starts anew"):
         folder.save({"curve": []})

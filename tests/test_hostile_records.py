@@ -22,12 +22,17 @@ from pathlib import Path
 
 import pytest
 
-from dcil import __main__ as cli
 from dcil import fit, records
+from dcil.cli import main as cli
 from dcil.config import RunConfig, run_id_of
 from dcil.dynamics import SAMPLE
 from dcil.errors import DcilError
-from dcil.lab import budget, chapters, claims, compare, costs, effort, runs_page, sources, stability, stats, verdicts
+from dcil.lab import checkout
+from dcil.lab.book import runs_page
+from dcil.lab.evidence import claims, verdict_log
+from dcil.lab.page import provenance
+from dcil.lab.runs import frames, side_by_side, sources, stability
+from dcil.lab.tables import device_hours, equal_compute, training_cost
 
 SECONDS, MIB = 10, 96  # of a processor and at the peak, for each input
 
@@ -270,16 +275,16 @@ def places(value, path=()):
 
 def draw(found):
     """Make all that pages make of records."""
-    table = stats.runs_table(found)
+    table = frames.runs_table(found)
     made = [runs_page.page(found), *(t.to_csv() for t in (
-        table, stats.by_method(found, ["dcil"]), stats.curves(found), stability.table(found), stability.layers(found),
-        stability.mask_overlaps(found), stability.curves(found), stability.empties(found), budget.curves(found),
-        costs.recorded(found), costs.precision_pairs(found), effort.within([10], [], found)))]  # fmt: skip
-    made += [sources.footer(sources.recorded(found), "a#b", table), stats.findings(table)]
+        table, frames.by_method(found, ["dcil"]), frames.curves(found), stability.table(found), stability.layers(found),
+        stability.mask_overlaps(found), stability.curves(found), stability.empties(found), equal_compute.curves(found),
+        training_cost.recorded(found), training_cost.precision_pairs(found), device_hours.within([10], [], found)))]  # fmt: skip
+    made += [provenance.footer(sources.recorded(found), "a#b", table), frames.findings(table)]
     "".join(made).encode()
     for one in found:
-        budget.ends([one])
-        compare.side_by_side(one, found[-1])
+        equal_compute.ends([one])
+        side_by_side.side_by_side(one, found[-1])
 
 
 def test_what_is_accepted_breaks_no_page(record):
@@ -322,15 +327,15 @@ def test_keys_in_another_order_flip_no_verdict(tmp_path):
 
     Five did when the first pass of the file was taken for the deployed one.
     """
-    for path in (chapters.root() / "records").glob("*.json"):
+    for path in (checkout.root() / "records").glob("*.json"):
         (tmp_path / "in.json").write_text(rewritten(json.loads(path.read_text())))
         records.add(tmp_path / "in.json", tmp_path / "records")
-    known = claims.read(chapters.root() / "book" / "claims.yml")
-    before, after = records.load_all(chapters.root() / "records"), records.load_all(tmp_path / "records")
-    assert verdicts.now(known, after) == verdicts.now(known, before)
+    known = claims.read(checkout.root() / "book" / "claims.yml")
+    before, after = records.load_all(checkout.root() / "records"), records.load_all(tmp_path / "records")
+    assert verdict_log.now(known, after) == verdict_log.now(known, before)
     assert [list(r["final"]["passes"]) for r in after] == [list(r["final"]["passes"]) for r in before]
     assert runs_page.page(after).count("<tr id") == len(before)
-    tables = [stats.runs_table(found) for found in (before, after)]
+    tables = [frames.runs_table(found) for found in (before, after)]
     assert tables[0].equals(tables[1]) and tables[0]["deployed"].sum() == len(before)
     assert stability.mask_overlaps(after).equals(stability.mask_overlaps(before))
     assert stability.layers(after).equals(stability.layers(before))
@@ -340,7 +345,7 @@ def test_the_deployed_pass_is_the_methods_first(record):
     """Also in a table of records that nobody read from files."""
     turned = copy.deepcopy(record)
     turned["final"]["passes"] = dict(reversed(turned["final"]["passes"].items()))
-    table = stats.runs_table([turned]).set_index("pass")
+    table = frames.runs_table([turned]).set_index("pass")
     assert table["deployed"].to_dict() == {"dense": False, "sparse": True}
 
 
@@ -485,7 +490,7 @@ def test_a_change_brings_new_records_only(tmp_path, monkeypatch, what, change, w
     change()
     git("add", "-A")
     git("commit", "-qm", what)
-    script = chapters.root() / ".ci" / "history.py"
+    script = checkout.root() / ".ci" / "history.py"
     done = subprocess.run([sys.executable, script, "base"], capture_output=True, text=True)
     assert done.returncode == bool(words) and re.search(words, done.stderr), done.stderr
     assert "::error::" not in done.stderr.splitlines()

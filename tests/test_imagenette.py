@@ -10,8 +10,9 @@ import time
 import pytest
 import torch
 
-from dcil import data, records
-from tests.test_ranks import TORCHRUN, python
+from dcil import records
+from dcil.data import datasets
+from tests.test_distributed import TORCHRUN, python
 
 pytestmark = pytest.mark.imagenette
 TRAIN = ("-m", "dcil", "train", "--preset", "imagenette", "--data-dir", "part", "--image-size", "32", "--quiet",
@@ -21,7 +22,7 @@ TRAIN = ("-m", "dcil", "train", "--preset", "imagenette", "--data-dir", "part", 
 @pytest.fixture(scope="module")
 def whole():
     """Imagenette, every image decoded once."""
-    return data.load("imagenette")
+    return datasets.load("imagenette")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ import sys
 from functools import partial
 from torch import nn
 from dcil import fit, models, preset
-from dcil.vision import import_torchvision
+from dcil.data.vision import import_torchvision
 
 def build(name, num_classes):
     norm = partial(nn.GroupNorm, 8)

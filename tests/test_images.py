@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dcil import data
-from dcil.crops import AREA, RATIO, central_sample, training_crop, training_sample
-from dcil.decoding import Store
+from dcil.data import datasets
+from dcil.data.crops import AREA, RATIO, central_sample, training_crop, training_sample
+from dcil.data.decoding import Store
+from dcil.data.images import imagefolder
+from dcil.data.loaders import FolderTestLoader, FolderTrainLoader
+from dcil.data.vision import import_torchvision
+from dcil.distributed import Ranks
 from dcil.errors import DcilError
-from dcil.images import imagefolder
-from dcil.loaders import FolderTestLoader, FolderTrainLoader
-from dcil.ranks import Ranks
-from dcil.vision import import_torchvision
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def store(tmp_path):
 
 def test_folder(folder, store, capsys):
     """Files in the order of classes and names, sizes as they are, greys and CMYK converted and said."""
-    found = data.load("imagefolder", folder, store=store)
+    found = datasets.load("imagefolder", folder, store=store)
     assert found.train_labels.tolist() == [0] * 5 + [1] * 6 and found.test_labels.tolist() == [0, 0, 1, 1]
     assert found.num_classes == 2 and found.name == "imagefolder"
     assert found.train.sizes[:3].tolist() == [[40, 50], [44, 47], [48, 44]]
@@ -61,7 +61,7 @@ def test_decoded_once(folder, store, monkeypatch):
     first = imagefolder(folder, store)
     assert first.train.pixels_file is not None and len(list(store.folder.glob("*.pixels"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("dcil.decoding.decode", lambda path: pytest.fail(f"{path} was decoded again"))
+        patch.setattr("dcil.data.decoding.decode", lambda path: pytest.fail(f"{path} was decoded again"))
         again = imagefolder(folder, store)
         assert torch.equal(again.train.image(3), first.train.image(3)) and again.checksum() == first.checksum()
     noise(folder / "train" / "blue" / "3.png", 30, 30, seed=99)
@@ -231,16 +231,16 @@ def test_without_a_part(tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "train" / "a" / "0.png")
     with pytest.raises(DcilError, match="has no folder 'val'; an image folder holds train/CLASS"):
-        data.load("imagefolder", tmp_path)
+        datasets.load("imagefolder", tmp_path)
     with pytest.raises(DcilError, match="has no folder 'train'"):
-        data.load("imagefolder", tmp_path / "none")
+        datasets.load("imagefolder", tmp_path / "none")
 
 
 def test_other_classes_in_val(folder):
     """Classes that only one part has are named."""
     (folder / "val" / "red").rename(folder / "val" / "green")
     with pytest.raises(DcilError, match=r"only one of them has \['green', 'red'\]"):
-        data.load("imagefolder", folder)
+        datasets.load("imagefolder", folder)
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:400], lambda raw: b"no image", lambda raw: b"",
@@ -254,7 +254,7 @@ def test_unreadable_image(folder, store, damage, kept):
     raw = damage(path.read_bytes())
     path.write_bytes(raw)
     with pytest.raises(DcilError, match=f"{re.escape(str(path))} cannot be read as an image.*mend or remove it"):
-        data.load("imagefolder", folder, store=store if kept else None)
+        datasets.load("imagefolder", folder, store=store if kept else None)
     assert path.read_bytes() == raw and len(list(store.folder.glob("*.*"))) == (3 if kept else 0)  # of train/
 
 
@@ -262,17 +262,17 @@ def test_empty_class(folder):
     """A class without images is named."""
     (folder / "train" / "empty").mkdir()
     with pytest.raises(DcilError, match="no valid file for the classes empty"):
-        data.load("imagefolder", folder)
+        datasets.load("imagefolder", folder)
 
 
 def test_wrong_classes(folder, tmp_path):
     """A folder that is not the data set asked for, and a data set that is not there."""
     with pytest.raises(DcilError, match="is not imagenette: it has 2 classes, expected 10. For other images"):
-        data.load("imagenette", folder)
+        datasets.load("imagenette", folder)
     with pytest.raises(DcilError, match="is not imagenet: it has 2 classes, expected 1000"):
-        data.load("imagenet", folder)
+        datasets.load("imagenet", folder)
     with pytest.raises(DcilError, match=r"imagenette is not in .*imagenette160/.*or fetch it with --download"):
-        data.load("imagenette", tmp_path / "nowhere")
+        datasets.load("imagenette", tmp_path / "nowhere")
 
 
 def test_imagenette_download(folder, tmp_path, monkeypatch):
@@ -285,4 +285,4 @@ def test_imagenette_download(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "Imagenette", fetch)
     with pytest.raises(DcilError, match="imagenette could not be fetched into .*no route to host"):
-        data.load("imagenette", tmp_path / "nowhere", download=True)
+        datasets.load("imagenette", tmp_path / "nowhere", download=True)

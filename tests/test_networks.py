@@ -23,8 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 import dcil
 from dcil import DcilError, DualPath, parts, set_masks
-from dcil.lab import chapters
-from dcil.vision import import_torchvision
+from dcil.data.vision import import_torchvision
+from dcil.lab import checkout
 
 
 class Net(nn.Module):
@@ -604,7 +604,7 @@ def test_a_checkpoint_is_loaded_before_wrapping():
 
 def test_the_page_says_what_works():
     """*Use DCIL on your own network* names every test of this file, and none that is not here."""
-    cells = json.loads((chapters.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
+    cells = json.loads((checkout.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
     named = {name for cell in cells for name in re.findall(r"`(test_\w+)`", "".join(cell["source"]))}
     here = {name for name in globals() if name.startswith("test_")}
     assert named == here - {"test_the_page_says_what_works"}

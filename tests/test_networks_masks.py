@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from dcil.config import RunConfig
+from dcil.dual_path import DualPath, set_masks
 from dcil.dynamics import compare_gradients
 from dcil.errors import DcilError
-from dcil.paths import DualPath, set_masks
 from dcil.refresh import Change, refresh
 
 

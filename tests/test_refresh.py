@@ -11,8 +11,8 @@ from torch import nn
 
 from dcil import masks, methods, refresh
 from dcil.config import RunConfig
+from dcil.dual_path import DualPath
 from dcil.errors import DcilError
-from dcil.paths import DualPath
 from dcil.refresh import Change, generator_of
 from dcil.trainer import Trainer
 

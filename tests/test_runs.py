@@ -14,8 +14,9 @@ import time
 import pytest
 from filelock import FileLock
 
-from dcil import checkpoint, files, records
+from dcil import checkpoint, records
 from dcil.errors import DcilError
+from dcil.io import files
 from dcil.runs import Held, RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.train import fit

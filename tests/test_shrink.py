@@ -8,7 +8,7 @@ import dcil
 from dcil import models
 from dcil.cost import layer_macs
 from dcil.errors import DcilError
-from dcil.shrink import Kept, Spread, shrink
+from dcil.export.shrink import Kept, Spread, shrink
 
 
 def pruned(net, sparsity=0.4):

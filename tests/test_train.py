@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from dcil import checkpoint, data, records, trainer
+from dcil import checkpoint, records, trainer
 from dcil.config import LATER, RunConfig
-from dcil.decoding import Store
+from dcil.data import datasets
+from dcil.data.decoding import Store
 from dcil.errors import DcilError
 from dcil.train import fit
 from dcil.trainer import Trainer, learning_rate
@@ -245,10 +246,10 @@ def test_bf16_runs_in_bf16(tiny_dataset, tiny_config):
 
 def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, tiny_dataset):
     """Top-5 of two classes is top-2, and without `dataset` the named one is loaded."""
-    two = data.Dataset("two", tiny_dataset.train_images, tiny_dataset.train_labels % 2, tiny_dataset.test_images,
+    two = datasets.Dataset("two", tiny_dataset.train_images, tiny_dataset.train_labels % 2, tiny_dataset.test_images,
                        tiny_dataset.test_labels % 2, 2, (0.4,) * 3, (0.25,) * 3)  # fmt: skip
     asked = []
-    monkeypatch.setattr(data, "load", lambda *words: asked.append(words) or two)
+    monkeypatch.setattr(datasets, "load", lambda *words: asked.append(words) or two)
     record = fit(tiny_config(), data_dir="here", runs_dir=tmp_path, progress=False)
     assert asked == [("digits", "here", False, Store(tmp_path / "decoded", 10.0))]
     assert record["curve"][0]["test"]["sparse"]["top5"] == 100.0

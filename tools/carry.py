@@ -30,13 +30,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from dcil import checkpoint, data, files, records
-from dcil.__main__ import main as dcil
-from dcil.arguments import Parser, command
+from dcil import checkpoint, records
+from dcil.cli.main import main as dcil
+from dcil.cli.options import Parser, command
+from dcil.cli.queue import planned_runs
 from dcil.config import PRECISIONS, RunConfig
+from dcil.data import datasets
 from dcil.errors import DcilError
-from dcil.lab.commands import planned_runs
-from dcil.lab.grid import Planned
+from dcil.io import files
+from dcil.lab.sweep.grid import Planned
 from dcil.runs import RunFolder
 from tools.unpack import Refused, extract, git, is_clean
 
@@ -75,11 +77,11 @@ def pack(args: argparse.Namespace) -> int:
 
 def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dict[str, Path]:
     """Return what a grid needs of the data folder, by its place there, CIFAR's checksums compared."""
-    folder, names = data.data_folder(data_dir), list(named)
+    folder, names = datasets.data_folder(data_dir), list(named)
     for dataset in sorted({run.config.dataset for run in runs} - {"digits"}):  # those come with scikit-learn
-        if dataset in data.CIFAR_FILES:
-            data.load(dataset, data_dir)
-            names += data.CIFAR_FILES[dataset]
+        if dataset in datasets.CIFAR_FILES:
+            datasets.load(dataset, data_dir)
+            names += datasets.CIFAR_FILES[dataset]
         elif not named:
             raise DcilError(f"{dataset} is a folder of images; name what travels of {folder} with --data, e.g. "
                             "--data imagenette160")  # fmt: skip

@@ -1,4 +1,4 @@
-// A chapter's form (dcil/lab/rerun.py): shows its inputs, and writes the lines that run the chapter with their values.
+// A chapter's form (dcil/lab/page/rerun_form.py): shows its inputs, and writes the lines that run the chapter with their values.
 (function () {
   "use strict";
   const form = document.querySelector("form.rerun");

@@ -9,8 +9,9 @@ import subprocess
 import threading
 from pathlib import Path
 
-import chromium
 import pytest
+
+from tools import chromium
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
 

@@ -2,7 +2,7 @@
 
 A number in prose is a quantity: a decimal fraction, or a count of %, points, ×, time, memory, epochs, seeds, runs and
 the like, in figures or, for times, in words. Code, formulas, citations and links are not prose, nor are the tables that
-`dcil.lab.readme` writes into README.md and its test compares with the records. `prose.yml` allows what
+`dcil.lab.book.readme` writes into README.md and its test compares with the records. `prose.yml` allows what
 has another source: settings, which are evaluated and compared with the code, arithmetic, which is done again, and facts
 from elsewhere, each with a reason. An entry that no page needs any more fails.
 """
@@ -18,13 +18,16 @@ import pytest
 import yaml
 
 import dcil
-from dcil.lab import budget, imagenet, pairs, readme, toy
+from dcil.lab.book import readme
+from dcil.lab.demos import toy
+from dcil.lab.runs import paired
+from dcil.lab.tables import equal_compute, imagenet
 
 BOOK = Path(__file__).parents[2] / "book"
 PAGES = ["../README.md", *sorted(path.name for path in [*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")])]
 ALLOWED = yaml.safe_load((Path(__file__).parent / "prose.yml").read_text())
 # What the expressions of prose.yml may use.
-CODE = {"dcil": dcil, "budget": budget, "imagenet": imagenet, "pairs": pairs, "toy": toy, "math": math,
+CODE = {"dcil": dcil, "budget": equal_compute, "imagenet": imagenet, "pairs": paired, "toy": toy, "math": math,
         "default": lambda function, name: inspect.signature(function).parameters[name].default,
         "pyproject": tomllib.loads((BOOK.parent / "pyproject.toml").read_text())}  # fmt: skip
 

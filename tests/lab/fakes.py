@@ -2,7 +2,7 @@
 
 import copy
 
-from dcil.lab.stats import COMPARED
+from dcil.lab.runs.frames import COMPARED
 
 
 def record(method, seed, last, passes=("sparse",), **changes):

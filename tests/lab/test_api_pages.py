@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import dcil
-from dcil.lab import api_pages
+from dcil.lab.book import api_pages
 from dcil.methods import Phase
 
 ROOT = Path(__file__).parents[2]

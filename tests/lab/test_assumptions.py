@@ -7,7 +7,8 @@ import yaml
 
 from dcil import preset
 from dcil.errors import DcilError
-from dcil.lab import assumptions, stats
+from dcil.lab.runs import frames
+from dcil.lab.tables import assumptions
 from tests.lab.fakes import record
 
 BOOK = Path(__file__).parents[2] / "book" / "assumptions.yml"
@@ -17,7 +18,7 @@ ENTRY = {"question": "q", "authors": "a", "ours": "o", "fields": ["mask_period"]
 def test_the_books_entries():
     """All can be read, their variants name methods, and settings show the preset's values."""
     entries = assumptions.read(BOOK)
-    shown = assumptions.table(entries, stats.runs_table([]), preset("paper"))
+    shown = assumptions.table(entries, frames.runs_table([]), preset("paper"))
     assert len(shown) == len(entries) > 12
     assert (
         shown["our setting"].str.contains("mask_period = 16").any()
@@ -31,7 +32,7 @@ def test_effects_come_from_records():
     runs = [
         record(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
     ]
-    shown = assumptions.table([ENTRY], stats.runs_table(runs), preset("quick"))
+    shown = assumptions.table([ENTRY], frames.runs_table(runs), preset("quick"))
     assert shown["measured effect, points"].item().startswith("ste: -1.10 (") and shown[
         "measured effect, points"
     ].item().endswith("n = 2")

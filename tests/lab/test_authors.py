@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dcil import DcilError, DualPath, data, models, set_masks
-from dcil.lab import authors
+from dcil import DcilError, DualPath, authors, models, set_masks
+from dcil.data import datasets
 
 NAME = "cifar10_90_run8"
 
@@ -130,7 +130,7 @@ def test_evaluate_counts_what_each_pass_gets_right(network):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (24, 3, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.arange(24) % 7
-    tiny = data.Dataset("tiny", images, labels, images, labels, 7, (0.5,) * 3, (0.2,) * 3)
+    tiny = datasets.Dataset("tiny", images, labels, images, labels, 7, (0.5,) * 3, (0.2,) * 3)
     found = authors.evaluate(network, tiny)
     inputs = (images / 255 - 0.5) / 0.2
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_evaluate_counts_what_each_pass_gets_right(network):
     assert (found["prunable"], found["kept"]) == (463_792, 463_792 - int(463_792 * 0.8) - 1)
     assert not network.training
     labels = torch.zeros(24).long()
-    other = data.Dataset("other", images, labels, images, labels, 3, (0.5,) * 3, (1.0,) * 3)
+    other = datasets.Dataset("other", images, labels, images, labels, 3, (0.5,) * 3, (1.0,) * 3)
     with pytest.raises(DcilError, match="tells 7 classes apart, other has 3"):
         authors.evaluate(network, other)
 

@@ -6,7 +6,9 @@ import nbformat
 import pytest
 
 from dcil.errors import DcilError
-from dcil.lab import chapters
+from dcil.lab import checkout
+from dcil.lab.book import chapters
+from dcil.lab.page import rerun_form
 
 
 def write(path, source, parameters="size = 3  # a whole number\nname = None  # None: none"):
@@ -28,13 +30,13 @@ def test_find_by_number_name_and_path():
 
 def test_root_from_elsewhere(tmp_path, monkeypatch):
     """The checkout is found from a folder outside it, and DCIL_ROOT overrides."""
-    expected = chapters.root()
+    expected = checkout.root()
     monkeypatch.chdir(tmp_path)
-    assert chapters.root() == expected
+    assert checkout.root() == expected
     (tmp_path / "book").mkdir()
     (tmp_path / "_toc.yml").touch()
     monkeypatch.setenv("DCIL_ROOT", str(tmp_path))
-    assert chapters.root() == tmp_path.resolve()
+    assert checkout.root() == tmp_path.resolve()
 
 
 def test_parameters_carry_default_and_meaning(tmp_path):
@@ -92,9 +94,9 @@ def test_redraw_has_the_parameters_of_this_run(monkeypatch):
     """Only those that are not at their default; none for a page that did not begin."""
     monkeypatch.setattr(chapters, "_given", {})
     name = "03-dual-path-training"
-    assert chapters.redraw(name) == f"make chapter NAME={name}"
+    assert rerun_form.redraw(name) == f"make chapter NAME={name}"
     chapters.begin(name, {"preset": "smoke", "sparsity": 0.95, "In": [""]})
-    assert chapters.redraw(name) == f"make chapter NAME={name} P='-p sparsity 0.95'"
+    assert rerun_form.redraw(name) == f"make chapter NAME={name} P='-p sparsity 0.95'"
 
 
 def test_what_a_chapter_takes(tmp_path):

@@ -6,15 +6,15 @@ import re
 import pytest
 
 from dcil.errors import DcilError
-from dcil.lab import citation
-from dcil.lab.chapters import root
+from dcil.lab.book import citation
+from dcil.lab.checkout import root
 
 CFF = citation.read(root() / "CITATION.cff")
 
 
 def test_zenodo_s_metadata_is_that_of_the_citation_file():
     """.zenodo.json is what the module prints, so a deposit says what CITATION.cff says."""
-    assert json.loads((root() / ".zenodo.json").read_text()) == citation.zenodo(CFF), "python -m dcil.lab.citation"
+    assert json.loads((root() / ".zenodo.json").read_text()) == citation.zenodo(CFF), "python -m dcil.lab.book.citation"
 
 
 def test_bibtex_has_the_book_and_the_paper():

@@ -10,7 +10,10 @@ import yaml
 
 from dcil import methods, records
 from dcil.errors import DcilError
-from dcil.lab import budget, claims, pairs, readme
+from dcil.lab.book import readme
+from dcil.lab.evidence import claims
+from dcil.lab.runs import paired
+from dcil.lab.tables import equal_compute
 from tests.lab.fakes import record
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
@@ -63,7 +66,7 @@ def test_only_the_papers_scale_reproduces():
 @pytest.mark.parametrize("values", [[0.1, 0.0, 0.2], [0.05, -0.05, 0.0], [-0.2, -0.25, -0.35], [-0.63, -0.67, -0.12]])
 def test_claims_and_tables_know_one_equality(values):
     """What a table calls equivalent, a claim of equality says holds, and nothing else."""
-    shown = pairs.shows(values, 0.3)
+    shown = paired.shows(values, 0.3)
     assert (claims.judge("equal", values, 0.3, "quick") == HOLDS) == shown.startswith("equivalent")
 
 
@@ -115,13 +118,13 @@ def test_equal_compute_is_equal():
     for claim in asked:
         found = claims.evidence(claim, "quick", everything)
         mine, theirs = ([r for r in found if r["config"]["method"] == claim["rule"][k]] for k in "ab")
-        assert mine and theirs and budget.within([*mine, *theirs], budget.total_macs(mine[0])) == [*mine, *theirs]
+        assert mine and theirs and equal_compute.within([*mine, *theirs], equal_compute.total_macs(mine[0])) == [*mine, *theirs]
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
     """Whatever the kind of rule: neither is dropped nor counted beside the other."""
     rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
-    monkeypatch.setattr("dcil.lab.stability.table", lambda found: pd.DataFrame(rows))
+    monkeypatch.setattr("dcil.lab.runs.stability.table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
             claims.effects(CLAIM | {"rule": rule}, runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))

@@ -9,7 +9,7 @@ from torch import nn
 
 import dcil
 from dcil.errors import DcilError
-from dcil.lab import gradients
+from dcil.lab.demos import gradients
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torch
 
 from dcil import RunConfig, records
 from dcil.errors import DcilError
-from dcil.lab import grid
-from dcil.lab.chapters import root
+from dcil.lab.checkout import root
+from dcil.lab.sweep import grid
 from dcil.machine import device_name
 from dcil.runs import RunFolder
 from dcil.stopping import Stopped

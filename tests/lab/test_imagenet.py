@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from dcil.lab import claims, costs, imagenet
-from dcil.lab.chapters import root
-from dcil.lab.stats import COMPARED
+from dcil.lab.checkout import root
+from dcil.lab.evidence import claims
+from dcil.lab.runs.frames import COMPARED
+from dcil.lab.tables import imagenet, training_cost
 from tests.lab.fakes import record
 
 MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
@@ -14,7 +15,7 @@ MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
 def rows(*given):
     """Return benchmark rows of one machine."""
     common = {"ratio_q1": 1.9, "ratio_q3": 2.1, "rounds": 5, "mem_mib": 2048.0, "batch_size": 64}
-    return pd.DataFrame([MACHINE | common | row for row in given], columns=costs.COLUMNS)
+    return pd.DataFrame([MACHINE | common | row for row in given], columns=training_cost.COLUMNS)
 
 
 STEP = {"name": "imagenet", "case": "dcil", "baseline": "dense", "model": "resnet50", "batch_size": 16,

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from dcil.errors import DcilError
-from dcil.lab import launch
-from dcil.lab.chapters import root
+from dcil.lab.book import launch
+from dcil.lab.checkout import root
 
 REPOSITORY, CONFIG = "https://github.com/owner/name", yaml.safe_load((root() / "_config.yml").read_text())
 

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dcil import data, records, stopping
-from dcil.__main__ import main
+from dcil import records, stopping
+from dcil.cli.main import main
+from dcil.data import datasets
 from dcil.errors import DcilError
-from dcil.lab import grid, queue
+from dcil.lab.sweep import grid, queue
 from dcil.runs import RunFolder
 from dcil.trainer import Trainer
 
@@ -34,7 +35,7 @@ def here(tmp_path, monkeypatch, tiny_dataset):
     """A folder with a grid of four runs on a tiny set, in which commands are run."""
     (tmp_path / "grid.yaml").write_text(GRID)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "load", lambda *_, **__: tiny_dataset)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: tiny_dataset)
     return tmp_path
 
 

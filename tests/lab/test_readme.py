@@ -5,14 +5,16 @@ import re
 import pytest
 
 from dcil import records
-from dcil.__main__ import main
+from dcil.cli.main import main
 from dcil.config import preset
 from dcil.errors import DcilError
-from dcil.lab import chapters, claims, readme
+from dcil.lab import checkout
+from dcil.lab.book import readme
+from dcil.lab.evidence import claims
 from tests.lab.fakes import record
 from tests.lab.test_claims import CLAIM, runs
 
-README = (chapters.root() / "README.md").read_text()
+README = (checkout.root() / "README.md").read_text()
 
 
 def rows(table):
@@ -32,8 +34,8 @@ def of_quick(method, epochs, *lasts, passes=1, **changes):
 
 def test_readme_says_what_the_records_say():
     """README.md is as `make readme` writes it."""
-    found = records.load_all(chapters.root() / "records")
-    known = claims.read(chapters.root() / "book" / "claims.yml")
+    found = records.load_all(checkout.root() / "records")
+    known = claims.read(checkout.root() / "book" / "claims.yml")
     current = readme.filled(README, readme.computed(known, found))
     assert current == README, "the results in README.md are not what claims and records say; mend it with `make readme`"
 
@@ -61,13 +63,13 @@ def test_equal_compute_gives_dcil_half_the_epochs():
     epochs = preset("quick").epochs
     dense, ste = of_quick("dense", epochs, 90.0, sparsity=0.0), of_quick("ste", epochs, 82.0, 82.1, 82.2)
     half, whole = (of_quick("dcil", n, 80.0, 80.2, 80.1, passes=2) for n in (epochs // 2, epochs))
-    said = readme.equal_compute([*dense, *ste, *half, *whole])
+    said = readme.equal_compute_tables([*dense, *ste, *half, *whole])
     assert "Rivals beside DCIL: 1 better, 3 not run." in said
     first, *_, last = rows(said)
     assert first[:2] == [f"ste, {epochs} epochs", "3"] and first[3].startswith("+2.00 (")
     assert last[:2] == [f"dcil, {epochs // 2} epochs", "3"]
     for missing in (dense, half):
-        assert readme.equal_compute([r for r in [*dense, *ste, *half, *whole] if r not in missing]) == "Not run."
+        assert readme.equal_compute_tables([r for r in [*dense, *ste, *half, *whole] if r not in missing]) == "Not run."
 
 
 @pytest.mark.parametrize("text", [

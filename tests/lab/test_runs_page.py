@@ -4,9 +4,11 @@ import math
 import re
 
 from dcil import fit, preset, records
-from dcil.__main__ import build_parser
-from dcil.arguments import values_of_config
-from dcil.lab import chapters, runs_page, sources
+from dcil.cli.main import build_parser
+from dcil.cli.options import values_of_config
+from dcil.lab import checkout
+from dcil.lab.book import runs_page
+from dcil.lab.page import provenance
 
 
 def run(tiny_config, tiny_dataset, tmp_path, **changes):
@@ -20,7 +22,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
     bad = good | {"run_id": "other-run", "status": "failed", "reason": "the loss became nan", "curve": [],
                   "final": {"passes": {}}}  # fmt: skip
     page = runs_page.page([good, dense, bad])
-    assert re.findall(r'<tr id="([^"]+)"', page) == [sources.anchor(r["run_id"]) for r in (good, dense, bad)]
+    assert re.findall(r'<tr id="([^"]+)"', page) == [provenance.anchor(r["run_id"]) for r in (good, dense, bad)]
     assert "the loss became nan" in page and "<b>failed</b>" in page
     assert f"{good['final']['passes']['dense']['last']['top1']:.2f}" in page
     assert page.count("<polyline") == (3 + 2) + 2  # sparsity and each pass; exchanges and overlaps where it prunes
@@ -33,7 +35,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
 
 def test_the_command_trains_the_run_again():
     """The command of every record of the book is parsed to the configuration of that record, by its run id."""
-    for record in records.load_all(chapters.root() / "records"):
+    for record in records.load_all(checkout.root() / "records"):
         words = runs_page.rerun(record).split()
         assert words[:4] == ["python", "-m", "dcil", "train"] and len(words) < 24
         args, extra = build_parser().parse_known_args(words[3:])

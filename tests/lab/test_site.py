@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from dcil.lab import site
-from dcil.lab.chapters import root
+from dcil.lab.book import site
+from dcil.lab.checkout import root
 
 PICTURE, BLOCK = {"data": {"image/png": "x"}}, {"data": {"text/html": "y"}}
 

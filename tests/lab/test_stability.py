@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dcil import fit
-from dcil.lab import stability
+from dcil.lab.runs import stability
 from tests.lab.fakes import record
 
 

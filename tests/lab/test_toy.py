@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcil.lab import toy
-from dcil.paths import DualPath, put_masks
+from dcil.dual_path import DualPath, put_masks
+from dcil.lab.demos import toy
 
 RULES = {"ste": ("straight_through",), "dcil": ("kept", "refined")}
 

@@ -5,7 +5,7 @@ import math
 
 import pandas as pd
 
-from dcil.lab import twins
+from dcil.lab.page import twins
 
 DATA = pd.DataFrame({"epoch": [1, 2, 1, 2], "flips": [4.0, 0.0, 2.0, math.nan], "variant": ["a", "a", "b", "b"],
                      "seed": 0})  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dcil import records
-from dcil.lab import grid
+from dcil.lab.sweep import grid
 
 ROOT = Path(__file__).parents[2]
 START = ROOT / "tests" / "slurm" / "start.sh"

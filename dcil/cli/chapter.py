@@ -1,0 +1,33 @@
+"""`chapter`: a chapter of the book, executed with other parameters."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from dcil.cli.options import command
+from dcil.lab import checkout
+from dcil.lab.book import chapters, freshness
+
+
+def add_parser(commands: Any) -> None:
+    """Add `chapter`."""
+    parser = command(commands, "chapter", run_chapter, "execute a chapter of the book with other parameters")
+    parser.add_argument("name", metavar="NAME", help="its number, name or file, e.g. 03")
+    parser.add_argument("-p", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[], dest="given",
+                        help="set a parameter; may be repeated")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help="where the executed notebook goes [_build/chapters/NAME.ipynb]")
+
+
+def run_chapter(args: argparse.Namespace) -> int:
+    """Execute a chapter, say where the result is, and note beside it when and on what it was made."""
+    notebook, started = chapters.find(args.name), time.monotonic()
+    out = Path(args.out or checkout.root() / "_build" / "chapters" / notebook.name)
+    given = {name: chapters.parse(value) for name, value in args.given}
+    print(chapters.execute(notebook, out, given))
+    book = checkout.root() / "book"
+    if notebook.resolve().parent == book and out.resolve().parent != book:  # what is committed holds no clock
+        freshness.write(notebook, out, given, started, checkout.root())
+    return 0

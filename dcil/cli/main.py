@@ -1,0 +1,65 @@
+"""The command line: `python -m dcil COMMAND`. A command is one file of this folder: its parser, and what it calls.
+
+Whatever a person can mend ends in one line, `dcil: error: ...`, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from dcil.cli import authors, chapter, claims, export, lists, predict, queue, records, status, train
+from dcil.cli.options import Parser, refuse_unknown
+from dcil.errors import DcilError
+from dcil.io.intake import plain
+from dcil.stopping import Stop, Stopped
+
+COMMANDS = (train, export, predict, records, queue, authors, chapter, claims, status, lists)
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(prog="python -m dcil", description="Dual-path sparse training, and the records of its runs.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 129,
+    130 and 143 when interrupted, 141 when its reader left.
+    """
+    try:
+        args, extra = build_parser().parse_known_args(argv)
+        refuse_unknown(args.parser, extra)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as in `| head`, which has read enough; the flush at exit must not fail either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as a shell says it
+    except Stopped as stopped:
+        print(f"dcil: {stopped}", file=sys.stderr)
+        return stopped.code
+    except UnicodeEncodeError as error:
+        print(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    except (DcilError, OSError) as error:
+        print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file's name holds
+        return getattr(error, "code", 2)
+    except ModuleNotFoundError as error:
+        if (name := str(error.name).partition(".")[0]) == "dcil":
+            raise
+        print(f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
+              "python -m pip install -e '.[book]'", file=sys.stderr)  # fmt: skip
+        return 2
+    except KeyboardInterrupt as error:
+        number = next(iter(error.args), signal.SIGINT)  # Stop names the signal
+        print(f"\ndcil: interrupted by {Stop.SIGNALS[number]}", file=sys.stderr)
+        return 128 + number

@@ -1,0 +1,76 @@
+"""Arguments of the command line: options made from `RunConfig`, errors that name the nearest choice, plain tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from dcil.config import RunConfig
+from dcil.errors import DcilError, unknown
+from dcil.io.intake import plain
+
+# How an option of each type of field is read, and what stands for its value in the help.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "str": {"metavar": "NAME"},
+    "int": {"type": int, "metavar": "N"},
+    "float": {"type": float, "metavar": "X"},
+    "bool": {"action": argparse.BooleanOptionalAction},
+    "tuple[int, ...]": {"type": int, "metavar": "N", "nargs": "*"},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are `DcilError`s that name the nearest choice."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise DcilError(f"{message}. See: {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise unknown(str(action.metavar).lower(), value, action.choices)
+
+
+def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Parser:
+    """Add a command that calls `run`; returns its parser."""
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def group(commands: Any, name: str, summary: str) -> Any:
+    """Add a command that has actions; returns where to add them."""
+    return commands.add_parser(name, help=summary, description=summary).add_subparsers(metavar="ACTION", required=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return aligned plain text; a line break or an escape sequence in a cell is shown, not obeyed."""
+    lines = [[plain(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def add_config_options(parser: Any) -> None:
+    """Add one option for each field of `RunConfig`, explained by the field's own reason and default."""
+    for field in fields(RunConfig):
+        default = "by model" if field.default is None else field.default
+        explained = f"{field.metadata['why']} [{default}]".replace("%", "%%")
+        kind = OPTIONS[str(field.type).removesuffix(" | None")]
+        parser.add_argument("--" + field.name.replace("_", "-"), default=None, help=explained, **kind)
+
+
+def values_of_config(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `RunConfig` that were given."""
+    return {f.name: value for f in fields(RunConfig) if (value := getattr(args, f.name)) is not None}
+
+
+def refuse_unknown(parser: Parser, extra: list[str]) -> None:
+    """Raise `DcilError`, with the nearest option, for the first of the arguments that nothing took."""
+    if extra and not extra[0].startswith("-"):
+        raise DcilError(f"{extra[0]!r} is one argument too many. See: {parser.prog} --help")
+    if extra:
+        raise unknown("option", extra[0].partition("=")[0], [o for a in parser._actions for o in a.option_strings])

@@ -1,0 +1,66 @@
+"""`queue`: what a grid asks for and has no record yet, run."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from dcil.cli.options import command, table
+from dcil.config import PRECISIONS, emulates
+from dcil.errors import DcilError
+from dcil.lab.sweep import grid, queue
+from dcil.stopping import TRY_AGAIN
+
+
+def add_parser(commands: Any) -> None:
+    """Add `queue`."""
+    summary = "run what is missing of a grid, most urgent first; call it again and again"
+    parser = command(commands, "queue", work_queue, summary)
+    parser.add_argument("grid", metavar="GRID", type=Path, help="a file such as experiments/quick.yaml")
+    parser.add_argument("--status", action="store_true", help="only say what is done, partial and missing")
+    parser.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
+    parser.add_argument("--minutes", metavar="M", type=float, help="stop in time, with checkpoints [no limit]")
+    parser.add_argument("--pack", metavar="K", type=int, default=1, help="runs at a time on this machine [1]")
+    parser.add_argument("--separate", action=argparse.BooleanOptionalAction, default=None,
+                        help="a process for each, not a thread [CPU: processes; GPU: threads]")  # fmt: skip
+    parser.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="every run in this precision, not the "
+                        f"grid's: {' | '.join(PRECISIONS)}")  # fmt: skip
+    parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
+    parser.add_argument("--runs-dir", metavar="D", type=Path, default="runs", help="[runs]")
+    parser.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
+
+
+def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
+    """Return the runs of the grid, or those asked for; raises `DcilError` for one it does not have."""
+    runs = grid.read(args.grid, args.precision)
+    for name in args.only:
+        if not any(run.run_id.startswith(name) for run in runs):
+            raise DcilError(f"{args.grid} has no run {name}; `--status` lists its runs")
+    return [run for run in runs if not args.only or run.run_id.startswith(tuple(args.only))]
+
+
+def work_queue(args: argparse.Namespace) -> int:
+    """Work through a grid, or say how far it is; exit code 0: all done, 1: a run failed, 75: some is left."""
+    if args.pack < 1:
+        raise DcilError(f"--pack is {args.pack}; it must be at least 1")
+    runs = planned_runs(args)
+    if any(emulates(run.config) for run in runs):
+        print("dcil: this grid asks for bf16, for which this device has no instructions. Emulated, on a CPU, it is "
+              "twelve times slower. --precision float32 trains the grid in float32; those records are compared among "
+              "themselves", file=sys.stderr)  # fmt: skip
+    if not args.status:
+        outcomes = queue.work(runs, records_dir=args.records_dir, runs_dir=args.runs_dir, data_dir=args.data_dir,
+                              minutes=args.minutes, pack=args.pack, separate=args.separate)  # fmt: skip
+    statuses = grid.status(runs, args.records_dir, args.runs_dir)
+    if args.status:
+        rows = [(s.planned.priority, s.planned.run_id, s.state, f"{s.epochs:.2f} of {s.planned.config.epochs}",
+                 "?" if math.isnan(s.left_s) else f"{s.left_s / 60:.0f} min", "; ".join(s.planned.serves))
+                for s in statuses]  # fmt: skip
+        print(table(("priority", "run", "state", "epochs", "left", "serves"), rows))
+    print(grid.summary(statuses))
+    if args.status or all(s.state == "done" for s in statuses):
+        return 0
+    return 1 if any(outcome.startswith("failed") for outcome in outcomes.values()) else TRY_AGAIN

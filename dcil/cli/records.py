@@ -1,0 +1,98 @@
+"""`records`: list, take in, check, compare or describe run records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from dcil import methods, records
+from dcil.cli.options import command, group, table
+from dcil.config import DATASETS
+from dcil.errors import DcilError
+from dcil.io.intake import plain
+from dcil.lab.runs import json_schema, side_by_side
+
+
+def add_parser(commands: Any) -> None:
+    """Add `records list`, `add`, `check`, `diff` and `schema`."""
+    actions = group(commands, "records", "list, take in, check, compare or describe run records")
+    listing = command(actions, "list", list_records, "one line for each record")
+    choices = {"dataset": DATASETS, "method": sorted(methods.METHODS), "tier": ("smoke", "quick", "paper")}
+    for name, allowed in choices.items():
+        listing.add_argument(f"--{name}", metavar=name.upper(), choices=allowed, help=" | ".join(allowed))
+    adding = command(actions, "add", add_records, "check records of any machine and take them in, never overwriting")
+    adding.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    comparing = command(actions, "diff", diff_records, "two records side by side; exit code 1 if they differ")
+    for which in ("A", "B"):
+        comparing.add_argument(which, help="a file, a run id or its beginning, or the hash at its end")
+    for action in (listing, adding, comparing):
+        action.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
+    checking = command(actions, "check", check_records, "check every record of a folder and name the bad ones")
+    checking.add_argument("records_dir", metavar="DIR", nargs="?", type=Path, default="records", help="[records]")
+    command(actions, "schema", print_schema, "print the JSON Schema of a record, for tools that are not dcil")
+
+
+def folder_of_records(folder: Path) -> Path:
+    """Return the folder; raises `DcilError` when there is none."""
+    if not folder.is_dir():
+        raise DcilError(f"there is no folder {folder}; give the folder of the records")
+    return folder
+
+
+def list_records(args: argparse.Namespace) -> int:
+    """Print the records as a table, one row a run."""
+    asked = {k: v for k in ("dataset", "method", "tier") if (v := getattr(args, k))}
+    found = records.load_all(folder_of_records(args.records_dir), **asked)
+    rows = []
+    for r in found:
+        tops = ", ".join(f"{name} {end['last']['top1']:.2f}" for name, end in r["final"]["passes"].items())
+        rows.append((r["run_id"], r["tier"], r["status"], r["environment"]["device"], r["config"]["seed"], tops,
+                     f"{r['cost']['time_s'] / 3600:.2f}" + (", shared" if math.isnan(records.own_time_s(r)) else "")))
+    if rows:
+        print(table(("run", "tier", "status", "device", "seed", "last top-1, %", "hours"), rows))
+    print(f"{len(rows)} record(s) in {args.records_dir}" + "".join(f", {k} {v}" for k, v in asked.items()))
+    return 0
+
+
+def add_records(args: argparse.Namespace) -> int:
+    """Check all the files, then take them in."""
+    for path in args.files:
+        records.read(path)
+    for path in args.files:
+        print(plain(str(records.add(path, args.records_dir))))
+    return 0
+
+
+def check_records(args: argparse.Namespace) -> int:
+    """Read every record; print what is wrong with each bad one."""
+    paths, bad = sorted(folder_of_records(args.records_dir).glob("*.json")), 0
+    for path in paths:
+        try:
+            if path.is_symlink():
+                raise DcilError(f"{path} is a link; a record is a file of its own")
+            if (run_id := records.read(path)["run_id"]) != path.stem:
+                raise DcilError(f"{path} holds the run {run_id}; name it {run_id}.json")
+        except DcilError as error:
+            bad += 1
+            print(f"dcil: error: {plain(str(error))}", file=sys.stderr)
+    print(f"{len(paths)} record(s) in {args.records_dir}, {bad} bad")
+    return 2 if bad else 0
+
+
+def diff_records(args: argparse.Namespace) -> int:
+    """Print two records side by side."""
+    a, b = (side_by_side.find(name, args.records_dir) for name in (args.A, args.B))
+    print(table(("what", a["run_id"], b["run_id"], "difference"), side_by_side.side_by_side(a, b)))
+    same = side_by_side.same(a, b)
+    print("the same but for clocks, memory and date" if same else "they differ")
+    return 0 if same else 1
+
+
+def print_schema(args: argparse.Namespace) -> int:
+    """Print the JSON Schema of a run record."""
+    print(json.dumps(json_schema.json_schema(), indent=1))
+    return 0

@@ -1,0 +1,33 @@
+"""`status`: when each chapter was executed, and whether it is fresh."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dcil.cli.options import command, table
+from dcil.lab import checkout
+from dcil.lab.book import freshness
+
+
+def add_parser(commands: Any) -> None:
+    """Add `status`."""
+    parser = command(commands, "status", show_status, "when each chapter was executed, and why it is stale if it is")
+    parser.add_argument("--executed", metavar="D", type=Path, help="folder of executed chapters [_build/executed]")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write it as Markdown, for the site")
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Print the state of each chapter, or write it; exit code 1 if one is not fresh and it was printed."""
+    root = checkout.root()
+    names = sorted(path.stem for path in (root / "book").glob("*.ipynb"))
+    notes = freshness.read(args.executed or root / "_build" / "executed")
+    if args.out:
+        args.out.write_text(freshness.page(names, notes, root))
+        return 0
+    found = freshness.rows(names, notes, root)
+    shown = [(name, state, *((note.when, freshness.duration(note.seconds), note.preset) if note else ("", "", "")), why)
+             for name, state, why, note in found]  # fmt: skip
+    print(table(("chapter", "state", "executed (UTC)", "took", "preset", "why"), shown))
+    return int(any(state != freshness.FRESH for _, state, *_ in found))

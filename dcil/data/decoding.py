@@ -1,0 +1,203 @@
+"""Image files: each decoded once before training, so that no bad file ends it later, and kept so if there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout  # comes with PyTorch
+from tqdm import tqdm
+
+from dcil.errors import DcilError
+from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically
+
+# What an image may be, as torchvision lists their endings. Pillow reads many others, some by starting programs.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+MOST_PIXELS = 2**26  # of an image; 201 MB decoded
+MOST_ASPECT = 200  # a crop begins with the short side at a fixed size, so the long one decides the memory
+AT_ONCE = 2**27  # bytes of images decoded and waiting to be written
+LOOK_S = 1  # until a process that waits for another one's decoding says so
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where decoded images are kept, and how much may be: `limit_gib` 0 keeps none."""
+
+    folder: Path
+    limit_gib: float = 10.0
+
+    def __post_init__(self):
+        if not self.limit_gib >= 0:
+            raise DcilError(f"decoded_gib is {self.limit_gib}; it must be a number of GiB, 0 to keep none")
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other processes from decoding into the store; what one that was killed left behind is removed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=LOOK_S)
+        except Timeout:
+            print(f"dcil: another process decodes images into {self.folder}; waiting for it", file=sys.stderr)
+            lock.acquire()
+        try:
+            remove_parts(self.folder)
+            yield
+        finally:
+            lock.release()
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open an image with Pillow; raises `DcilError` naming the file for whatever goes wrong with it in the block."""
+    from PIL import Image  # here: nothing else of dcil needs it
+
+    try:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            short, long = sorted(image.size)
+            if short * long > MOST_PIXELS or long > MOST_ASPECT * short:
+                raise DcilError(f"{path} is an image of {image.width} × {image.height} pixels; more than "
+                                f"{MOST_PIXELS:,}, or {MOST_ASPECT} times as long as wide, is not read. Shrink it"
+                                )  # fmt: skip
+            yield image
+    except DcilError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
+        raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it. Read are "
+                        f"{', '.join(FORMATS)}") from error  # fmt: skip
+
+
+def decode(path: str) -> tuple[np.ndarray, str]:
+    """Return an image as uint8 [H, W, 3], and the mode it had; greys, palettes and CMYK become RGB.
+
+    Raises `DcilError` naming the file when it cannot be read whole, or has more than eight bits a channel.
+    """
+    with _opened(path) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would clip them: white, or black
+            raise ValueError(f"Pillow's mode {image.mode!r} has more than 8 bits a channel, and which values are black "
+                             "and white is not known; save it with 8 bits")  # fmt: skip
+        return np.asarray(image.convert("RGB")), image.mode
+
+
+def size_of(path: str) -> tuple[int, int]:
+    """Return an image's (height, width), from its first bytes alone."""
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.ndarray, Path | None]:
+    """Decode every file, once in a store's life; returns the sizes [N, 2] and the decoded copy, if it fits the store.
+
+    `key` stands for these very files: what was found is kept under it with its checksums. Raises `DcilError` naming
+    the first file that cannot be read; then nothing is kept.
+    """
+    if store is None:
+        return _decode_all(files, _sizes(files), None), None
+    try:
+        with store.hold():
+            return _kept(files, key, store)
+    except OSError as error:
+        raise DcilError(f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or read the "
+                        "originals at every epoch with --decoded-gib 0") from error  # fmt: skip
+
+
+def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | None]:
+    """Return what the store holds of these files, made now where it is not there yet."""
+    sizes_file, pixels_file = store.folder / f"{key}.sizes.npy", store.folder / f"{key}.pixels"
+    sums_file = store.folder / f"{key}.sha256"
+    if sizes_file.exists():
+        sizes, sums = _load(sizes_file), _read_sums(sums_file)
+        _compare(sizes_file, sums)
+        if not fits(sizes, store):
+            return sizes, None
+        if pixels_file.exists() and pixels_file.stat().st_size == 3 * sizes.prod(1, dtype=np.int64).sum():
+            _compare(pixels_file, sums)
+            return sizes, pixels_file
+    sizes = _sizes(files)
+    keep = fits(sizes, store)
+    if keep:
+        write_atomically(pixels_file, lambda part: _decode_all(files, sizes, part))
+    else:
+        _decode_all(files, sizes, None)
+    np.save(raw := io.BytesIO(), sizes)
+    lines = [f"{hashlib.sha256(raw.getvalue()).hexdigest()}  {sizes_file.name}\n"]  # as the program sha256sum has them
+    if keep:
+        lines.append(f"{sha256(pixels_file)}  {pixels_file.name}\n")
+    write_atomically(sums_file, lambda part: part.write_text("".join(lines)))
+    write_atomically(sizes_file, lambda part: part.write_bytes(raw.getvalue()))  # last: it says that all are there
+    return sizes, pixels_file if keep else None
+
+
+def _read_sums(path: Path) -> dict[str, str] | None:
+    """Return the checksums of the store's files by name; None, with a word, where an earlier dcil wrote none."""
+    try:
+        lines = read_bytes(path, 4096).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        print(f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
+              "goes unseen. Remove the folder, and they are made anew", file=sys.stderr)  # fmt: skip
+        return None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _compare(path: Path, sums: dict[str, str] | None) -> None:
+    """Raise `DcilError` for a file that is not what was written, as far as that is known."""
+    if sums is not None and sha256(path) != sums.get(path.name):
+        raise DcilError(f"{path} is not what was written: its SHA-256 is another. It was left as it is; it holds "
+                        "decoded images: move it away, and it is made anew")  # fmt: skip
+
+
+def _sizes(files: list[str]) -> np.ndarray:
+    """Return the images' (height, width), [N, 2]."""
+    with ThreadPoolExecutor() as pool:
+        return np.array(list(pool.map(size_of, files)), dtype=np.int32).reshape(-1, 2)
+
+
+def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> np.ndarray:
+    """Decode every file, append the pixels to the file `into` if given, and return the sizes [N, 2] as they are."""
+    modes, bar = Counter[str](), tqdm(total=len(files), desc="decoding images", leave=False, disable=None)
+    with bar, ThreadPoolExecutor() as pool, open(into or os.devnull, "wb") as out:
+        for rows in _groups(3 * sizes.prod(1, dtype=np.int64)):
+            for i, (pixels, mode) in zip(rows, pool.map(decode, [files[i] for i in rows]), strict=True):
+                if pixels.shape[:2] != tuple(sizes[i]):
+                    raise DcilError(f"{files[i]} changed while it was read; try again")
+                modes[mode] += 1
+                out.write(pixels)
+                bar.update()
+    if odd := {mode: n for mode, n in modes.items() if mode != "RGB"}:
+        print(f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
+              f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}", file=sys.stderr)  # fmt: skip
+    return sizes
+
+
+def _groups(num_bytes: np.ndarray) -> Iterator[range]:
+    """Yield ranges of images that have at most `AT_ONCE` bytes together, or are a single one."""
+    start, total = 0, 0
+    for i, size in enumerate(num_bytes.tolist()):
+        if i > start and total + size > AT_ONCE:
+            yield range(start, i)
+            start, total = i, 0
+        total += size
+    yield range(start, len(num_bytes))
+
+
+def _load(sizes_file: Path) -> np.ndarray:
+    try:
+        return np.load(sizes_file)
+    except (ValueError, EOFError) as error:
+        raise DcilError(f"{sizes_file} cannot be read ({error}) and was left as it is. It holds the sizes of images "
+                        "that were decoded: move it away, and it is made anew") from error  # fmt: skip
+
+
+def fits(sizes: np.ndarray, store: Store) -> bool:
+    """Return whether images of these sizes [N, 2] fit the store when decoded."""
+    return 3 * sizes.prod(1, dtype=np.int64).sum() <= store.limit_gib * 2**30

@@ -1,0 +1,236 @@
+"""A trained network as a file for other machines: dense, sparse, shrunk, ONNX or int8.
+
+Every file carries a card: which run it is from, how sparse it is and what it takes. Reading one runs
+no code, whoever wrote it, and a damaged one is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dcil import models
+from dcil.checkpoint import read_torch
+from dcil.data.crops import LARGEST_SIDE, central_sample
+from dcil.errors import DcilError, unknown
+from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
+from dcil.export.shrink import Kept, shrink
+from dcil.io.files import write_atomically
+
+SCHEMA = 1
+ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
+IN_TORCH = ("state_dict", "sparse", "shrunk")  # the others are ONNX
+MOST_CLASSES = 2**16  # ImageNet has 21,841 at most
+#: How far outputs may be from the network's; None: they are other numbers by design.
+TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a file says of its network: where it is from, and what goes in and comes out.
+
+    An image is resized to the short side `short`, its central `side` × `side` taken, divided by 255,
+    and normalised by `mean` and `std` per channel; in goes float32 [N, 3, side, side], out come
+    logits [N, classes].
+    """
+
+    run_id: str
+    model: str
+    num_classes: int
+    classes: tuple[str, ...]
+    sparsity: float
+    dataset: str
+    side: int
+    short: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def prepare(self, pixels: np.ndarray) -> Tensor:
+        """Return an image, uint8 [H, W, 3], as what the network takes, [1, 3, side, side]."""
+        image = central_sample(torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.side, self.short)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return ((image / 255 - mean) / std)[None]
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Card:
+        """Build from what a file holds; raises `TypeError` or `ValueError` if that is no card."""
+        lists = {"classes": str, "mean": float, "std": float}
+        kinds = {"run_id": str, "model": str, "num_classes": int, "sparsity": float, "dataset": str,
+                 "side": int, "short": int}  # fmt: skip
+        card = cls(**{k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
+                      for k, v in dict(values).items()})  # fmt: skip
+        if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
+            raise ValueError("the card must name every class, and a mean and std for each of three channels")
+        if not (1 <= card.num_classes <= MOST_CLASSES and 1 <= card.side <= card.short <= 2 * card.side
+                and card.side <= LARGEST_SIDE):  # fmt: skip
+            raise ValueError(f"the card has {card.num_classes} classes, side {card.side} and short {card.short}")
+        if not (0 <= card.sparsity < 1 and all(map(math.isfinite, card.mean))
+                and all(0 < s < math.inf for s in card.std)):  # fmt: skip
+            raise ValueError("the card must have a sparsity in [0, 1), and finite means and positive finite stds")
+        return card
+
+
+# --- state dicts, plain and sparse
+
+
+def pack(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return a state dict with each weight as a bitmap of what is not zero and those values: 1 bit + 4 bytes each."""
+
+    def packed(tensor: Tensor) -> Any:
+        if tensor.dim() < 2 or not tensor.is_floating_point():
+            return tensor
+        there = tensor != 0
+        bits = torch.from_numpy(np.packbits(there.numpy().ravel()))
+        return {"shape": list(tensor.shape), "there": bits, "values": tensor[there]}
+
+    return {name: packed(tensor) for name, tensor in state.items()}
+
+
+def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict that `dcil.export.pack` was given, bit by bit; raises `ValueError` if it does not fit.
+
+    >>> state = {"weight": torch.tensor([[0.0, 1.5], [0.0, 0.0]])}
+    >>> torch.equal(unpack(pack(state))["weight"], state["weight"])
+    True
+    """
+
+    def unpacked(value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        shape, values = value["shape"], value["values"]
+        count = math.prod(shape)
+        # 32 bytes at most for each that is there, whatever the shape says.
+        if value["there"].untyped_storage().nbytes() != -(-count // 8) or min(shape, default=1) < 0:
+            raise ValueError(f"a bitmap of {value['there'].numel()} bytes is not that of a tensor {list(shape)}")
+        there = torch.from_numpy(np.unpackbits(value["there"].numpy(), count=count)).bool().view(shape)
+        full = torch.zeros(shape, dtype=values.dtype)
+        full[there] = values
+        return full
+
+    return {name: unpacked(value) for name, value in state.items()}
+
+
+# --- writing and reading any of them
+
+
+def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
+    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare.
+
+    Returns the largest difference between an output of the file and one of the network. "int8" needs
+    `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
+    the outputs are farther apart than `dcil.export.TOLERANCE` allows; then nothing is written.
+
+    >>> import tempfile
+    >>> net = models.build("resnet8", num_classes=10).eval()
+    >>> card = Card("my-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
+    >>> path = Path(tempfile.mkdtemp()) / "net.sparse.pt"
+    >>> save(net, card, path, to="sparse")
+    0.0
+    >>> loaded, card = load(path)
+    >>> images = torch.zeros(1, 3, 32, 32)
+    >>> torch.equal(loaded(images), net(images)), card.run_id
+    (True, 'my-run')
+    """
+    if to not in ENDINGS:
+        raise unknown("format", to, ENDINGS)
+    net = copy.deepcopy(net).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
+    apart = 0.0
+
+    def write(part: Path) -> None:
+        nonlocal apart
+        if to == "onnx":
+            write_onnx(net, card.side, json.dumps(asdict(card)), part)
+        elif to == "int8":
+            if calibration is None:
+                raise DcilError("int8 needs images to measure activations on; give training images")
+            write_int8(net, card.side, json.dumps(asdict(card)), part, calibration)
+        else:
+            content: dict[str, Any] = {"schema": SCHEMA, "format": to, "card": asdict(card)}
+            if to == "shrunk":
+                small, plan = shrink(net)
+                content |= {"state": small.state_dict(), "plan": {k: asdict(v) for k, v in plan.items()}}
+            else:
+                content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
+            torch.save(content, buffer := io.BytesIO())  # PyTorch hides what went wrong when it writes to a full disk
+            part.write_bytes(buffer.getbuffer())
+        apart = difference(net, card, part, to)
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise DcilError(f"{path} could not be written: {error.strerror}. Nothing was kept of it; make room, or choose "
+                        "another folder") from error  # fmt: skip
+    return apart
+
+
+@torch.no_grad()
+def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
+    """Return the largest difference between a file's outputs and a network's; raises `DcilError` beyond `TOLERANCE`."""
+    images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
+    loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))
+    apart = float((loaded(images) - net(images)).abs().max())
+    if TOLERANCE[to] is not None and not apart <= TOLERANCE[to]:
+        raise DcilError(f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
+                        f"{TOLERANCE[to]:g}; nothing was written")  # fmt: skip
+    return apart
+
+
+def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
+    """Return the network of an exported file, ready to use, and its card; no code in the file is run.
+
+    The network takes float32 [N, 3, side, side], normalised as the card says, and gives logits [N, classes].
+    Raises `dcil.DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
+    An example stands at `dcil.export.save`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DcilError(f"there is no file {path}")
+    try:
+        if path.suffix == ".onnx" if is_onnx is None else is_onnx:
+            network = OnnxNetwork(path)
+            if network.card is None:
+                raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
+            if not network.is_sealed:
+                print(f"dcil: {path} has no checksum, as an earlier dcil wrote it; damage to it goes unseen. "
+                      "Export it anew", file=sys.stderr)  # fmt: skip
+            return network, Card.from_dict(json.loads(network.card))
+        content = read_torch(path)
+        if content["schema"] > SCHEMA:
+            raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+        if content["format"] not in IN_TORCH:
+            raise unknown("format", content["format"], IN_TORCH)
+        card = Card.from_dict(content["card"])
+        net, state = models.build(card.model, card.num_classes), content["state"]
+        if content["format"] == "shrunk":
+            net = shrink(net, {name: _kept(k) for name, k in content["plan"].items()})[0]
+        net.load_state_dict(unpack(state) if content["format"] == "sparse" else state)
+    except DcilError:
+        raise
+    except Exception as error:  # damaged bytes can make the readers fail in any way
+        why = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DcilError(f"{path} cannot be read as an exported network ({why:.120}). It was left as it is") from error
+    return net.eval(), card
+
+
+def _kept(plan: dict[str, Any]) -> Kept:
+    """Return which filters a file says are kept; raises `ValueError` for one named twice, of which there is no end."""
+    filters = tuple(plan["filters"])
+    if list(filters) != sorted(set(filters)) or min(filters, default=0) < 0:
+        raise ValueError("the plan must name filters in order, each once")
+    return Kept(filters, plan["ones"])

@@ -1,0 +1,95 @@
+"""From a finished run, or an authors' checkpoint, to a plain network with its card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dcil import authors, records
+from dcil.config import FOLDERS, RunConfig
+from dcil.data import datasets, images
+from dcil.data.crops import RESIZE
+from dcil.data.loaders import loaders_of
+from dcil.dual_path import DualPath
+from dcil.errors import DcilError
+from dcil.export.formats import Card, Network
+from dcil.runs import RunFolder, by_id
+from dcil.trainer import build
+
+CALIBRATION = 8  # batches of 64 images on which int8 measures activations
+NORMS = {"digits": (datasets.DIGITS_MEAN, datasets.DIGITS_STD), "cifar10": (datasets.CIFAR_MEAN, datasets.CIFAR_STD),
+         "cifar100": (datasets.CIFAR_MEAN, datasets.CIFAR_STD)}  # fmt: skip
+CLASSES = {"digits": tuple("0123456789"), "cifar10": datasets.CIFAR10_CLASSES,
+           "imagenette": tuple(images.KNOWN["imagenette"].names.values())}  # fmt: skip
+
+
+def card_of(run_id: str, config: RunConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()) -> Card:
+    """Return the card of a network trained by a configuration; classes without known names are numbers."""
+    mean, std = NORMS.get(config.dataset, (images.MEAN, images.STD))
+    side = config.image_size if config.dataset in FOLDERS else 32
+    names = classes or CLASSES.get(config.dataset) or tuple(map(str, range(num_classes)))
+    short = round(side * RESIZE) if config.dataset in FOLDERS else side
+    return Card(run_id, config.model, num_classes, names, round(dual.sparsity(), 6), config.dataset,
+                side, short, mean, std)  # fmt: skip
+
+
+def find_run(name: str, runs_dir: str | Path) -> Path:
+    """Return a finished run's folder, given its path, its id, the beginning of that or its hash."""
+    if (Path(name) / "record.json").is_file():
+        return Path(name)
+    known = {path.parent.name: path.parent for path in sorted(Path(runs_dir).glob("*/record.json"))}
+    return by_id(name, known, f"finished run of {runs_dir}")
+
+
+def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, RunConfig]:
+    """Return the plain network of a finished run, or of an authors' .pth or .npz, its card and configuration.
+
+    With `dense` it is the last pass's: the dense twin, where the method trains one.
+
+    Raises `DcilError` for a run that is not there or not finished, and for a damaged file.
+    """
+    if source.endswith((".pth", ".npz")):
+        dual = authors.load(source)
+        classes = dual.net.fc.out_features
+        rows = [mask.flatten(1) for mask in dual.masks.values()]
+        scope = "filter" if all((row.any(1) == row.all(1)).all() for row in rows) else "global"
+        config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
+        return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
+    folder = find_run(source, runs_dir)
+    record = records.read(folder / "record.json")
+    config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
+    if record["run_id"] != folder.resolve().name:
+        raise DcilError(f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
+                        "if it was moved, and leave it if it was filled with another run's files")  # fmt: skip
+    if record["status"] != "complete":
+        raise DcilError(f"{record['run_id']} failed; there is nothing to export")
+    state = RunFolder(folder.resolve().parent, config).network_state()
+    dual = build(replace(config, sync_batchnorm=False), classes)
+    dual.load_state_dict(state["model"])
+    card = card_of(record["run_id"], config, classes, dual, tuple(state.get("classes", ())))
+    return plain(dual, dense), card, config
+
+
+def plain(dual: DualPath, dense: bool) -> nn.Module:
+    """Return the network as its first pass sees it, or its last, in float32, for inference."""
+    return dual.export(dual.pass_names[-1 if dense else 0]).float().eval()
+
+
+def calibration(config: RunConfig, data_dir: str | None) -> list[Tensor]:
+    """Return some batches of training images, normalised; raises `DcilError` where the data set is not there."""
+    dataset = datasets.load(config.dataset, data_dir)
+    config = replace(config, batch_size=64, seed=0)
+    loader, _ = loaders_of(dataset, config, torch.device("cpu"), torch.float32)
+    return [batch for batch, _ in islice(loader.epoch(0), CALIBRATION)]
+
+
+@torch.no_grad()
+def predict(net: Network, card: Card, pixels: np.ndarray) -> list[tuple[str, float]]:
+    """Return every class with its probability, the likeliest first, of an image uint8 [H, W, 3]."""
+    chances = net(card.prepare(pixels)).softmax(1)[0]
+    return [(card.classes[i], float(chances[i])) for i in chances.argsort(descending=True).tolist()]

@@ -1,0 +1,1 @@
+"""The book itself: chapters executed, their freshness, what Sphinx is told."""

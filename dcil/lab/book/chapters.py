@@ -1,0 +1,125 @@
+"""Chapters are parameterized notebooks: describe them, begin them, execute them with papermill."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dcil.errors import DcilError, unknown
+from dcil.io.files import write_atomically
+from dcil.lab import checkout
+from dcil.lab.page import rerun_form
+from dcil.lab.page.rerun_form import Parameter
+
+# Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
+_FRESH = 4
+# Names that IPython puts into every notebook.
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def find(name: str | Path) -> Path:
+    """Return the notebook of a chapter, given its path, its name or its number ("03")."""
+    if str(name).endswith(".ipynb"):
+        if not Path(name).exists():
+            raise DcilError(f"there is no notebook {name}")
+        return Path(name)
+    known = {path.stem: path for path in sorted((checkout.root() / "book").glob("*.ipynb"))}
+    matches = [stem for stem in known if stem == str(name) or stem.split("-")[0] == str(name)]
+    if len(matches) != 1:
+        raise unknown("chapter", str(name), known)
+    return known[matches[0]]
+
+
+def parameters(notebook: str | Path) -> list[Parameter]:
+    """Return what a chapter's parameter cell declares, in its order."""
+    import papermill
+
+    try:
+        inspected = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # what papermill and nbformat raise has no common base
+        raise DcilError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was "
+                        "left as it is") from error  # fmt: skip
+    return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
+
+
+def takes(notebook: str | Path) -> tuple[str, dict[str, str]]:
+    """Return a chapter's title and what it takes at each preset, in its own words; none where it has no such table."""
+    cells = json.loads(Path(notebook).read_text())["cells"]
+    text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
+    title = re.search(r"^# (.+)", text, re.M)
+    table = re.search(r"^\| preset \|.*what it takes \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.M)
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", table[1], re.M) if table else []
+    return title[1] if title else Path(notebook).stem, dict(rows)
+
+
+def parse(text: str) -> Any:
+    """Return a parameter's value from the command line: a Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last two of brackets in brackets
+        return text
+
+
+def check(notebook: str | Path, given: Any) -> None:
+    """Raise `DcilError`, with the nearest name, if one of the given parameters is not the chapter's."""
+    names = [p.name for p in parameters(notebook)]
+    for name in given:
+        if name not in names:
+            raise unknown(f"parameter of {Path(notebook).stem}", name, names)
+
+
+def begin(name: str, namespace: dict[str, Any]) -> Any:
+    """Check a running chapter's parameters and return the form of them (`dcil.lab.page.rerun_form`), to be shown in the page.
+
+    Called with `globals()` right after the parameter cell. papermill only warns about a parameter
+    that the chapter does not have; here it is an error.
+    """
+    from IPython.display import HTML
+
+    notebook = find(name)
+    given = {k: v for k, v in namespace.items()
+             if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
+    if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
+        check(notebook, given)
+    declared = [p for p in parameters(notebook) if p.name in given]
+    rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
+    return HTML(rerun_form.form(notebook.stem, declared, given))
+
+
+def _tidy(notebook: Any) -> Any:
+    """Drop papermill's clocks and paths, so that the same chapter gives the same file."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    return notebook
+
+
+def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = None, progress: bool = True) -> Path:
+    """Execute a chapter with papermill and put the result at `out` only if every cell ran.
+
+    Raises `DcilError` for an unknown chapter or parameter, and with the cell's own message when a
+    cell fails; `out` then stays as it was.
+    """
+    import nbformat
+    import papermill
+
+    notebook, out, given = find(name), Path(out), given or {}
+    check(notebook, given)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / out.name
+        try:
+            papermill.execute_notebook(str(notebook), str(draft), given, cwd=str(checkout.root()), kernel_name="python3",
+                                       progress_bar=progress)  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            raise DcilError(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. "
+                            f"{out} was not written") from error  # fmt: skip
+        done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
+        write_atomically(out, lambda part: part.write_text(done + "\n"))
+    return out

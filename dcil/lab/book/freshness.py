@@ -1,0 +1,181 @@
+"""When each chapter was last executed, on what, and whether it is fresh: notes beside the executed notebooks.
+
+A note is `NAME.json` beside `NAME.ipynb` in `_build/executed/`. It holds a hash of everything that the chapter reads,
+so that "stale" has a reason. Notebooks themselves hold no clock: the same chapter gives the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dcil.errors import DcilError, unknown
+from dcil.io.files import write_atomically
+
+#: What a chapter may declare in its notebook's metadata, `{"dcil": {"reads": ["records"]}}`, and the files that it then
+#: depends on beside itself and the code. The Snakefile asks here too.
+READS = {
+    "records": ["records/*.json"],
+    "benchmarks": ["benchmarks/**/*.csv", "benchmarks/**/*.yaml"],
+    "grids": ["experiments/*.yaml"],
+    "claims": ["book/claims.yml"],
+    "verdicts": ["book/verdicts.yml"],
+    "assumptions": ["book/assumptions.yml"],
+    "published": ["book/published.yml"],
+    "citation": ["CITATION.cff"],
+    "chapters": ["book/*.ipynb"],
+}
+CODE = ["dcil/**/*.py", "dcil/**/*.json", "requirements.lock"]
+FRESH, STALE, NEVER = "fresh", "stale", "not executed"
+
+
+def matching(patterns: Iterable[str], root: str | Path = ".") -> list[str]:
+    """Return the files that match one of the patterns, as sorted paths from `root`."""
+    return sorted({path.relative_to(root).as_posix() for pattern in patterns for path in Path(root).glob(pattern)})
+
+
+def declared_reads(notebook: str | Path) -> list[str]:
+    """Return what a notebook's metadata say that it reads; raises `DcilError` for what is none of `READS`."""
+    reads = json.loads(Path(notebook).read_text())["metadata"].get("dcil", {}).get("reads", [])
+    for name in reads:
+        if name not in READS:
+            raise unknown(f"declared read of {notebook}", name, READS)
+    return reads
+
+
+def inputs(notebook: str | Path, root: str | Path = ".") -> list[str]:
+    """Return what a chapter depends on, as paths from `root`: itself, the code, the lock, and the data it reads."""
+    root, notebook = Path(root), Path(notebook)
+    patterns = [pattern for name in declared_reads(root / notebook) for pattern in READS[name]]
+    return [notebook.as_posix(), *matching([*CODE, *patterns], root)]
+
+
+def _hash(path: Path) -> str:
+    """Return a short hash of a file; of a notebook its sources count, not its outputs."""
+    content = path.read_bytes()
+    if path.suffix == ".ipynb":
+        cells = json.loads(content)["cells"]
+        content = json.dumps([[cell["cell_type"], cell["source"]] for cell in cells]).encode()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Note:
+    """One execution of a chapter: when (UTC), how long (seconds), with which values, where, and what it read."""
+
+    chapter: str
+    when: str
+    seconds: float
+    preset: str
+    parameters: dict[str, Any]
+    machine: str
+    cores: int
+    python: str
+    torch: str
+    commit: str
+    dirty: bool
+    inputs: dict[str, str] = field(repr=False)
+
+
+def write(notebook: Path, out: Path, given: dict[str, Any], started: float, root: Path) -> Path:
+    """Write the note of an execution that has just ended, beside its result; `started` is of `time.monotonic`."""
+    import torch
+
+    from dcil.lab.book.chapters import parameters
+    from dcil.machine import device_name, source_state
+
+    defaults = {p.name: p.value for p in parameters(notebook)}
+    commit, dirty = source_state()
+    note = Note(
+        chapter=notebook.stem,
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        seconds=round(time.monotonic() - started, 1),
+        preset=given.get("preset", defaults.get("preset", "")),
+        parameters={name: value for name, value in given.items() if name != "preset"},
+        machine=device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        cores=os.cpu_count() or 1,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        commit=commit,
+        dirty=dirty,
+        inputs={path: _hash(root / path) for path in inputs(notebook.resolve().relative_to(root), root)},
+    )
+    path = out.with_suffix(".json")
+    write_atomically(path, lambda part: part.write_text(json.dumps(asdict(note), indent=1) + "\n"))
+    return path
+
+
+def read(folder: str | Path) -> dict[str, Note]:
+    """Return the notes of a folder by chapter; raises `DcilError` naming the file for one that is no note."""
+    notes = map(_read, sorted(Path(folder).glob("*.json")))
+    return {note.chapter: note for note in notes}
+
+
+def _read(path: Path) -> Note:
+    try:
+        return Note(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DcilError(f"{path} is not a note of an executed chapter ({error}); it was left as it is. Give a folder "
+                        "that `python -m dcil chapter` wrote to") from error  # fmt: skip
+
+
+def why_stale(note: Note, root: str | Path) -> str:
+    """Return what has changed since an execution, in a few words; nothing for one that is fresh."""
+    root = Path(root)
+    now = {path: _hash(root / path) for path in inputs(next(iter(note.inputs)), root)}
+    changed = [path for path in note.inputs if path in now and now[path] != note.inputs[path]]
+    came = [path for path in now if path not in note.inputs]
+    went = [path for path in note.inputs if path not in now]
+    return "; ".join(f"{word}: {_few(paths)}" for word, paths in (("changed", changed), ("new", came), ("gone", went))
+                     if paths)  # fmt: skip
+
+
+def _few(paths: list[str], most: int = 3) -> str:
+    rest = len(paths) - most
+    return ", ".join(paths[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def rows(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> list[tuple[str, str, str, Note | None]]:
+    """Return for each chapter its name, its state, the reason for it, and its note if it has one."""
+    found = []
+    for name in chapters:
+        note = notes.get(name)
+        why = why_stale(note, root) if note else ""
+        found.append((name, NEVER if note is None else STALE if why else FRESH, why, note))
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: seconds, or minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> str:
+    """Return the table of all chapters in Markdown, and below it where they were executed."""
+    lines = ["| page | executed (UTC) | took | preset | state |", "|---|---|---|---|---|"]
+    places: dict[str, list[str]] = {}
+    for name, state, why, note in rows(chapters, notes, root):
+        link = f"[]({name}.ipynb)"  # MyST puts the title there
+        if note is None:
+            lines.append(f"| {link} | | | | **{state}** |")
+            continue
+        values = ", ".join([note.preset or "–", *(f"`{k} = {v}`" for k, v in note.parameters.items())])
+        said = state if state == FRESH else f"**{state}**: {why}"
+        lines.append(f"| {link} | {note.when} | {duration(note.seconds)} | {values} | {said} |")
+        commit = note.commit[:7] + (", with changes" if note.dirty else "")
+        place = f"{note.machine}, {note.cores} core(s), Python {note.python}, PyTorch {note.torch}, commit {commit}"
+        places.setdefault(place, []).append(name)
+    total = duration(sum(note.seconds for note in notes.values()))
+    lines += ["", f"{len(notes)} pages, {total} of execution in all."]
+    alone = len(places) == 1
+    lines += ["", *(f"- {place}{'' if alone else ': ' + ', '.join(names)}" for place, names in places.items())]
+    return "\n".join(lines) + "\n"

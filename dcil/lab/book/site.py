@@ -1,0 +1,58 @@
+"""A Sphinx extension for the book's site: blocks under figures stay under them; records and plotly come along.
+
+MyST-NB gives the caption of a cell to each of its outputs. A cell that shows a figure has two: the picture and the
+block under it (`dcil.lab.page.provenance`). Before a notebook is read, what follows the picture becomes a cell of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dcil.lab.checkout import root
+
+
+def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cells of a notebook; outputs after the first of a cell with a caption follow in a cell without one.
+
+    Its source is not shown, but must not be empty: MyST-NB leaves such a cell out.
+    """
+    result = []
+    for cell in cells:
+        result.append(cell)
+        if "figure" in cell["metadata"].get("mystnb", {}) and len(cell.get("outputs", ())) > 1:
+            rest = cell | {"id": f"{cell['id']}-source", "source": "pass", "metadata": {"tags": ["remove-input"]},
+                           "outputs": cell["outputs"][1:]}  # fmt: skip
+            result[-1:] = [cell | {"outputs": cell["outputs"][:1]}, rest]
+    return result
+
+
+def read_source(app: Any, docname: str, source: list[str]) -> None:
+    """Split the cells of a notebook that Sphinx is about to read."""
+    if str(app.env.doc2path(docname)).endswith(".ipynb"):
+        notebook = json.loads(source[0])
+        source[0] = json.dumps(notebook | {"cells": split(notebook["cells"])})
+
+
+def copy_files(app: Any, error: Exception | None) -> None:
+    """Put the records, and the library that draws interactive figures, beside the pages."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    (out / "records").mkdir(parents=True, exist_ok=True)
+    for path in (root() / "records").glob("*.json"):  # nothing else is published from there, nor what a link points to
+        if path.is_file() and not path.is_symlink():
+            shutil.copyfile(path, out / "records" / path.name)
+    (out / "plotly").mkdir(exist_ok=True)
+    library = resources.files("plotly") / "package_data" / "plotly.min.js"
+    (out / "plotly" / "plotly.min.js").write_bytes(library.read_bytes())
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Tell Sphinx what to call, and when."""
+    app.connect("source-read", read_source)
+    app.connect("build-finished", copy_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

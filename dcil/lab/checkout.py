@@ -1,0 +1,18 @@
+"""The folder that holds the book: its chapters, records and grids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dcil.errors import DcilError
+
+
+def root() -> Path:
+    """Return the checkout: DCIL_ROOT, else the folder above the working directory or `dcil` that holds the book."""
+    here = [Path(os.environ["DCIL_ROOT"])] if "DCIL_ROOT" in os.environ else []
+    for start in (*here, Path.cwd(), Path(__file__)):
+        for folder in (start, *start.resolve().parents):
+            if (folder / "_toc.yml").exists() and (folder / "book").is_dir():
+                return folder.resolve()
+    raise DcilError(f"no checkout of the book at or above {Path.cwd()}; set DCIL_ROOT to its folder")

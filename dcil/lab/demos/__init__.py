@@ -1,0 +1,1 @@
+"""What chapters compute before the reader's eyes."""

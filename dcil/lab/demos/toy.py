@@ -1,0 +1,46 @@
+"""The smallest problem on which STE and the refined gradient part: linear regression, most weights pruned."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dcil.dual_path import DualPath, set_masks
+
+
+def regression(
+    rules: tuple[str, ...], weights: int = 10, sparsity: float = 0.5, steps: int = 800, period: int = 16,
+    lr: float = 0.02, noise: float = 0.1, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Train y = Σ aᵢ·xᵢ + noise under gradient rules and return, for each choice of masks and weight, if it is kept.
+
+    The true coefficients a fall from 1 to 1/`weights`. Inputs are independent standard normals, 32 a step. Masks are
+    chosen every `period` steps by size. Columns: step, weight (0 = largest coefficient), value, kept.
+    """  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.arange(weights, 0, -1) / weights
+    line = nn.Linear(weights, 1, bias=False)
+    nn.init.zeros_(line.weight)
+    line.weight.data += 0.1 * torch.randn(line.weight.shape, generator=generator)
+    dual = DualPath(line, rules=rules, prunable=["weight"], per_pass=[])
+    optimizer, rows = torch.optim.SGD(dual.parameters(), lr), []
+    for step in range(steps):
+        if step % period == 0:
+            set_masks(dual, sparsity)
+            kept, values = dual.masks["weight"][0].tolist(), line.weight.detach()[0].tolist()
+            rows += [(step, i, v, k) for i, (v, k) in enumerate(zip(values, kept, strict=True))]
+        x = torch.randn(32, weights, generator=generator)
+        y = x @ true + noise * torch.randn(32, generator=generator)
+        loss = sum(F.mse_loss(output[:, 0], y) for output in dual(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return pd.DataFrame(rows, columns=["step", "weight", "value", "kept"])
+
+
+def exchanges(history: pd.DataFrame, after: int = 0) -> int:
+    """Return how often a weight changed sides from one choice of masks to the next, from step `after` on."""
+    late = history[history["step"] >= after].pivot_table(index="step", columns="weight", values="kept", aggfunc="first")
+    return int(late.astype(int).diff().abs().sum().sum())

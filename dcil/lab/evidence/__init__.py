@@ -1,0 +1,1 @@
+"""Verdicts on claims, by rule; when they changed; what is left of them when there are many."""

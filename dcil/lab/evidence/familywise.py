@@ -1,0 +1,106 @@
+"""The verdicts of a tier as a family: each claim's p-value by the null of its rule, corrected for how many are asked.
+
+A verdict looks at one claim alone. Of twenty claims without substance one looks well by chance. Holm's correction
+(Holm 1979) keeps the chance that any does below 5 %, however they depend on each other. It changes no verdict and
+stands beside it. The family are the claims of a tier that have a verdict.
+
+===============  ===================================  ===================
+kind             null                                 test
+===============  ===================================  ===================
+better, smaller  no difference                        t, two-sided
+equal, matches   a difference as large as the margin  two one-sided t
+===============  ===================================  ===================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dcil.lab.evidence import claims
+from dcil.lab.runs import paired
+
+COLUMNS = ["id", "claim", "tier", "verdict", "measured", "unpaired", "p", "p, Holm"]
+LEVEL = 0.05
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values corrected by Holm's step-down, in their order.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order, corrected, largest = sorted(range(len(values)), key=values.__getitem__), [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def p_value(rule: dict[str, Any], values: Sequence[float]) -> float:
+    """Return the p-value of a rule's null; its test is in the table above."""
+    if rule["kind"] in ("better", "smaller"):
+        return paired.p_difference(values)
+    return paired.p_equivalence(values, rule["margin"])
+
+
+def unpaired(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return a claim's effect with Welch's interval (mean, low, high), as if no seed had a partner.
+
+    Of a share it is that of the ratio of geometric means. Beside the authors' number stand the ends of their runs.
+    """
+    a, b = claims.sides(claim, found)
+    if claim["rule"]["kind"] != "smaller":
+        return paired.welch(a, b)
+    mean, low, high = paired.welch(np.log(a), np.log(b))
+    return 1 - math.exp(mean), 1 - math.exp(high), 1 - math.exp(low)
+
+
+def table(
+    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
+) -> pd.DataFrame:
+    """Return one row for each claim and tier: verdict, paired and unpaired interval, p-value, and Holm's.
+
+    The p-values are numbers, NaN where a claim has no verdict; the intervals are in words.
+    """
+    rows = []
+    for claim in known:
+        for finding in claims.findings(claim, records, precision):
+            decided = finding.verdict != claims.NO_VERDICT
+            apart = unpaired(claim, claims.evidence(claim, finding.tier, records, precision)) if decided else None
+            rows.append({
+                "id": claim["id"], "claim": claim["claim"], "tier": finding.tier, "verdict": finding.verdict,
+                "measured": claims.measured(claim, finding),
+                "unpaired": claims.in_words(claim, *apart) if apart else "",
+                "p": p_value(claim["rule"], finding.effects) if decided else math.nan,
+            })  # fmt: skip
+    result = pd.DataFrame(rows, columns=COLUMNS)
+    for _, part in result.dropna(subset="p").groupby("tier"):
+        result.loc[part.index, "p, Holm"] = holm(part["p"].tolist())
+    return result
+
+
+def rounded(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with its p-values in words; an empty cell where there is none."""
+    return found.assign(**{name: found[name].map(_p_in_words) for name in ("p", "p, Holm")})
+
+
+def _p_in_words(p: float) -> str:
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def survivors(found: pd.DataFrame) -> str:
+    """Return in a sentence, tier by tier, how many of the claims that hold still do after Holm's correction."""
+    parts = []
+    for tier, (holds, _) in claims.WORDS.items():
+        mine = found[(found["tier"] == tier) & (found["verdict"] == holds)]
+        if len(mine):
+            left = mine[mine["p, Holm"] < LEVEL]["id"].tolist()
+            family = int(found[found["tier"] == tier]["p"].notna().sum())
+            parts.append(f"At tier **{tier}**, {len(mine)} claim(s) hold, each taken alone; corrected for a family of "
+                         f"{family}, {len(left)}" + (f": {', '.join(f'`{name}`' for name in left)}." if left else "."))
+    return " ".join(parts)

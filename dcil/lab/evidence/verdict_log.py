@@ -1,0 +1,109 @@
+"""When a verdict changed, to what and why: the log book/verdicts.yml, written by `python -m dcil claims --log "WHY"`.
+
+The log holds changes only. Replayed, it gives the verdicts as they are; a test fails when the records say otherwise, so
+no verdict changes in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcil.errors import DcilError
+from dcil.io.files import write_atomically
+from dcil.lab.evidence import claims
+
+HEAD = """\
+# When a verdict changed, to what and why. Written by `python -m dcil claims --log "WHY"`, never by hand.
+# from: null is a claim that is new; to: null one that is gone. seen: what the records said on that day.
+"""
+FIELDS = {"date", "why", "changes"}
+Key = tuple[str, str]  # a claim's id and a tier
+
+
+def now(
+    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
+) -> dict[Key, tuple[str, str]]:
+    """Return the verdict on each claim at each tier, and what was measured, as the records (of a precision) stand."""
+    return {(claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
+            for claim in known for f in claims.findings(claim, records, precision)}  # fmt: skip
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
+    path = Path(path)
+    try:
+        entries = (yaml.safe_load(path.read_text()) if path.exists() else None) or []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DcilError(f"the log {path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DcilError(f"the log {path} must be a list of entries")
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or set(entry) != FIELDS or not all(entry.values()):
+            raise DcilError(f"{path}, entry {number}: it must have {', '.join(sorted(FIELDS))}, none of them empty")
+    return entries
+
+
+def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
+    """Return the verdicts that a log ends at; raises `DcilError` where an entry does not follow from those before."""
+    state: dict[Key, str] = {}
+    for entry in entries:
+        for change in entry["changes"]:
+            key = change["claim"], change["tier"]
+            if state.get(key) != change["from"]:
+                raise DcilError(f"the log of {entry['date']} changes {key} from {change['from']!r}, "
+                                f"but it was {state.get(key)!r}")  # fmt: skip
+            state[key] = change["to"]
+    return {key: verdict for key, verdict in state.items() if verdict}
+
+
+def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return what has changed since the log's last entry, in the order of the claims."""
+    before = replay(entries)
+    gone = {key: (None, None) for key in before if key not in found}
+    return [{"claim": key[0], "tier": key[1], "from": before.get(key), "to": verdict, "seen": seen}
+            for key, (verdict, seen) in (found | gone).items() if before.get(key) != verdict]  # fmt: skip
+
+
+def append(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
+    """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
+    if not why.strip():
+        raise DcilError("say why the verdicts changed")
+    entries = [*read(path), {"date": datetime.now(UTC).date(), "why": why.strip(), "changes": changed}]
+    text = HEAD + "".join(_dump(entry) for entry in entries)
+    write_atomically(Path(path), lambda part: part.write_text(text))
+
+
+def _dump(entry: dict[str, Any]) -> str:
+    """Return an entry with a change a line, so that a difference of two versions of the log can be read."""
+    lines = [yaml.safe_dump([change], default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
+             for change in entry["changes"]]  # fmt: skip
+    items = "".join(f"  - {line.strip()[1:-1]}\n" for line in lines)
+    why = yaml.safe_dump({"why": entry["why"]}, width=110, allow_unicode=True).replace("\n ", "\n   ").rstrip()
+    return f"\n- date: {entry['date']}\n  {why}\n  changes:\n{items}"
+
+
+def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], tier: str | None = None) -> str:
+    """Return the log in Markdown, newest first: date and reason, then a table of what changed, at one tier or at all.
+
+    Claims that came in without a verdict share a row.
+    """
+    words, parts = {claim["id"]: claim["claim"] for claim in known}, []
+    for entry in reversed(entries):
+        wanted = [c for c in entry["changes"] if tier in (None, c["tier"])]
+        entered = [c for c in wanted if c["from"] is None and c["to"] == claims.NO_VERDICT]
+        rows = [(words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn",
+                 c["seen"] or "") for c in wanted if c not in entered]  # fmt: skip
+        if entered:
+            tiers = ", ".join(t for t in claims.TIERS if any(c["tier"] == t for c in entered))
+            several = f"{len({c['claim'] for c in entered})} claim(s)"
+            rows.append((several, tiers, "new", claims.NO_VERDICT, ""))
+        if rows:
+            lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
+            lines += [f"| {' | '.join(row)} |" for row in rows]
+            parts.append(f"**{entry['date']}.** {entry['why']}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)

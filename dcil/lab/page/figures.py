@@ -1,0 +1,62 @@
+"""One figure style for the whole book; every figure is shown with the source of its numbers and its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from dcil.lab.page.provenance import footer
+from dcil.lab.runs.sources import Source
+
+# Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
+COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
+           "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "kept_only": "#4D4D4D", "ste_tenth": "#F4A582",
+           "acdc": "#8C6D31", "one_shot": "#5F5F5F",
+           "gmp_stepwise": "#A66B00", "rigl_returning": "#00553E", "st3_stepwise": "#8E3A70", "dcil_soft": "#2B3990",
+           "gmp_distill": "#C9B400",
+           "random": "#BBBBBB", "random_erk": "#D0D0D0", "ste_split": "#8C2D04", "dcil_no_mutual": "#7BB3D9",
+           "dcil_shared_norms": "#5E4FA2", "dcil, dense_every 4": "#00A5B5"}  # fmt: skip
+MARKERS = {"dense": "s", "ste": "v", "dcil": "o", "gmp": "^", "rigl": "D", "st3": "P",
+           "gmp_stepwise": "<", "rigl_returning": "d", "st3_stepwise": "X", "dcil_soft": "h"}
+PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
+PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
+# What a choice of masks did to a weight, and where in training a gradient was measured.
+SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "newly pruned": "#D55E00"}
+STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
+STATE_LINES = {"at initialisation": "--", "after training": "-"}
+LABELS = {"dense": "dense", "static": "static mask", "ste": "STE", "dcil": "DCIL", "gmp": "gradual magnitude",
+          "rigl": "RigL", "set": "SET", "st3": "ST-3", "kept_only": "no gradient to pruned",
+          "ste_tenth": "STE, a tenth", "acdc": "AC/DC", "one_shot": "one shot", "random": "random mask",
+          "random_erk": "random mask, ERK", "gmp_stepwise": "gradual magnitude, by step",
+          "rigl_returning": "RigL, returning", "st3_stepwise": "ST-3, by step", "dcil_soft": "DCIL, soft threshold",
+          "gmp_distill": "gradual magnitude, taught"}  # fmt: skip
+
+
+def colour(name: str) -> str:
+    """Return a variant's colour: its own, else that of its method; grey for one that has none."""
+    return COLOURS.get(name, COLOURS.get(name.split(",")[0], "#777777"))
+
+
+def style() -> None:
+    """Set the book's style: a white card that reads in both themes, 110 dots an inch."""
+    card = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
+    sns.set_theme("notebook", "whitegrid", rc=card | {"axes.titlesize": "medium", "legend.frameon": False})
+
+
+def show_figure(
+    figure: Figure, source: Source, place: str, data: pd.DataFrame, twin: dict[str, Any] | None = None
+) -> None:
+    """Show a figure once in the notebook, and under it where its numbers come from (see `dcil.lab.page.provenance.footer`).
+
+    `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
+    mark or point.
+    """
+    from IPython.display import HTML, display
+
+    figure.tight_layout()
+    plt.show()
+    display(HTML(footer(source, place, data, twin=twin)))

@@ -1,0 +1,119 @@
+"""A chapter's parameters as a form in its page, with the lines that run the chapter with the reader's values.
+
+Python writes the whole form; `book/_static/rerun.js` shows its inputs and keeps the lines in step with them.
+Without the script a table and the lines stay.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from dcil.methods import METHODS
+from dcil.models import MODELS
+
+#: By chapter, the parameters that are not at their default in this process; `dcil.lab.book.chapters.begin` knows them.
+given: dict[str, dict[str, Any]] = {}
+
+NAMES = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a chapter's parameter cell: `name = default  # meaning`, the default as it is written there."""
+
+    name: str
+    default: str
+    meaning: str
+
+    @property
+    def value(self) -> Any:
+        """The default as a Python value."""
+        return ast.literal_eval(self.default)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that the meaning lists: `smoke | quick | paper: ...`, or the names of a registry; else none."""
+        listed = re.match(r"[\w.]+( \| [\w.]+)+", self.meaning)
+        named = next((tuple(names) for words, names in NAMES.items() if words in self.meaning), ())
+        return tuple(listed[0].split(" | ")) if listed else named
+
+    @property
+    def nullable(self) -> bool:
+        """Whether None is a value of it."""
+        return self.value is None or "None:" in self.meaning
+
+    @property
+    def limits(self) -> dict[str, str] | None:
+        """Smallest and largest value and the step between values, as HTML has them; None if it is not a number."""
+        least = re.search(r"at least (\d+)", self.meaning)
+        span = re.search(r"(?:\[|from )(\d+)(?:, | up to )(\d+)", self.meaning)
+        if type(self.value) not in (int, float) and not (self.value is None and least):
+            return None
+        low, high = span.groups() if span else (least[1] if least else None, None)
+        limits = {"min": low, "max": high, "step": "any" if isinstance(self.value, float) else "1"}
+        return {k: v for k, v in limits.items() if v is not None}
+
+
+def shown(value: Any) -> str:
+    """Return a value as a reader types it: text without quotes, lists as JSON, the rest as Python writes it."""
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, list) else repr(value)
+
+
+def _tag(name: str, attributes: dict[str, Any]) -> str:
+    named = "".join(f' {k}="{escape(str(v))}"' for k, v in attributes.items() if v is not None)
+    return f"<{name}{named} hidden>"
+
+
+def field(parameter: Parameter, value: Any) -> str:
+    """Return the input of a parameter, hidden until the script shows it: a list to choose from, a number, or text."""
+    name = f"rerun-{parameter.name}"
+    common = {"id": name, "name": parameter.name, "data-default": shown(parameter.value),
+              "aria-describedby": f"{name}-meaning"}  # fmt: skip
+    if parameter.choices:
+        none = ["None"] if parameter.nullable else []
+        options = "".join(f"<option{' selected' * (c == shown(value))}>{escape(c)}</option>"
+                          for c in dict.fromkeys([*none, *parameter.choices, shown(value)]))  # fmt: skip
+        return f"{_tag('select', common)}{options}</select>"
+    limits = parameter.limits
+    kind = {"type": "text", "spellcheck": "false"} if limits is None else {"type": "number", **limits}
+    empty = {"placeholder": "None"} if parameter.nullable else {"required": "required"}
+    return _tag("input", common | kind | empty | {"value": "" if value is None else shown(value)})
+
+
+def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
+    """Return the shell lines that run a chapter with simple values: one of make, one of papermill."""
+    options = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
+    return {"make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
+            "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}".rstrip()}  # fmt: skip
+
+
+def redraw(chapter: str) -> str:
+    """Return the line that draws a chapter's figures again: `make chapter`, with the parameters that it began with."""
+    return lines(chapter, given.get(chapter, {}))["make"]
+
+
+def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> str:
+    """Return the form of a chapter, as HTML: a row for each declared parameter with its value in this run (`given`)."""
+    rows = []
+    for p in declared:
+        name, meaning = f"rerun-{p.name}", escape(p.meaning.replace(" | ", ", "))
+        rows.append(f'<tr><th scope="row"><label for="{name}"><code>{p.name}</code></label></th>'
+                    f"<td><code>{escape(shown(given[p.name]))}</code>{field(p, given[p.name])}</td>"
+                    f"<td><code>{escape(shown(p.value))}</code></td>"
+                    f'<td id="{name}-meaning">{meaning}</td></tr>')  # fmt: skip
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("parameter", "value", "default", "meaning and range"))
+    example = {declared[0].name: given[declared[0].name]}
+    written = "\n".join(f'<div class="highlight"><pre data-line="{tool}" aria-live="polite">{escape(line)}</pre></div>'
+                        for tool, line in lines(chapter, example).items())  # fmt: skip
+    return (f'<form class="rerun" data-chapter="{chapter}" aria-label="Run this chapter with other values">\n'
+            f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody></table>\n"
+            "<p>To run this chapter with other values, use one of these lines at the top of the repository. "
+            '<span hidden>They follow what you choose above. <button type="reset">values of this page</button></span>'
+            f"<output></output></p>\n{written}\n</form>")  # fmt: skip

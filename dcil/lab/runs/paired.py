@@ -1,0 +1,161 @@
+"""Two ways of training at the same seeds: paired differences, intervals, equivalence, and how many seeds it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from dcil.errors import DcilError
+from dcil.lab.runs.frames import MISSING, spread
+
+Values = Sequence[float] | pd.Series
+SEEDS = 3  # paired seeds below which nothing is concluded
+MANY = 1000  # seeds: beyond this nobody will run them
+
+
+def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
+    """Return a value of a variant's complete runs by seed, of the pass `which`, by default the deployed one.
+
+    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a
+    seed occurs twice.
+    """
+    mine = table[(table["status"] == "complete") & (table["variant"] == variant)]
+    return one_a_seed(mine[mine["deployed"] if which is None else (mine["pass"] == which)], variant, value)
+
+
+def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
+    """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
+    twice = rows[rows["seed"].duplicated(keep=False)]
+    if len(twice):
+        raise DcilError(f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; one is wanted "
+                        f"for seed {', '.join(map(str, twice['seed'].unique()))}: choose records of one data set, "
+                        "network, tier, sparsity, precision and kind of device")  # fmt: skip
+    return rows.set_index("seed")[value]
+
+
+def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
+    """Return by seed the value of variant `a` less that of `b`, both as their deployed pass; see `by_seed`."""
+    return (by_seed(table, a, value=value) - by_seed(table, b, value=value)).dropna()
+
+
+def interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of paired differences and its t confidence interval (mean, low, high).
+
+    Fewer than two differences have no interval, none has no mean: those are NaN.
+    """
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    values, nan = list(differences), math.nan
+    if len(values) < 2:
+        return (values[0] if values else nan), nan, nan
+    mean = fmean(values)
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / len(values) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def equivalent(differences: Values, margin: float, level: float = 0.95) -> bool | None:
+    """Return whether the mean difference lies within ±`margin`, by two one-sided t tests; None below two differences.
+
+    The same as asking that the interval of level 2·`level` − 1 lies inside ±margin (Schuirmann 1987).
+    """
+    _, low, high = interval(differences, 2 * level - 1)
+    return None if math.isnan(low) else -margin < low and high < margin
+
+
+def p_difference(differences: Values) -> float:
+    """Return the two-sided p-value of a paired t test of no difference; NaN below two differences."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(list(differences), 0).pvalue) if len(differences) > 1 else math.nan
+
+
+def p_equivalence(differences: Values, margin: float) -> float:
+    """Return the p-value of `equivalent`, the larger one of its two one-sided tests; NaN below two differences."""
+    from scipy.stats import ttest_1samp
+
+    if len(differences) < 2:
+        return math.nan
+    values = list(differences)
+    return float(max(ttest_1samp(values, -margin, alternative="greater").pvalue,
+                     ttest_1samp(values, margin, alternative="less").pvalue))  # fmt: skip
+
+
+def welch(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the difference of two means and Welch's t interval (mean, low, high), which pairs nothing.
+
+    A side of fewer than two values has no spread: the ends are NaN.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(a), len(b)) < 2:
+        return (fmean(a) - fmean(b) if len(a) and len(b) else math.nan), math.nan, math.nan
+    ends = ttest_ind(list(a), list(b), equal_var=False).confidence_interval(level)
+    return fmean(a) - fmean(b), float(ends.low), float(ends.high)
+
+
+def seeds_needed(differences: Values, margin: float, level: float = 0.95, power: float = 0.8) -> int:
+    """Return how many paired seeds would show a mean difference of `margin` with this power, as they spread here.
+
+    From the noncentral t distribution of a two-sided paired test; raises `ValueError` below two differences, whose
+    spread is unknown. Counts up to `MANY`. The spread of few seeds is uncertain, so this is an order of magnitude.
+    """
+    from scipy.stats import nct, t
+
+    values = list(differences)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} difference(s) have no spread; at least two are needed")
+    spread_of, n = stdev(values), 2
+    while n < MANY:
+        limit, shift = t.ppf((1 + level) / 2, n - 1), margin / max(spread_of, 1e-12) * n**0.5
+        if 1 - nct.cdf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift) >= power:
+            break
+        n += 1
+    return n
+
+
+def wanted_seeds(differences: Values, margin: float) -> str:
+    """Return `seeds_needed` in words."""
+    if len(differences) < 2:
+        return "unknown"
+    needed = seeds_needed(differences, margin)
+    return str(needed) if needed < MANY else f"over {MANY:,}"
+
+
+def signed(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """Return "+0.40 (−0.10 to +0.90)", or the mean alone where it has no interval."""
+    if math.isnan(mean):
+        return MISSING
+    return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
+
+
+def compared(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin: float) -> pd.DataFrame:
+    """Return one row for each variant beside a baseline at equal seeds: n, both means, the difference with its 95 %
+    interval, what it shows at a margin (points) fixed beforehand, and how many seeds would show that margin.
+    """
+    rows = []
+    for name in variants:
+        gaps = differences(table, name, baseline)
+        shown = table[table["deployed"] & (table["status"] == "complete")].groupby("variant")["last"]
+        means = {v: part for v, part in shown if v in (name, baseline)}
+        itself = name == baseline
+        rows.append({
+            "variant": name, "n": len(gaps),
+            "last epoch, %": spread(means[name]) if name in means else MISSING,
+            f"less {baseline}, points": "" if itself else signed(*interval(gaps)),
+            "what it shows": "" if itself else shows(gaps, margin),
+            f"seeds to show {margin:g}": "" if itself else wanted_seeds(gaps, margin),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def shows(gaps: Values, margin: float) -> str:
+    """Return in words what paired differences show: better, worse, equivalent within the margin, or within noise."""
+    if len(gaps) < SEEDS:
+        return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
+    _, low, high = interval(gaps)
+    if equivalent(gaps, margin):
+        return f"equivalent within ±{margin:g}"
+    return "better" if low > 0 else "worse" if high < 0 else "within noise"

@@ -1,0 +1,85 @@
+"""Where numbers come from: recorded runs, a cell that just computed them, or others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from: a line in words, the ids of recorded runs, and facts by name (commit, machine, ...)."""
+
+    words: str
+    runs: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def joined(values: Iterable[Any], between: str = ", ") -> str:
+    """Return values in words, each once, in order."""
+    return between.join(str(value) for value in sorted(set(values)))
+
+
+def commit_words(commit: str, dirty: bool) -> str:
+    """Return a commit's first seven digits, and whether the code differed from it."""
+    return commit[:7] + (" and uncommitted changes" if dirty else "")
+
+
+def counted(number: int, word: str) -> str:
+    """Return "1 run" or "3 runs"."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def recorded(records: Iterable[dict[str, Any]]) -> Source:
+    """Return the source of numbers read from run records."""
+    records = list(records)
+    if not records:
+        return Source("no records: not run")
+    env = [r["environment"] for r in records]
+    seeds, tiers = {r["config"]["seed"] for r in records}, {r["tier"] for r in records}
+    return Source(
+        f"{counted(len(records), 'recorded run')}, tier {joined(tiers)}, "
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}",
+        tuple(r["run_id"] for r in records),
+        (
+            ("commit", joined(commit_words(e["commit"], e["dirty"]) for e in env)),
+            ("machine", joined((f"{e['device']}, {counted(e['threads'], 'thread')}" for e in env), "; ")),
+            ("versions", joined((f"Python {e['python']}, torch {e['torch']}" for e in env), "; ")),
+            ("date", " to ".join(sorted({min(e["date"] for e in env), max(e["date"] for e in env)}))),
+        ),
+    )
+
+
+def computed(what: str, tier: str, seeds: Iterable[Any], device: Any = "cpu") -> Source:
+    """Return the source of numbers that the page itself computed; `what` names the experiment.
+
+    It names commit and machine, so it does not belong into an output that the tests compare: see `exact`.
+    """
+    import torch
+
+    from dcil.machine import device_name, source_state
+
+    machine = f"{device_name(torch.device(device))}, {counted(torch.get_num_threads(), 'thread')}"
+    shown = ", ".join(str(seed) for seed in seeds)
+    return Source(f"computed in this page: {what}", (),
+                  (("tier and seeds", f"{tier}; {shown}"), ("commit", commit_words(*source_state())),
+                   ("machine", machine), ("versions", f"torch {torch.__version__}")))  # fmt: skip
+
+
+def live(*configs: Any) -> Source:
+    """Return the source of runs made in the page itself, from their configurations."""
+    full = [config.resolve() for config in configs]
+    seeds = dict.fromkeys(config.seed for config in full)
+    return computed(", ".join(config.run_id for config in full), full[0].tier, seeds, full[0].device)
+
+
+def exact(what: str) -> Source:
+    """Return the source of numbers that the page computes and that are the same on every machine."""
+    checked = "checked", "the tests compute it again, at smoke, and compare"
+    return Source(f"computed in this page: {what}", (), (checked,))
+
+
+def given(what: str) -> Source:
+    """Return the source of what others made or what the repository says, in words: files, logs, code."""
+    return Source(what)

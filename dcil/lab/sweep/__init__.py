@@ -1,0 +1,1 @@
+"""Grids of runs: what they ask for, and working through them."""

@@ -1,0 +1,195 @@
+"""Grids of runs: what a file of experiments/ asks for, how much of it is done, and what the rest will cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+
+from dcil import checkpoint, records
+from dcil.config import RunConfig, preset
+from dcil.cost import passes_a_step
+from dcil.errors import DcilError, unknown
+from dcil.io.files import read_bytes
+from dcil.machine import device_name
+from dcil.runs import RunFolder
+
+TOP = ("title", "tier", "base", "runs")
+STATES = ("done", "running", "partial", "failed", "damaged", "missing")
+ENTRY = ("serves", "priority", "set", "axes", "seeds")
+
+
+MOST_BYTES, MOST_RUNS = 2**20, 10_000  # of a file; of one of its entries
+
+
+class Plain(yaml.SafeLoader):
+    """YAML without references to other parts of the file, a few of which can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        """Return the next value; raises `yaml.YAMLError` if it is a reference."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"*{event.anchor} in line {event.start_mark.line + 1} refers to another part of the "
+                                 "file; write out what it stands for")  # fmt: skip
+        return super().compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run that a grid asks for: its resolved configuration, how urgent it is, what it serves.
+
+    Priority 1 comes first. Of one priority, the first seed of every entry comes before the second of any.
+    """
+
+    config: RunConfig
+    priority: int
+    turn: int
+    serves: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.config.run_id
+
+
+def urgency(run: Planned) -> tuple[int, int]:
+    """Return what runs are sorted by, the most urgent first."""
+    return run.priority, run.turn
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a planned run is: one of `STATES`, its epochs done and the seconds left."""
+
+    planned: Planned
+    state: str
+    epochs: float
+    left_s: float  # NaN where no record tells
+
+
+def read(path: str | Path, precision: str | None = None) -> list[Planned]:
+    """Return the runs that a grid file asks for, the most urgent first, each once; all in `precision` if it is given.
+
+    The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of
+    entries with `serves` (the table or figure), `priority`, `set` (fields), `axes` (field: list of
+    values; all combinations) and `seeds`. Raises `DcilError` naming the file and the entry for anything
+    else, and for a run that is not of the file's tier.
+    """
+    path = Path(path)
+    try:
+        grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
+    except DcilError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DcilError(f"the grid {path} cannot be read: {error}") from error
+    if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
+        raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
+    _refuse(path, "the grid", grid, TOP)
+    planned: dict[str, Planned] = {}
+    for number, entry in enumerate(grid["runs"], start=1):
+        where = f"{path}, entry {number}"
+        if not isinstance(entry, dict) or not entry.get("serves"):
+            raise DcilError(f"{where} must be a mapping and name the table or figure it serves")
+        _refuse(path, f"entry {number}", entry, ENTRY)
+        if not isinstance(priority := entry.get("priority", number), int):
+            raise DcilError(f"{path}, entry {number}: priority is {priority!r}; it must be a whole number, 1 first")
+        try:
+            wanted = _combinations(grid.get("base") or {}, entry)
+            configs = [_config(values | ({"precision": precision} if precision else {})).resolve() for values in wanted]
+        except (DcilError, TypeError, AttributeError) as error:
+            raise DcilError(f"{where}: {error}") from error
+        for config in configs:
+            if grid.get("tier") and config.tier != grid["tier"]:
+                raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
+            turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
+            run = Planned(config, priority, turn, (str(entry["serves"]),))
+            if known := planned.get(run.run_id):
+                run = replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
+            planned[run.run_id] = run
+    return sorted(planned.values(), key=urgency)  # stable: then as written
+
+
+def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise DcilError(f"{path}, {what}: {unknown('key', name, allowed)}")
+
+
+def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of every run of an entry."""
+    fixed = base | (entry.get("set") or {})
+    if "seed" in (entry.get("axes") or {}):
+        raise DcilError("seed is no axis; list the seeds under `seeds`")
+    axes = {"seed": entry.get("seeds", [fixed.get("seed", 0)])} | (entry.get("axes") or {})
+    for name, values in axes.items():
+        if not isinstance(values, list):
+            raise DcilError(f"{name} must be a list of values, e.g. [{values}]")
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_RUNS:
+        raise DcilError(f"its axes have {count} combinations, more than {MOST_RUNS:,}; split it, or shorten them")
+    return [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _config(values: dict[str, Any]) -> RunConfig:
+    values = dict(values)
+    name = values.pop("preset", None)
+    return preset(name, **values) if name else RunConfig.from_dict(values)
+
+
+def status(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
+    """Return how far each run is, from the records and the runs' folders."""
+    known = {r["run_id"]: r for r in records.load_all(records_dir)}
+    pace = Pace(list(known.values()))
+    return [_status(run, known.get(run.run_id), RunFolder(runs_dir, run.config), pace) for run in runs]
+
+
+def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace: Pace) -> Status:
+    epochs, left_s = run.config.epochs, pace.epoch_s(run.config)
+    record = record or folder.read_record()
+    if record and record["status"] == "complete":
+        return Status(run, "done", epochs, 0.0)
+    try:
+        done = folder.epochs_done() if folder.path.exists() else 0.0
+    except checkpoint.Damaged:  # the run itself will say what to do
+        return Status(run, "damaged", 0.0, left_s * epochs)
+    state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
+    return Status(run, state, done, left_s * (epochs - done))
+
+
+class Pace:
+    """Seconds an epoch takes, estimated from records of the same device (of any GPU, where none is at hand)."""
+
+    def __init__(self, known: list[dict[str, Any]]):
+        self.known = known
+
+    def epoch_s(self, config: RunConfig) -> float:
+        """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
+        here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]
+                and not math.isnan(records.own_time_s(r))]  # fmt: skip
+        if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
+            device = device_name(torch.device(config.device))
+            here = [r for r in here if r["environment"]["device"] == device]
+        passes = passes_a_step(config.as_dict())
+        for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
+            like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
+            if like:
+                return passes * median(row["time_s"] / passes_a_step(r["config"]) for r in like for row in r["curve"])
+        return math.nan
+
+
+def summary(statuses: list[Status]) -> str:
+    """Return in one line how many runs are in each state, and what is left in hours."""
+    states = Counter(s.state for s in statuses)
+    known = [s.left_s for s in statuses if not math.isnan(s.left_s)]
+    line = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    line += f"; about {sum(known) / 3600:.1f} h left, one run at a time"
+    if without := len(statuses) - len(known):
+        line += f", and {without} run(s) whose cost no record of this device tells"
+    return line

@@ -1,0 +1,177 @@
+"""Working through a grid: what is still missing, most urgent first, several runs at a time, within a time limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import IO
+
+import torch
+from tqdm import tqdm
+
+from dcil import records
+from dcil.data import datasets
+from dcil.data.decoding import Store
+from dcil.data.images import ImageFolder
+from dcil.errors import DcilError
+from dcil.lab.sweep.grid import Planned, status
+from dcil.lab.sweep.train_command import argv_of_config
+from dcil.runs import Held, RunFolder
+from dcil.stopping import TRY_AGAIN, Stop, Stopped
+from dcil.train import fit
+
+# Exit codes of a run that stopped: at its time limit, or by a signal, be it before it could listen for that.
+STOPPED = {TRY_AGAIN, *(128 + s for s in Stop.SIGNALS), *(-s for s in Stop.SIGNALS)}
+LEAST_S = 5  # with less time left than this no further run is begun
+# A run's outcome: "done", "stopped", "held", or "failed: why".
+Runner = Callable[[Planned], str]
+
+
+def work(
+    runs: list[Planned],
+    *,
+    records_dir: str | Path,
+    runs_dir: str | Path,
+    data_dir: str | Path | None = None,
+    minutes: float | None = None,
+    pack: int = 1,
+    separate: bool | None = None,
+) -> dict[str, str]:
+    """Run what is missing, `pack` at a time, and take in the records; returns the outcome of each run by id.
+
+    On a GPU the packed runs share one process, each in its own thread and stream, because kernels
+    of separate processes take turns there; on a CPU each is a process with its share of the
+    threads. `separate` overrides that. Safe to call again and again: what is done is skipped, what
+    is half done resumes, and what another process holds is left to it.
+    """
+    with Stop(minutes) as stop:
+        statuses = status(runs, records_dir, runs_dir)
+        todo = [s.planned for s in statuses if s.state != "done"]
+        on_gpu = any(run.config.device == "cuda" for run in todo)
+        if separate if separate is not None else not on_gpu:
+            runner = separate_process(stop, runs_dir, data_dir, pack)
+        else:
+            if pack > 1 and len({run.config.precision == "tf32" for run in todo}) > 1:
+                raise DcilError("runs in tf32 and in another precision cannot share a process: it has one setting for "
+                                "both; use --separate, or --pack 1")  # fmt: skip
+            runner = same_process(stop, runs_dir, data_dir)
+        outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
+        for run in (s.planned for s in statuses if s.state == "done"):
+            folder = RunFolder(runs_dir, run.config)
+            # Trained by hand, or killed just before its record was taken in.
+            if not (Path(records_dir) / f"{run.run_id}.json").exists() and folder.finished():
+                records.add(folder.record, records_dir)
+        with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
+            for run, outcome in _in_parallel(todo, runner, pack, stop):
+                if outcome == "done":
+                    outcome = _take_in(RunFolder(runs_dir, run.config), records_dir)
+                bar.update(outcome == "done")
+                outcomes[run.run_id] = outcome
+                tqdm.write(f"{run.run_id}: {outcome}", file=sys.stderr)
+    return outcomes
+
+
+def _take_in(folder: RunFolder, records_dir: str | Path) -> str:
+    """Take the record of a run that has just ended in; returns its outcome."""
+    try:
+        records.add(folder.record, records_dir)
+    except (DcilError, OSError) as error:  # the other runs under way go on
+        return f"failed: it is complete, but its record was not taken in: {error}"
+    return "done"
+
+
+def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
+    """Yield (run, outcome) as runs end, `pack` under way at a time, beginning none after `stop`."""
+    waiting, under_way = list(todo), {}
+    with ThreadPoolExecutor(pack) as pool:
+        while waiting or under_way:
+            while waiting and len(under_way) < pack and not stop.reason() and stop.left_s() > LEAST_S:
+                run = waiting.pop(0)
+                under_way[pool.submit(runner, run)] = run
+            if not under_way:  # no time left
+                return
+            # Short waits: a signal is only handled between them.
+            ended: set[Future] = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done
+            for future in ended:
+                yield under_way.pop(future), future.result()
+
+
+def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) -> Runner:
+    """Return a runner that trains in this process, one thread and one CUDA stream a run."""
+    sets: dict[str, datasets.Dataset | ImageFolder] = {}
+
+    def run(planned: Planned) -> str:
+        config = planned.config
+        try:
+            if config.dataset not in sets:
+                sets[config.dataset] = datasets.load(config.dataset, data_dir, store=Store(Path(runs_dir) / "decoded"))
+            fit(config, dataset=sets[config.dataset], runs_dir=runs_dir, progress=False, stop=stop)
+        except Stopped:
+            return "stopped"
+        except Held as error:
+            return f"held: {error}"
+        except (DcilError, RuntimeError, OSError) as error:
+            return f"failed: {error}"
+        return "done"
+
+    return run
+
+
+def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None, pack: int) -> Runner:
+    """Return a runner that trains in a process of its own, with 1/`pack` of the threads; it writes `log.txt`."""
+    threads = max(1, torch.get_num_threads() // pack)
+
+    def run(planned: Planned) -> str:
+        folder = RunFolder(runs_dir, planned.config)
+        words = [sys.executable, "-m", "dcil", "train", *argv_of_config(planned.config), "--runs-dir", str(runs_dir)]
+        words += ["--data-dir", str(data_dir)] if data_dir else []
+        words += ["--max-minutes", f"{stop.left_s() / 60:.3f}"] if stop.minutes else []
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            if folder.is_held():
+                return f"held: by {folder.holder()}"
+            with open(folder.path / "log.txt", "ab") as log:
+                began = log.tell()
+                code = _call([*words, "--until-eof"], log, os.environ | {"OMP_NUM_THREADS": str(threads)}, stop)
+        except OSError as error:
+            return f"failed: {error}"
+        if code == 0:
+            return "done"
+        if code in STOPPED:
+            return "stopped"
+        kind = "held" if code == Held.code else "failed"  # held since it was asked above
+        return f"{kind}: {_last_words(folder.path / 'log.txt', began, code)}"
+
+    return run
+
+
+def _call(words: list[str], log: IO[bytes], env: dict[str, str], stop: Stop) -> int:
+    """Run a command to its end and return its exit code; when `stop` hears a signal, the command is told once."""
+    # A group of its own: Ctrl-C reaches this process, which passes it on. Its standard input ends when this process
+    # does, by whatever signal, and then it stops too.
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env,
+                          start_new_session=True) as child:  # fmt: skip
+        told = False
+        while child.poll() is None:
+            if stop.received is not None and not told:
+                child.terminate()
+                told = True
+            time.sleep(0.1)
+    return child.returncode
+
+
+def _last_words(log: Path, began: int, code: int) -> str:
+    """Return the last line that a command wrote into a log from `began` on, or why there may be none."""
+    with open(log, "rb") as file:
+        file.seek(began)
+        said = file.read().decode(errors="replace").strip().splitlines()
+    if said:
+        return f"{said[-1].removeprefix('dcil: error: ')} ({log})"
+    room_mib = shutil.disk_usage(log.parent).free / 2**20
+    return f"it ended with code {code} and wrote nothing to {log}; its disk has {room_mib:.0f} MiB left"

@@ -1,0 +1,1 @@
+"""The tables of the chapters, one file a chapter's."""

@@ -1,0 +1,157 @@
+"""What each ingredient of DCIL is worth: variants that lack or change one, beside DCIL at equal seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dcil.lab.runs.paired import SEEDS, by_seed, differences, interval, signed
+from dcil.methods import METHODS
+
+PAIRED = ["n", "mean", "low", "high"]
+# The corners of a square: the gradient of pruned weights, and whether there is a mutual loss. Under STE's gradient a
+# second pass trains no weight; without a mutual loss it is idle, so plain STE stands at that corner
+# (`test_an_idle_second_pass_changes_nothing`).
+SQUARE = {("STE's", False): "ste", ("STE's", True): "ste_split",
+          ("refined", False): "dcil_no_mutual", ("refined", True): "dcil"}  # fmt: skip
+# What one ingredient is worth: the variant that has it, and the one that lacks it and nothing else.
+INGREDIENTS = {
+    "refined gradient, with mutual loss": ("dcil", "ste_split"),
+    "refined gradient, without mutual loss": ("dcil_no_mutual", "ste"),
+    "mutual loss": ("dcil", "dcil_no_mutual"),
+    "mutual loss, with STE's gradient": ("ste_split", "ste"),
+    "sparse pass's lesson": ("dcil", "dcil_dense_learns"),
+    "dense pass's lesson": ("dcil", "dcil_sparse_learns"),
+    "detached teacher": ("dcil", "dcil_not_detached"),
+    "separate norms": ("dcil", "dcil_shared_norms"),
+    "separate classifier": ("dcil", "dcil_shared_head"),
+}
+# Where an ingredient's worth is read, if not in the test set's last epoch ("last" of a `runs_table`). Shared norms are
+# tested with one running average over two networks. It fits neither, whatever their weights are worth. In training each
+# pass normalises by its own batch.
+READ = {"separate norms": "train"}
+# What a pass's gradient reaches, in words, by rule (`dcil.rules`).
+REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_through": "all weights",
+           "refined": "pruned weights", "dense": "all weights",
+           "pruned_only": "pruned weights, alone in the network", "faint": "all weights, pruned ones a tenth as far",
+           "observed": "none; only its norms and head"}  # fmt: skip
+
+
+def design(names: Sequence[str]) -> pd.DataFrame:
+    """Return what each variant's passes train, what they share and what they teach, from the table of methods.
+
+    A name may carry settings, as in "dcil, dense_every 4".
+    """
+    rows = []
+    for name in names:
+        method, _, settings = name.partition(", ")
+        m = METHODS[method]
+        rules = [*m.rules, None][:2]
+        rows.append({"variant": name, "what it is": m.summary + (f"; {settings}" if settings else ""),
+                     "the sparse pass trains": REACHES[rules[0]],
+                     "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
+                     "each pass has its own": m.own if rules[1] else ""})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> pd.DataFrame:
+    """Return for each variant the mean difference to the baseline (points) with its 95 % interval, NaN if unknown."""
+    rows = [(name, *_paired(table, name, baseline)) for name in variants]
+    return pd.DataFrame(rows, columns=["variant", *PAIRED])
+
+
+def _paired(table: pd.DataFrame, a: str, b: str, value: str = "last") -> tuple[int, float, float, float]:
+    """Return at how many seeds both ran, and the mean of a less b with its 95 % interval: the columns of `PAIRED`."""
+    gaps = differences(table, a, b, value)
+    return len(gaps), *interval(gaps)
+
+
+def ingredients(table: pd.DataFrame) -> pd.DataFrame:
+    """Return for each of `INGREDIENTS` what it is worth: mean at n paired seeds (points), 95 % interval (low, high).
+
+    `value` is the column of the table that it was read from, see `READ`. Those at no common seed stay in, with n = 0
+    and NaN.
+    """
+    rows = [(name, *pair, value := READ.get(name, "last"), *_paired(table, *pair, value))
+            for name, pair in INGREDIENTS.items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", "value", *PAIRED])
+
+
+def square(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each run at a corner of `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
+    rows = [{"gradient": gradient, "mutual loss": taught, "variant": name, "seed": seed, "top1": top1}
+            for (gradient, taught), name in SQUARE.items() for seed, top1 in by_seed(table, name).items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
+
+
+def interaction(table: pd.DataFrame) -> pd.Series:
+    """Return by seed how much more the refined gradient is worth with the mutual loss than without, in points."""
+    taught, alone = (INGREDIENTS[f"refined gradient, {how} mutual loss"] for how in ("with", "without"))
+    return (differences(table, *taught) - differences(table, *alone)).dropna()
+
+
+def entangled(table: pd.DataFrame) -> str:
+    """Return, where the interaction's interval excludes zero, that gradient and mutual loss have no worth apart."""
+    mean, low, high = interval(interaction(table))
+    if not (low > 0 or high < 0):
+        return ""
+    worth = ingredients(table).set_index("ingredient")["mean"]
+    refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
+    return (f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+            f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's.")
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """Return in words which ingredient is worth most, whether that is settled, which is next, and what interacts."""
+    found = ingredients(table)
+    found = found[found["n"] > 0]
+    if found.empty:
+        return ["**Not run yet**: no variant shares a seed with the one that lacks a piece of it."]
+    best = found.loc[found["mean"].idxmax()]
+    gap = signed(best["mean"], best["low"], best["high"])
+    lead = (f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
+            f"points ({best['has']} less {best['lacks']})")  # fmt: skip
+    settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
+    sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
+            else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
+    rest = found.drop(best.name)
+    stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, with mutual loss"
+    alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
+    beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
+    others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
+    after = f"Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
+    parts = (f"{lead}, {sure}{beside}", divided(table), after, entangled(table), by_own_batch(table))
+    return [said for said in parts if said]
+
+
+def _worth(row: pd.Series) -> str:
+    return f"{signed(row['mean'], row['low'], row['high'])}, n = {row['n']}"
+
+
+def divided(table: pd.DataFrame) -> str:
+    """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
+
+    `dcil` less `ste_split` is `dcil` less `ste` and `ste` less `ste_split`. "" where no seed has all three.
+    """
+    gains, costs = differences(table, "dcil", "ste"), differences(table, "ste", "ste_split")
+    seeds = gains.index.intersection(costs.index)
+    if seeds.empty:
+        return ""
+    gain, cost = gains[seeds].mean(), costs[seeds].mean()
+    teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
+    return (f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
+            "what the mutual loss costs STE, whose dense network ends at "
+            f"{teacher:.2f} %, n = {len(seeds)}.")  # fmt: skip
+
+
+def by_own_batch(table: pd.DataFrame) -> str:
+    """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
+    has, lacks = INGREDIENTS["separate norms"]
+    n, *train = _paired(table, has, lacks, "train")
+    if not n:
+        return ""
+    _, *test = _paired(table, has, lacks)
+    return (f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
+            f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
+            "theirs: shared norms are tested with one running average for two networks.")  # fmt: skip

@@ -1,0 +1,149 @@
+"""What is measured while a run trains: sums that stay on the device until someone reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dcil.data.loaders import TestLoader
+from dcil.distributed import ALONE, Ranks
+from dcil.dual_path import DualPath
+from dcil.engine import Engine
+from dcil.errors import DcilError
+
+
+class Tally:
+    """Sums of losses and hits over an epoch, on the device; added to in place, so that a captured step can."""
+
+    def __init__(self, passes: tuple[str, ...], device: torch.device):
+        self.passes = passes
+        self.hits = {name: torch.zeros(3, dtype=torch.int64, device=device) for name in passes}  # top-1, top-5, images
+        self.losses: dict[str, Tensor] = {}
+
+    def add(self, logits: dict[str, Tensor], labels: Tensor, losses: dict[str, Tensor] | None = None) -> None:
+        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once a step."""
+        for name, output in logits.items():
+            right = output.detach().topk(min(5, output.shape[1]), dim=1).indices == labels[:, None]
+            seen = torch.full((), len(labels), device=labels.device)
+            self.hits[name] += torch.stack((right[:, 0].sum(), right.sum(), seen))
+        for name, value in (losses or {}).items():
+            if name not in self.losses:  # the sum, and over how many steps
+                self.losses[name] = torch.zeros(2, dtype=torch.float64, device=value.device)
+            self.losses[name] += torch.stack((value.detach().double(), torch.ones_like(value, dtype=torch.float64)))
+
+    def reset(self) -> None:
+        """Set every sum back to nought, in place."""
+        for tensor in (*self.hits.values(), *self.losses.values()):
+            tensor.zero_()
+
+    def over(self, ranks: Ranks) -> Tally:
+        """Return the tally of all ranks together (this one in a team of one)."""
+        if ranks.size == 1:
+            return self
+        total = Tally(self.passes, next(iter(self.hits.values())).device)
+        total.load_state(self.state())
+        ranks.sum_((*total.hits.values(), *total.losses.values()))
+        return total
+
+    def top(self) -> dict[str, dict[str, float]]:
+        """Return top-1 and top-5 accuracy of each pass, in percent."""
+        sums = {name: hits.tolist() for name, hits in self.hits.items()}
+        return {name: {"top1": round(100 * one / n, 4), "top5": round(100 * five / n, 4)}
+                for name, (one, five, n) in sums.items()}  # fmt: skip
+
+    def loss(self) -> dict[str, float]:
+        """Return the mean over steps of each term that occurred, and of their sum."""
+        sums = {name: value.tolist() for name, value in self.losses.items()}
+        parts = {name: total / steps for name, (total, steps) in sums.items() if steps}
+        return parts | {"total": sum(parts.values())}
+
+    def state(self) -> dict[str, Any]:
+        """Return copies of the sums, for a checkpoint."""
+        return {"hits": {k: v.clone() for k, v in self.hits.items()},
+                "losses": {k: v.clone() for k, v in self.losses.items()}}  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up sums from a checkpoint."""
+        for name, value in state["hits"].items():
+            self.hits[name].copy_(value)
+        device = next(iter(self.hits.values())).device
+        self.losses = {name: value.to(device) for name, value in state["losses"].items()}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+) -> dict[str, dict[str, float]]:
+    """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
+    model.eval()
+    tally = Tally(passes, engine.device)
+    for images, labels in test:
+        tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
+    model.train()
+    return tally.over(ranks).top()
+
+
+@torch.no_grad()
+def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
+    """Raise `DcilError` for a model whose batch norms cannot train on so few images [N, C, H, W]; changes nothing."""
+    try:
+        engine.passes(copy.deepcopy(model).train(), images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        side = f"{images.shape[-2]}×{images.shape[-1]}"
+        raise DcilError(f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
+                        f"batch norms one value ({error}); choose another --batch-size, or larger images") from error
+
+
+REESTIMATED_OVER = 16  # batches; a running average over so many has settled
+
+
+@contextlib.contextmanager
+@torch.no_grad()
+def reestimated(
+    dual: DualPath, index: int, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
+) -> Iterator[None]:
+    """Within the block norm statistics are plain means over some training batches of what pass `index` sees today.
+
+    Running statistics trail behind weights and masks, and norms that passes share average over all of them; where
+    accuracy comes back with fresh ones, only they were off. Everything is as before afterwards. A network without batch
+    norm is left alone.
+    """
+    norms = [m for m in dual.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [({n: b.clone() for n, b in m.named_buffers()}, m.momentum) for m in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative mean
+        for images, _ in islice(batches, REESTIMATED_OVER if norms else 0):
+            engine.one_pass(dual, index, images)
+        ranks.mean_buffers_(*norms)
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def evaluate_reestimated(
+    dual: DualPath,
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    test: TestLoader,
+    engine: Engine,
+    ranks: Ranks = ALONE,
+) -> dict[str, dict[str, float]]:
+    """Return test accuracy as `evaluate` does, each pass with statistics `reestimated` for it alone."""
+    found = {}
+    for index, name in enumerate(dual.pass_names):
+        with reestimated(dual, index, batches(), engine, ranks):
+            found[name] = evaluate(dual, dual.pass_names, test, engine, ranks)[name]
+    return found

@@ -1,0 +1,60 @@
+"""A tier's claims as a family: Holm by hand, and each p-value by the null of its claim's rule."""
+
+import math
+
+import pytest
+
+from dcil.lab.evidence import claims, familywise
+from dcil.lab.runs import paired
+from tests.lab.fakes import record
+from tests.lab.test_claims import CLAIM, HOLDS, runs
+
+LASTS = {"ste": (80, 80.2, 80.1), "dcil": (81, 81.1, 81.2), "gmp": (80.5, 81.8, 80.4)}
+EQUAL = {"id": "e", "rule": {"kind": "equal", "a": "gmp", "b": "ste", "margin": 0.3}}
+BETTER = {"id": "g", "rule": CLAIM["rule"] | {"b": "gmp"}}
+
+
+def test_holm_by_hand():
+    """The smallest of four times four, the next times three; never below one before it, never above 1."""
+    assert familywise.holm([0.01, 0.02, 0.03, 0.9]) == pytest.approx([0.04, 0.06, 0.06, 0.9])
+    assert familywise.holm([0.9, 0.6, 0.01]) == pytest.approx([1.0, 1.0, 0.03]) and familywise.holm([]) == []
+
+
+def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
+    """Claims without one, and those of the other tier, correct nobody; intervals stand beside."""
+    few = CLAIM | {"id": "few", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}
+    known, found = [CLAIM, CLAIM | EQUAL, CLAIM | BETTER, few], runs(**LASTS)
+    rows = familywise.table(known, found).set_index(["id", "tier"])
+    first, equal = rows.loc[("x", "quick")], rows.loc[("e", "quick")]
+    assert first["verdict"] == HOLDS and first["measured"] == claims.measured(CLAIM, claims.findings(CLAIM, found)[0])
+    assert first["p"] == pytest.approx(paired.p_difference([1.0, 0.9, 1.1]))
+    assert first["p, Holm"] == pytest.approx(3 * first["p"])  # three have a verdict
+    gaps = [a - b for a, b in zip(LASTS["gmp"], LASTS["ste"], strict=True)]
+    assert equal["p"] == pytest.approx(paired.p_equivalence(gaps, 0.3)) and equal["p"] > 0.5
+    assert first["unpaired"] == "+1.00 (+0.77 to +1.23) points"
+    assert rows.loc[("few", "paper"), "unpaired"] == "" and math.isnan(rows.loc[("few", "paper"), "p, Holm"])
+    assert familywise.rounded(rows).loc[("few", "paper"), "p"] == ""
+
+
+def test_what_survives_is_said():
+    """Held alone and in the family, by name; a tier without a claim that holds says nothing."""
+    said = familywise.survivors(familywise.table([CLAIM, CLAIM | BETTER], runs(**LASTS)))
+    assert said == ("At tier **quick**, 1 claim(s) hold, each taken alone; corrected for a family of 2, 1: `x`.")
+    assert familywise.survivors(familywise.table([CLAIM], [])) == ""
+
+
+def test_a_share_is_unpaired_as_a_ratio(monkeypatch):
+    """Half at each seed, whatever the size: the ratio of geometric means is a half."""
+    sides = [familywise.pd.Series([1.0, 2.0, 4.0]), familywise.pd.Series([2.0, 4.0, 8.0])]
+    monkeypatch.setattr(claims, "sides", lambda claim, found: sides)
+    mean, low, high = familywise.unpaired({"rule": {"kind": "smaller"}}, [])
+    assert mean == pytest.approx(0.5) and low < 0 < 0.5 < high < 1
+
+
+def test_the_authors_number_has_a_spread_too():
+    """The rule takes their mean as given; unpaired, their own three runs widen the interval."""
+    logs = {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}
+    claim = CLAIM | {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}, "logs": logs}
+    found = [record("dcil", seed, last) for seed, last in enumerate((92.7, 92.75, 92.8))]
+    alone, (_, low, high) = claims.findings(claim, found)[0], familywise.unpaired(claim, found)
+    assert low < alone.low < alone.high < high

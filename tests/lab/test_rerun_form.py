@@ -1,0 +1,67 @@
+"""What a parameter's line says becomes the right input; the lines of a form are read by a shell as they were meant."""
+
+import re
+import shlex
+
+import pytest
+
+from dcil.lab.book.chapters import find, parameters
+from dcil.lab.page.rerun_form import Parameter, field, form, lines, shown
+from dcil.methods import METHODS
+
+PRESET = Parameter("preset", '"smoke"', "smoke | quick | paper: what is trained live")
+SPARSITY = Parameter("sparsity", "0.9", "final fraction of weights removed, in [0, 1)")
+EPOCHS = Parameter("epochs", "None", "whole number, at least 2; None: the preset's")
+FOLDER = Parameter("data_dir", "None", "folder of CIFAR; None: DCIL_DATA, else ./data")
+NAMES = Parameter("methods", '["ste", "dcil"]', "names of dcil.methods: trained live")
+
+
+@pytest.mark.parametrize("parameter, choices, nullable, limits", [
+    (PRESET, ("smoke", "quick", "paper"), False, None),
+    (SPARSITY, (), False, {"min": "0", "max": "1", "step": "any"}),
+    (EPOCHS, (), True, {"min": "2", "step": "1"}),
+    (FOLDER, (), True, None),
+    (NAMES, (), False, None),
+    (Parameter("tier", '"quick"', "quick: the records that are shown"), (), False, None),
+    (Parameter("method", '"dcil"', "a name of dcil.methods"), tuple(METHODS), False, None),
+], ids=lambda p: getattr(p, "name", ""))  # fmt: skip
+def test_what_a_line_says(parameter, choices, nullable, limits):
+    """Choices, None and ranges are read from the meaning."""
+    assert (parameter.choices, parameter.nullable, parameter.limits) == (choices, nullable, limits)
+
+
+def test_every_parameter_of_the_book_is_understood():
+    """Every line has a meaning; a number has a range or choices; a default is among its choices."""
+    for notebook in sorted(find("index").parent.glob("*.ipynb")):
+        for p in parameters(notebook):
+            where = f"{notebook.stem}: {p.name}"
+            assert p.meaning, where
+            assert not p.choices or p.nullable or shown(p.value) in p.choices, where
+            bounded = p.limits is None or "min" in p.limits or p.choices or "above 0" in p.meaning
+            assert bounded, f"{where} has no range"
+
+
+def test_inputs():
+    """A list to choose from with this run's value chosen, a number with its range, None as an empty field."""
+    assert "<option selected>quick</option>" in field(PRESET, "quick")
+    assert 'type="number" min="0" max="1" step="any" required' in field(SPARSITY, 0.5)
+    assert 'value=""' in field(EPOCHS, None) and 'placeholder="None"' in field(EPOCHS, None)
+    assert 'value="[&quot;ste&quot;, &quot;dcil&quot;]"' in field(NAMES, ["ste", "dcil"])
+    assert "<option selected>mine</option>" in field(PRESET, "mine"), "a value of this run that no list has"
+
+
+def test_without_the_script_there_is_a_table_and_no_input():
+    """Every input, and the sentence about them, is hidden until the script shows it; labels name the inputs."""
+    text = form("03-x", [PRESET, EPOCHS], {"preset": "quick", "epochs": None})
+    assert all(" hidden" in tag for tag in re.findall(r"<(?:input|select|span)[^>]*>", text))
+    assert re.findall(r'<label for="([\w-]+)"', text) == re.findall(r'<(?:input|select) id="([\w-]+)"', text)
+    assert "make chapter NAME=03-x P=&#x27;-p preset quick&#x27;" in text
+
+
+@pytest.mark.parametrize("value", ["quick", "a folder", "it's", 0.5, None])
+def test_lines_are_quoted_for_a_shell(value):
+    """A shell hands `make` and papermill the value that was meant."""
+    made = lines("03-x", {"name": value})
+    assert shlex.split(made["papermill"])[-3:] == ["-p", "name", shown(value)]
+    given = shlex.split(made["make"])[-1].removeprefix("P=")
+    assert shlex.split(given) == ["-p", "name", shown(value)]

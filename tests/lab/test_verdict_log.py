@@ -1,0 +1,73 @@
+"""The log of verdicts: it follows from the records, entry by entry, and nothing changes in silence."""
+
+import pytest
+
+from dcil import records
+from dcil.cli import main as cli
+from dcil.errors import DcilError
+from dcil.lab.checkout import root
+from dcil.lab.evidence import claims, verdict_log
+
+LOG = root() / "book" / "verdicts.yml"
+FIRST = {("a", "quick"): ("not yet run", "not run"), ("b", "paper"): ("not yet run", "not run")}
+THEN = {("a", "quick"): ("holds at this scale", "+0.50 points, n = 3"), ("c", "quick"): ("within noise", "n = 4")}
+
+
+def test_the_log_ends_at_what_the_records_say():
+    """If this fails, a verdict has changed: `python -m dcil claims` says which."""
+    found = verdict_log.now(claims.read(root() / "book" / "claims.yml"), records.load_all(root() / "records"))
+    changed = verdict_log.changes(verdict_log.read(LOG), found)
+    assert changed == [], 'enter it: python -m dcil claims --log "WHY"'
+
+
+def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
+    """A claim that came, one that changed and one that went; the text of older entries stays."""
+    log = tmp_path / "verdicts.yml"
+    verdict_log.append(log, verdict_log.changes([], FIRST), "The claims: they begin.")
+    before = log.read_text()
+    changed = verdict_log.changes(verdict_log.read(log), THEN)
+    assert [(c["claim"], c["from"], c["to"]) for c in changed] == [
+        ("a", "not yet run", "holds at this scale"), ("c", None, "within noise"),
+        ("b", "not yet run", None)]  # fmt: skip
+    verdict_log.append(log, changed, "third seeds, long enough to need a second line in the file: " + "word " * 30)
+    entries = verdict_log.read(log)
+    assert log.read_text().startswith(before)
+    assert verdict_log.replay(entries) == {key: verdict for key, (verdict, _) in THEN.items()}
+    assert verdict_log.changes(entries, THEN) == []
+
+
+def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
+    """One row for all claims that begin; a claim that is gone is withdrawn."""
+    entries = [{"date": "2026-01-01", "why": "begin", "changes": verdict_log.changes([], FIRST)}]
+    entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdict_log.changes(entries, THEN)})
+    newest, oldest = verdict_log.history(entries, [{"id": "a", "claim": "A holds."}]).split("\n\n**")
+    assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
+    assert "| A holds. | quick | not yet run | holds at this scale | +0.50 points, n = 3 |" in newest
+    assert "| c | quick | new | within noise |" in newest and "| b | paper | not yet run | withdrawn |" in newest
+    assert oldest.endswith("| 2 claim(s) | quick, paper | new | not yet run |  |")
+    assert "begin" in (one := verdict_log.history(entries, [], "paper")) and "quick" not in one
+
+
+def test_a_log_that_cannot_be_is_refused(tmp_path):
+    """An entry without a reason, or one that does not follow from those before it."""
+    log = tmp_path / "verdicts.yml"
+    log.write_text("- {date: 2026-01-01, why: '', changes: []}")
+    with pytest.raises(DcilError, match="entry 1"):
+        verdict_log.read(log)
+    with pytest.raises(DcilError, match="say why"):
+        verdict_log.append(log, [], " ")
+    jump = [{"date": "2026-01-01", "why": "x", "changes": verdict_log.changes([], FIRST)}] * 2
+    with pytest.raises(DcilError, match="but it was 'not yet run'"):
+        verdict_log.replay(jump)
+
+
+def test_the_command_enters_what_changed(tmp_path, monkeypatch, capsys):
+    """Exit code 1 while the log is behind; entered once with a reason; then nothing is left to enter."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").touch()
+    (tmp_path / "book" / "claims.yml").write_text((root() / "book" / "claims.yml").read_text())
+    monkeypatch.setenv("DCIL_ROOT", str(tmp_path))
+    assert cli.main(["claims"]) == 1 and "since the log: " in capsys.readouterr().out
+    assert cli.main(["claims", "--log", "they begin"]) == 0
+    assert cli.main(["claims"]) == 0
+    assert cli.main(["claims", "--log", "again"]) == 2 and "nothing to enter" in capsys.readouterr().err

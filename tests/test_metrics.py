@@ -1,0 +1,62 @@
+"""Sums over an epoch: right by hand, resettable, resumable, and evaluation that changes nothing."""
+
+import pytest
+import torch
+
+from dcil.errors import DcilError
+from dcil.metrics import Tally, evaluate
+from dcil.trainer import Trainer
+
+
+def filled():
+    """Two batches of unequal size; class 0 ranks first, class 9 last."""
+    tally = Tally(("sparse",), torch.device("cpu"))
+    ranked = torch.arange(10.0, 0, -1).repeat(4, 1)
+    tally.add({"sparse": ranked}, torch.tensor([0, 1, 4, 5]), {"ce": torch.tensor(1.0)})
+    tally.add({"sparse": ranked[:1]}, torch.tensor([0]), {"ce": torch.tensor(4.0), "kl": torch.tensor(0.5)})
+    return tally
+
+
+def test_by_hand():
+    """Top-1 and top-5 in percent over images, each term of the loss as the mean over the steps that had it."""
+    assert filled().top() == {"sparse": {"top1": 40.0, "top5": 80.0}}
+    assert filled().loss() == {"ce": 2.5, "kl": 0.5, "total": 3.0}
+
+
+def test_reset_is_in_place_and_forgets_terms():
+    """The tensors stay (a captured step holds them), and a term that does not occur again is not shown."""
+    tally = filled()
+    held = tally.losses["ce"]
+    tally.reset()
+    tally.add({"sparse": torch.eye(10)[:1]}, torch.tensor([0]), {"ce": torch.tensor(3.0)})
+    assert tally.losses["ce"] is held
+    assert tally.loss() == {"ce": 3.0, "total": 3.0} and tally.top()["sparse"]["top1"] == 100.0
+
+
+def test_state_is_a_copy():
+    """A tally goes on from a saved state as if it had never stopped, and the saved state does not move."""
+    tally, other = filled(), Tally(("sparse",), torch.device("cpu"))
+    state = tally.state()
+    tally.reset()
+    other.load_state(state)
+    assert other.loss() == filled().loss() and other.top() == filled().top()
+
+
+def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_config):
+    """Measuring leaves every buffer alone and the network in training mode."""
+    run = Trainer(tiny_config(), tiny_dataset)
+    before = {n: b.clone() for n, b in run.dual.named_buffers()}
+    evaluate(run.dual, run.dual.pass_names, run.test, run.engine)
+    assert all(torch.equal(before[n], b) for n, b in run.dual.named_buffers())
+    assert run.dual.training
+
+
+@pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])
+def test_a_batch_of_one_image(batch_size, tiny_dataset, tiny_config):
+    """Refused before the first step where one pixel of one image is left to batch norm; fine where more of it is."""
+    with pytest.raises(DcilError, match=r"one image only, and of 8×8 pixels .*--batch-size, or larger images"):
+        Trainer(tiny_config(batch_size=batch_size, model="resnet18"), tiny_dataset)
+    run = Trainer(tiny_config(batch_size=batch_size, model="resnet8"), tiny_dataset)
+    fresh = Trainer(tiny_config(model="resnet8"), tiny_dataset).dual.state_dict()
+    for name, tensor in run.dual.state_dict().items():
+        assert not torch.is_tensor(tensor) or torch.equal(tensor, fresh[name]), name

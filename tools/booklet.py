@@ -1,0 +1,82 @@
+"""The whole book as one PDF, from the built site: its pages in the order of the contents, set and printed by Chromium.
+
+    python tools/booklet.py        # what `make print` runs, after `make book`
+"""
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+
+from tools import chromium
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
+PDF = ROOT / "_build" / "dcil-measured.pdf"
+NUMBER = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
+SCREEN = "script, form.rerun [name], form.rerun span, #runs-form, a.headerlink, .prev-next-area"  # of no use on paper
+MARGIN = {"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
+
+
+def contents():
+    """The pages that _toc.yml names, as files of the site, in its order."""
+    return [f"{name}.html" for name in re.findall(r"(?:root|file): (book/\S+)", (ROOT / "_toc.yml").read_text())]
+
+
+def local(page, target, pages):
+    """Where a link or a picture of a page is, seen from the site's folder; a place in the book becomes an anchor."""
+    if re.match(r"[a-z]+:|//", target):
+        return target
+    path, _, anchor = target.partition("#")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path)) if path else page
+    return f"#{path}:{anchor}" if path in pages else path
+
+
+def whole(pages):
+    """Return the book as one page of HTML that belongs in the site's folder."""
+    front, articles = BeautifulSoup((SITE / pages[0]).read_text(), "html.parser"), []
+    for page in pages:
+        article = BeautifulSoup((SITE / page).read_text(), "html.parser").find("article")
+        for node in article.select(SCREEN):
+            node.decompose()
+        for node in article.find_all(True):
+            if node.get("id"):
+                node["id"] = f"{page}:{node['id']}"
+            for key in {"href", "src"} & set(node.attrs):
+                node[key] = local(page, node[key], pages)
+        article["id"] = f"{page}:"
+        articles.append(article)
+    head = front.head
+    for node in head.select("script:not([src*=mathjax]), link[rel=next], link[rel=prev]"):
+        if "MathJax" not in (node.string or ""):
+            node.decompose()
+    for node in head.find_all(True):
+        for key in {"href", "src"} & set(node.attrs):
+            node[key] = local(pages[0], node[key], ())
+    body = "\n".join(map(str, articles))
+    return f'<!doctype html><html lang="en" data-theme="light">{head}<body class="booklet">{body}</body></html>'
+
+
+def main():
+    """Write the PDF; returns the exit code."""
+    if not SITE.exists():
+        sys.exit(f"{SITE} is not there; build the site first: make book")
+    page_of_all = SITE / "booklet.html"
+    page_of_all.write_text(whole(contents()))
+    try:
+        with chromium.headless() as browser:
+            page = browser.new_page()
+            page.goto(page_of_all.as_uri(), wait_until="load")
+            page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")
+            page.evaluate("async () => { for (const i of document.images) { i.loading = 'eager'; await i.decode() } }")
+            page.pdf(path=PDF, format="A4", margin=MARGIN, display_header_footer=True, header_template="<span></span>",
+                     footer_template=NUMBER, scale=0.75, print_background=True, outline=True, tagged=True)  # fmt: skip
+    finally:
+        page_of_all.unlink()
+    print(PDF)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ BIN     = .venv/bin
 # Not abspath, which takes a space for the end of a name.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test test-avx2 lint chapter serve refresh readme offline print bench picture lock clean
+.PHONY: help book runs test test-avx2 lint format chapter serve refresh readme offline print bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -42,8 +42,13 @@ offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it
 print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
 	$(BIN)/python -m tools.booklet
 
-lint: .venv/ready  ## check the code's style
-	$(BIN)/ruff check benchmarks dcil tests tools
+lint: .venv/ready  ## check style and format, notebooks too
+	$(BIN)/ruff check benchmarks book dcil tests tools
+	$(BIN)/ruff format --check --quiet benchmarks book dcil tests tools
+
+format: .venv/ready  ## write code and notebooks in the one format
+	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools
+	$(BIN)/ruff format --quiet benchmarks book dcil tests tools
 
 test: lint book  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \

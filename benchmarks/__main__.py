@@ -40,8 +40,14 @@ def build_parser() -> Parser:
     """Return the parser of the command line."""
     listing = "; ".join(f"{name}: {act.__doc__}" for name, act in BENCHMARKS.items())
     parser = Parser(prog="python -m benchmarks", description=__doc__, epilog=f"Benchmarks: {listing}.")
-    parser.add_argument("--only", metavar="BENCHMARK", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS),
-                        help=f"{', '.join(BENCHMARKS)} [all]")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        metavar="BENCHMARK",
+        nargs="+",
+        choices=BENCHMARKS,
+        default=list(BENCHMARKS),
+        help=f"{', '.join(BENCHMARKS)} [all]",
+    )
     parser.add_argument("--rounds", metavar="N", type=int, default=9, help="turns of each variant, at least 2 [9]")
     parser.add_argument("--threads", metavar="N", type=int, default=torch.get_num_threads(), help="[%(default)s]")
     parser.add_argument("--device", metavar="DEVICE", choices=("auto", "cpu", "cuda"), default="auto", help="[auto]")
@@ -75,10 +81,16 @@ def others_cpu_s() -> float:
 def facts(bench: Bench) -> Row:
     """Return what every row says of where it comes from."""
     commit, dirty = machine.source_state()
-    return {"device": machine.device_name(torch.device(bench.device)),
-            "kind": bench.device, "threads": bench.threads, "malloc": os.environ.get("GLIBC_TUNABLES", ""),
-            "torch": torch.__version__, "date": datetime.now(UTC).isoformat("T", "seconds"), "commit": commit,
-            "dirty": dirty}  # fmt: skip
+    return {
+        "device": machine.device_name(torch.device(bench.device)),
+        "kind": bench.device,
+        "threads": bench.threads,
+        "malloc": os.environ.get("GLIBC_TUNABLES", ""),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).isoformat("T", "seconds"),
+        "commit": commit,
+        "dirty": dirty,
+    }
 
 
 def new_file(folder: Path, where: Row) -> Path:
@@ -108,8 +120,11 @@ def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
     for device in ("cpu", "cuda"):
         for target in asked[device]:
             place = target["benchmark"], target["case"], target["baseline"], asked["model"], asked["batch_size"]
-            found = [r[target.get("column", "ratio")] for r in rows if device == kind
-                     and tuple(r[k] for k in ("name", "case", "baseline", "model", "batch_size")) == place]  # fmt: skip
+            found = [
+                r[target.get("column", "ratio")]
+                for r in rows
+                if device == kind and tuple(r[k] for k in ("name", "case", "baseline", "model", "batch_size")) == place
+            ]
             absent = "not run: needs a GPU" if device == "cuda" and kind != "cuda" else "not run"
             low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
             wanted = f"<= {high}" if "at_most" in target else f">= {low}"
@@ -123,8 +138,10 @@ def shown(row: Row) -> str:
     sizes = f"{row['model']}, {row['batch_size']}"
     pair = ("median_s", "baseline_s", "s") if "median_s" in row else ("mem_mib", "baseline_mib", "MiB")
     case, baseline, unit = (row.get(key, key) for key in pair)
-    return (f"{row['name']:8} {row['case']} / {row['baseline']} ({sizes}): {row['ratio']:.3g} "
-            f"({row['ratio_q1']:.3g} to {row['ratio_q3']:.3g}), {case:.4g} / {baseline:.4g} {unit}")  # fmt: skip
+    return (
+        f"{row['name']:8} {row['case']} / {row['baseline']} ({sizes}): {row['ratio']:.3g} "
+        f"({row['ratio_q1']:.3g} to {row['ratio_q3']:.3g}), {case:.4g} / {baseline:.4g} {unit}"
+    )
 
 
 def measure(args: argparse.Namespace) -> int:
@@ -135,10 +152,14 @@ def measure(args: argparse.Namespace) -> int:
     device = machine.require(RunConfig(device=args.device).resolve().device).type
     torch.set_num_threads(args.threads)
     dataset = images(args.data_dir)
-    few = replace(dataset, train_images=dataset.train_images[:FEW[0]], train_labels=dataset.train_labels[:FEW[0]],
-                  test_images=dataset.test_images[:FEW[1]], test_labels=dataset.test_labels[:FEW[1]])  # fmt: skip
-    bench = Bench(device, args.threads, args.rounds, args.model, args.batch_size, dataset, few,
-                  args.data_dir)  # fmt: skip
+    few = replace(
+        dataset,
+        train_images=dataset.train_images[: FEW[0]],
+        train_labels=dataset.train_labels[: FEW[0]],
+        test_images=dataset.test_images[: FEW[1]],
+        test_labels=dataset.test_labels[: FEW[1]],
+    )
+    bench = Bench(device, args.threads, args.rounds, args.model, args.batch_size, dataset, few, args.data_dir)
     where, rows = facts(bench), []
     path = new_file(args.out, where)
     print(f"{where['device']} ({device}), {args.threads} thread(s), {args.rounds} rounds, images: {dataset.name}")

@@ -44,12 +44,22 @@ class Bench:
     few: Dataset
     data_dir: str | None = None
 
-    def trainer(self, method: str = "dcil", precision: str = "bf16", fast: bool = True, team: Ranks = ALONE,
-                whole: bool = False) -> Trainer:  # fmt: skip
+    def trainer(
+        self, method: str = "dcil", precision: str = "bf16", fast: bool = True, team: Ranks = ALONE, whole: bool = False
+    ) -> Trainer:
         """Return a run with its masks at the final sparsity and its passes teaching each other."""
-        config = RunConfig(dataset="cifar10", model=self.model, method=method, sparsity=SPARSITY, ramp_end=0,
-                           distill_from=0, batch_size=self.batch_size, precision=precision,
-                           channels_last=precision == "bf16", device=self.device)  # fmt: skip
+        config = RunConfig(
+            dataset="cifar10",
+            model=self.model,
+            method=method,
+            sparsity=SPARSITY,
+            ramp_end=0,
+            distill_from=0,
+            batch_size=self.batch_size,
+            precision=precision,
+            channels_last=precision == "bf16",
+            device=self.device,
+        )
         return Trainer(config.resolve(), self.dataset if whole else self.few, team, fast)
 
     def stepper(self, method: str = "dcil", steps: int = 1, **how: Any) -> Act:
@@ -62,8 +72,13 @@ class Bench:
 
     def row(self, case: str, baseline: str, result: Row, **more: Any) -> Row:
         """Return a row of the results: a case compared with a baseline."""
-        known = {"case": case, "baseline": baseline, "model": self.model, "batch_size": self.batch_size,
-                 "data": self.dataset.name}  # fmt: skip
+        known = {
+            "case": case,
+            "baseline": baseline,
+            "model": self.model,
+            "batch_size": self.batch_size,
+            "data": self.dataset.name,
+        }
         return known | result | more
 
 
@@ -101,8 +116,14 @@ def compare(times: Sequence[float], baseline: Sequence[float]) -> Row:
     """Return the medians of both, and the median and quartiles of their ratio, which is paired by round."""
     ratios = [a / b for a, b in zip(times, baseline, strict=True)]
     q1, middle, q3 = quantiles(ratios, n=4, method="inclusive")
-    return {"median_s": median(times), "baseline_s": median(baseline), "ratio": middle, "ratio_q1": q1, "ratio_q3": q3,
-            "rounds": len(ratios)}  # fmt: skip
+    return {
+        "median_s": median(times),
+        "baseline_s": median(baseline),
+        "ratio": middle,
+        "ratio_q1": q1,
+        "ratio_q3": q3,
+        "rounds": len(ratios),
+    }
 
 
 def peak_mib(trainer: Trainer) -> float:

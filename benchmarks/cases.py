@@ -44,10 +44,14 @@ def refresh(bench: Bench) -> Iterator[Row]:
 def per_image(bench: Bench) -> Act:
     """Return what makes a batch with torchvision, image by image, from PIL images that are at hand already."""
     transforms = import_torchvision().transforms
-    pipeline = transforms.Compose([
-        transforms.RandomCrop(32, padding=PAD), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize(bench.few.mean, bench.few.std),
-    ])  # fmt: skip
+    pipeline = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=PAD),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(bench.few.mean, bench.few.std),
+        ]
+    )
     images = cycle([transforms.functional.to_pil_image(image) for image in bench.few.train_images])
     return lambda: torch.stack([pipeline(next(images)) for _ in range(bench.batch_size)]).to(bench.device)
 
@@ -83,8 +87,13 @@ def epoch(bench: Bench) -> Iterator[Row]:
     for model in ("resnet20", "resnet32", "resnet56", "wrn28_2"):
         part = replace(bench, model=model)
         seconds = whole(part)
-        yield part.row("dcil", "dense", compare(seconds["dcil"], seconds["dense"]), how=how,
-                       recipe_epochs=RunConfig(model=model).recipe().epochs)  # fmt: skip
+        yield part.row(
+            "dcil",
+            "dense",
+            compare(seconds["dcil"], seconds["dense"]),
+            how=how,
+            recipe_epochs=RunConfig(model=model).recipe().epochs,
+        )
 
 
 def estimated(bench: Bench) -> dict[str, list[float]]:
@@ -99,9 +108,15 @@ def estimated(bench: Bench) -> dict[str, list[float]]:
     steps = -(-len(bench.dataset.train_labels) // bench.batch_size)
     tests = len(bench.dataset.test_labels) / len(bench.few.test_labels)
     refreshes = {"dense": 0, "dcil": steps / runs["dcil"].config.mask_period}
-    return {method: [steps * (batch + step) + refreshes[method] * masks + tests * test for batch, step, masks, test
-                     in zip(times["batch"], times[method], times["masks"], times[f"{method} test"], strict=True)]
-            for method in runs}  # fmt: skip
+    return {
+        method: [
+            steps * (batch + step) + refreshes[method] * masks + tests * test
+            for batch, step, masks, test in zip(
+                times["batch"], times[method], times["masks"], times[f"{method} test"], strict=True
+            )
+        ]
+        for method in runs
+    }
 
 
 def measured(bench: Bench) -> dict[str, list[float]]:

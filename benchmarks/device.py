@@ -68,8 +68,12 @@ def shape(variants: dict[str, nn.Module], side: int) -> Iterator[Row]:
         yield {"what": "parameters", "variant": name, "value": sum(p.numel() for p in net.parameters())}
         for batch in BATCHES:
             images = torch.zeros(batch, 3, side, side)
-            yield {"what": "peak activations, MiB", "variant": name, "batch": batch,
-                   "value": peak_allocated_mib(partial(forward, net, images))}  # fmt: skip
+            yield {
+                "what": "peak activations, MiB",
+                "variant": name,
+                "batch": batch,
+                "value": peak_allocated_mib(partial(forward, net, images)),
+            }
 
 
 @torch.no_grad()
@@ -93,9 +97,16 @@ def latency(variants: dict[str, Network], side: int, threads: int, rounds: int) 
         for name, seconds in times.items():
             ratios = pd.Series([a / b for a, b in zip(times["dense"], seconds, strict=True)])
             low, middle, high = ratios.quantile([0.25, 0.5, 0.75])
-            yield {"what": "latency, s", "variant": name, "batch": batch, "threads": threads,
-                   "value": pd.Series(seconds).median(), "speedup": middle, "speedup_q1": low,
-                   "speedup_q3": high}  # fmt: skip
+            yield {
+                "what": "latency, s",
+                "variant": name,
+                "batch": batch,
+                "threads": threads,
+                "value": pd.Series(seconds).median(),
+                "speedup": middle,
+                "speedup_q1": low,
+                "speedup_q3": high,
+            }
 
 
 def measure(source: str, args: object, folder: Path) -> Iterator[Row]:
@@ -120,8 +131,13 @@ def measure(source: str, args: object, folder: Path) -> Iterator[Row]:
         write_onnx(module, card.side, "{}", folder / f"{name}.onnx")
     for threads in args.threads:
         torch.set_num_threads(threads)
-        variants: dict[str, Network] = {"dense": dense, "masked": net, "shrunk": small,
-                                        "CSR, PyTorch": with_csr(net, "torch"), "CSR, SciPy": with_csr(net, "scipy")}
+        variants: dict[str, Network] = {
+            "dense": dense,
+            "masked": net,
+            "shrunk": small,
+            "CSR, PyTorch": with_csr(net, "torch"),
+            "CSR, SciPy": with_csr(net, "scipy"),
+        }
         variants |= {name: OnnxNetwork(folder / f"{name}.onnx", threads) for name in onnx}
         variants["onnxruntime, int8"] = OnnxNetwork(files["int8"], threads)
         same(variants, net, card)
@@ -145,8 +161,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, extra = parser.parse_known_args(argv)
         refuse_unknown(parser, extra)
         commit, dirty = machine.source_state()
-        where = {"device": machine.device_name(CPU), "torch": torch.__version__, "commit": commit, "dirty": dirty,
-                 "date": datetime.now(UTC).strftime("%Y-%m-%d")}  # fmt: skip
+        where = {
+            "device": machine.device_name(CPU),
+            "torch": torch.__version__,
+            "commit": commit,
+            "dirty": dirty,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        }
         for source in args.sources:
             _, card, config = trained_run.network(source, args.runs_dir)
             about = {k: v for k, v in asdict(card).items() if k in ("run_id", "model", "dataset", "sparsity", "side")}

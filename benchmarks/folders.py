@@ -27,10 +27,14 @@ def plain(folder: ImageFolder, root: Path) -> Act:
     """Return what makes a batch with torchvision's `ImageFolder`, its usual transforms and a `DataLoader`."""
     vision = import_torchvision()
     transforms = vision.transforms
-    usual = transforms.Compose([
-        transforms.RandomResizedCrop(SIDE, scale=crops.AREA, ratio=crops.RATIO), transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(), transforms.Normalize(folder.mean, folder.std),
-    ])  # fmt: skip
+    usual = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIDE, scale=crops.AREA, ratio=crops.RATIO),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(folder.mean, folder.std),
+        ]
+    )
     files = vision.datasets.ImageFolder(str(root), usual)
     loader = torch.utils.data.DataLoader(files, BATCH, shuffle=True, drop_last=True)
     batches = chain.from_iterable(loader for _ in count())
@@ -42,8 +46,10 @@ def loading(bench: Bench) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as kept:
             store = Store(Path(kept))
-            folders = {"originals": datasets.load("imagenette", bench.data_dir),
-                       "decoded": datasets.load("imagenette", bench.data_dir, store=store)}  # fmt: skip
+            folders = {
+                "originals": datasets.load("imagenette", bench.data_dir),
+                "decoded": datasets.load("imagenette", bench.data_dir, store=store),
+            }
             root = Path(folders["decoded"].train.files[0]).parents[1]
             acts: dict[str, Act] = {"ImageFolder + DataLoader": plain(folders["decoded"], root)}
             for name, folder in folders.items():
@@ -69,5 +75,12 @@ def imagenet(bench: Bench) -> Iterator[Row]:
     part = replace(bench, model="resnet50", batch_size=size, dataset=few, few=few)
     times = part.times({method: part.stepper(method) for method in ("dcil", "dense")}, fewer=3)
     mib = {method: peak_mib(part.trainer(method, fast=False)) for method in ("dcil", "dense")}
-    yield part.row("dcil", "dense", compare(times["dcil"], times["dense"]), mem_mib=mib["dcil"],
-                   baseline_mib=mib["dense"], recipe_epochs=90, how="estimated from steps")  # fmt: skip
+    yield part.row(
+        "dcil",
+        "dense",
+        compare(times["dcil"], times["dense"]),
+        mem_mib=mib["dcil"],
+        baseline_mib=mib["dense"],
+        recipe_epochs=90,
+        how="estimated from steps",
+    )

@@ -30,8 +30,17 @@ def in_ranks(bench: Bench, size: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "bench.pickle"
         given.write_bytes(pickle.dumps(replace(bench, dataset=bench.few)))
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size),
-                   "-m", "benchmarks.several", str(given)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(size),
+            "-m",
+            "benchmarks.several",
+            str(given),
+        ]
         done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode:
         raise DcilError(f"the ranks failed: {done.stderr.strip()[-500:]}")

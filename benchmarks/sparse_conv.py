@@ -27,8 +27,10 @@ class CsrConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, n = self.conv, len(x)
-        height, width = ((size + 2 * pad - k) // step + 1 for size, pad, k, step in
-                         zip(x.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True))  # fmt: skip
+        height, width = (
+            (size + 2 * pad - k) // step + 1
+            for size, pad, k, step in zip(x.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True)
+        )
         patches = F.unfold(x, conv.kernel_size, padding=conv.padding, stride=conv.stride)  # [N, C·k·k, H'·W']
         columns = patches.transpose(0, 1).reshape(patches.shape[1], -1)  # [C·k·k, N·H'·W']
         product = self.matrix @ (columns if self.kernel == "torch" else columns.numpy())

@@ -98,12 +98,16 @@ def read(path: str | Path) -> dict[str, Tensor]:
     except DcilError:
         raise
     except Exception as error:  # damaged bytes can make the readers fail in any way
-        raise DcilError(f"{path} cannot be read ({type(error).__name__}); it should be one of the authors' .pth "
-                        "files or its arrays as .npz. It was left as it is") from error  # fmt: skip
+        raise DcilError(
+            f"{path} cannot be read ({type(error).__name__}); it should be one of the authors' .pth "
+            "files or its arrays as .npz. It was left as it is"
+        ) from error
     state = next((s for s in _state_dicts(content) if isinstance(s.get("conv1.weight"), Tensor)), None)
     if state is None:
-        raise DcilError(f"{path} holds no 'conv1.weight', on top or one level down; it is not one of the authors' "
-                        "checkpoints. It was left as it is")  # fmt: skip
+        raise DcilError(
+            f"{path} holds no 'conv1.weight', on top or one level down; it is not one of the authors' "
+            "checkpoints. It was left as it is"
+        )
     return state
 
 
@@ -112,8 +116,10 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
         unpacked = sum(entry.file_size for entry in arrays.zip.infolist())
         if unpacked > MOST_BYTES:
-            raise DcilError(f"{path} would unpack to {unpacked / 2**20:,.0f} MiB; one of the authors' has at most "
-                            f"{MOST_BYTES / 2**20:.0f}. It was left as it is")  # fmt: skip
+            raise DcilError(
+                f"{path} would unpack to {unpacked / 2**20:,.0f} MiB; one of the authors' has at most "
+                f"{MOST_BYTES / 2**20:.0f}. It was left as it is"
+            )
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
@@ -136,11 +142,22 @@ def load(path: str | Path) -> DualPath:
     unused = [t for ours, (t, v) in found.items() if ours not in expected or not isinstance(v, Tensor)]
     missing = [ours for ours in expected if ours not in found]
     both = {ours: found[ours] for ours in expected if ours in found and isinstance(found[ours][1], Tensor)}
-    shapes = [f"{t} {tuple(v.shape)}, expected {tuple(expected[ours].shape)}"
-              for ours, (t, v) in both.items() if v.shape != expected[ours].shape]  # fmt: skip
+    shapes = [
+        f"{t} {tuple(v.shape)}, expected {tuple(expected[ours].shape)}"
+        for ours, (t, v) in both.items()
+        if v.shape != expected[ours].shape
+    ]
     not_masks = [t for t, v in both.values() if t.endswith(".mask") and not ((v == 0) | (v == 1)).all()]
-    problems = [f"{what}: {_some(names)}" for what, names in (("not in ResNet-32", unused), ("missing", missing),
-                ("other shape", shapes), ("not a mask of 0 and 1", not_masks)) if names]  # fmt: skip
+    problems = [
+        f"{what}: {_some(names)}"
+        for what, names in (
+            ("not in ResNet-32", unused),
+            ("missing", missing),
+            ("other shape", shapes),
+            ("not a mask of 0 and 1", not_masks),
+        )
+        if names
+    ]
     if problems:
         raise DcilError(f"{path} is not an authors' ResNet-32. {'; '.join(problems)}. It was left as it is")
     dual.load_state_dict({ours: v.to(expected[ours].dtype) for ours, (_, v) in both.items()}, strict=False)
@@ -179,23 +196,28 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
     if path.exists():
         if path.is_file() and sha256(path) == expected:
             return path
-        raise DcilError(f"{path} is there already and is not {url} (SHA-256 {expected}); nothing was overwritten. "
-                        "Move it away or choose another folder")  # fmt: skip
+        raise DcilError(
+            f"{path} is there already and is not {url} (SHA-256 {expected}); nothing was overwritten. "
+            "Move it away or choose another folder"
+        )
 
     def download(part: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=60) as reply, part.open("wb") as file:
                 size = int(reply.headers.get("Content-Length") or 0) or None
-                with tqdm(None, name, size, unit="B", unit_scale=True, leave=False, disable=None,
-                          file=sys.stderr) as bar:  # fmt: skip
+                with tqdm(
+                    None, name, size, unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr
+                ) as bar:
                     while block := reply.read(1 << 16):
                         file.write(block)
                         bar.update(len(block))
         except (OSError, http.client.HTTPException) as error:
             raise DcilError(f"{url} could not be fetched: {error}. Try again, or fetch it by hand") from error
         if (came := sha256(part)) != expected:
-            raise DcilError(f"{url} is not what was expected: {part.stat().st_size:,} bytes with SHA-256 {came}, "
-                            f"expected {expected}. Nothing was kept")  # fmt: skip
+            raise DcilError(
+                f"{url} is not what was expected: {part.stat().st_size:,} bytes with SHA-256 {came}, "
+                f"expected {expected}. Nothing was kept"
+            )
 
     write_atomically(path, download)
     return path

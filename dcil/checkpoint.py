@@ -66,22 +66,27 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     except DcilError:
         raise
     except Exception as error:  # damaged bytes can make the reader fail in any way
-        raise Damaged(f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
-                      "move it away, and train the run anew with --no-resume") from error  # fmt: skip
+        raise Damaged(
+            f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
+            "move it away, and train the run anew with --no-resume"
+        ) from error
     kinds = {"schema": int, "config": dict}
     if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in kinds.items()):
         raise DcilError(f"{path} is not a checkpoint of dcil: it lacks 'schema' or 'config'. It was left as it is")
     if content["schema"] > SCHEMA:
-        raise DcilError(f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; "
-                        "update dcil")  # fmt: skip
+        raise DcilError(
+            f"the checkpoint {path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil"
+        )
     if config is None:
         return content
     mine, theirs = config.as_dict(), LATER | content["config"]
     differ = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
     if differ:
         odd = [f"{k} {reprlib.repr(theirs.get(k))} (expected {mine.get(k)!r})" for k in differ]
-        raise DcilError(f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
-                        "move it away or choose another --runs-dir")  # fmt: skip
+        raise DcilError(
+            f"the checkpoint {path} is of another run: {', '.join(odd)}. It was left as it is; "
+            "move it away or choose another --runs-dir"
+        )
     return content
 
 

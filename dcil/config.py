@@ -123,26 +123,52 @@ class RunConfig:
     seed: int = _field(0, "of initial weights, order and augmentation; the authors set none")
 
     def __post_init__(self):
-        for name, allowed in (("dataset", DATASETS), ("model", MODELS), ("method", methods.METHODS),
-                              ("scope", SCOPES), ("score", SCORES), ("precision", PRECISIONS),
-                              ("device", DEVICES)):  # fmt: skip
+        for name, allowed in (
+            ("dataset", DATASETS),
+            ("model", MODELS),
+            ("method", methods.METHODS),
+            ("scope", SCOPES),
+            ("score", SCORES),
+            ("precision", PRECISIONS),
+            ("device", DEVICES),
+        ):
             if getattr(self, name) not in tuple(allowed):
                 raise unknown(name, getattr(self, name), allowed)
         if not methods.get(self.method).scored and (self.scope, self.score) != ("global", "l2"):
-            raise DcilError(f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
-                            "of each layer and chooses by neither; leave them out, or take another method")  # fmt: skip
+            raise DcilError(
+                f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
+                "of each layer and chooses by neither; leave them out, or take another method"
+            )
         for known in dataclasses.fields(self):
             if getattr(self, known.name) is None and known.default is not None:
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
-        whole = {"epochs": 1, "batch_size": 1, "mask_period": 1, "image_size": 8, "seed": 0, "warmup_epochs": 0,
-                 "ramp_end": 0, "distill_from": 0, "distill_warmup": 0, "dense_every": 1}  # fmt: skip
+        whole = {
+            "epochs": 1,
+            "batch_size": 1,
+            "mask_period": 1,
+            "image_size": 8,
+            "seed": 0,
+            "warmup_epochs": 0,
+            "ramp_end": 0,
+            "distill_from": 0,
+            "distill_warmup": 0,
+            "dense_every": 1,
+        }
         for name, least in whole.items():
             if (value := getattr(self, name)) is not None and not _is_whole(value, least):
                 raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
             if value is not None and value > (most := MOST_WHOLE.get(name, 10**9)):
                 raise DcilError(f"{name} is {value}; it must be at most {most:,}")
-        for name in ("sparsity", "lr", "momentum", "temperature", "weight_decay", "warmup_factor", "lr_decay",
-                     "label_smoothing"):  # fmt: skip
+        for name in (
+            "sparsity",
+            "lr",
+            "momentum",
+            "temperature",
+            "weight_decay",
+            "warmup_factor",
+            "lr_decay",
+            "label_smoothing",
+        ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
                 raise DcilError(f"{name} is {value!r}; it must be a number")
@@ -245,10 +271,25 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64, "channels_last": True},
     "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
     "paper": {"dataset": "cifar10", "model": "resnet32", "epochs": 300, "precision": "bf16", "channels_last": True},
-    "imagenette": {"dataset": "imagenette", "model": "resnet18", "epochs": 12, "batch_size": 64, "sparsity": 0.8,
-                   "image_size": 128, "precision": "bf16", "channels_last": True},
-    "imagenet": {"dataset": "imagenet", "model": "resnet50", "epochs": 90, "batch_size": 256, "sparsity": 0.8,
-                 "precision": "bf16", "channels_last": True},
+    "imagenette": {
+        "dataset": "imagenette",
+        "model": "resnet18",
+        "epochs": 12,
+        "batch_size": 64,
+        "sparsity": 0.8,
+        "image_size": 128,
+        "precision": "bf16",
+        "channels_last": True,
+    },
+    "imagenet": {
+        "dataset": "imagenet",
+        "model": "resnet50",
+        "epochs": 90,
+        "batch_size": 256,
+        "sparsity": 0.8,
+        "precision": "bf16",
+        "channels_last": True,
+    },
 }
 
 

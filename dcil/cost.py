@@ -62,8 +62,11 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
 
     # Attention computes with its output layer's weight and never calls that layer, so no hook of it counts twice.
     hooks = [m.register_forward_hook(count, with_kwargs=True) for m in names if isinstance(m, (_ConvNd, nn.Linear))]
-    hooks += [m.register_forward_hook(count_attention, with_kwargs=True) for m in names
-              if isinstance(m, nn.MultiheadAttention)]  # fmt: skip
+    hooks += [
+        m.register_forward_hook(count_attention, with_kwargs=True)
+        for m in names
+        if isinstance(m, nn.MultiheadAttention)
+    ]
     modes = {module: module.training for module in names}  # a frozen norm's is not its network's
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers(remove_duplicate=False)}
     try:
@@ -89,8 +92,11 @@ def nonzeros(net: nn.Module) -> dict[str, int]:
     >>> nonzeros(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False)))
     {'conv': 216, 'norm': 0, 'linear': 80, 'other': 0}
     """
-    kinds = (("conv", _ConvNd), ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)),
-             ("linear", (nn.Linear, nn.MultiheadAttention)))  # fmt: skip
+    kinds = (
+        ("conv", _ConvNd),
+        ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)),
+        ("linear", (nn.Linear, nn.MultiheadAttention)),
+    )
     counts = dict.fromkeys(("conv", "norm", "linear", "other"), 0)
     modules = dict(net.named_modules())
     for name, parameter in net.named_parameters():

@@ -82,8 +82,10 @@ class Ranks:
             digests: list[str] = [""] * self.size
             dist.all_gather_object(digests, digest(tensors))
             if len(set(digests)) > 1:
-                raise DcilError(f"{what} differ between ranks: {', '.join(d[:8] for d in digests)}. The ranks must run "
-                                "the same code on machines of one kind")  # fmt: skip
+                raise DcilError(
+                    f"{what} differ between ranks: {', '.join(d[:8] for d in digests)}. The ranks must run "
+                    "the same code on machines of one kind"
+                )
 
 
 ALONE = Ranks()
@@ -96,8 +98,10 @@ def join(device_type: str) -> Ranks:
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device_type == "cuda":
         if local >= torch.cuda.device_count():
-            raise DcilError(f"rank {local} of this machine has no GPU of its own: {torch.cuda.device_count()} seen; "
-                            "lower --nproc-per-node, or use --device cpu")  # fmt: skip
+            raise DcilError(
+                f"rank {local} of this machine has no GPU of its own: {torch.cuda.device_count()} seen; "
+                "lower --nproc-per-node, or use --device cpu"
+            )
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")

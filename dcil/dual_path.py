@@ -76,8 +76,10 @@ class DualPath(nn.Module):
         if any(isinstance(module, DualPath) for module in net.modules()):
             raise DcilError(f"this {type(net).__name__} is or holds a DualPath already; wrap the plain network, once")
         if "passes" in inspect.signature(net.forward).parameters:
-            raise DcilError(f"{type(net).__name__}.forward has an argument 'passes', which a DualPath takes for the "
-                            "number of passes to run; give it another name")  # fmt: skip
+            raise DcilError(
+                f"{type(net).__name__}.forward has an argument 'passes', which a DualPath takes for the "
+                "number of passes to run; give it another name"
+            )
         self.prunable, self.own_names = parts.plan(net, prunable, per_pass)
         self.state_names = parts.state(net, self.own_names)
         guessed = per_pass is None and len(rules) > 1
@@ -163,9 +165,11 @@ class DualPath(nn.Module):
     def _check_head(self, called: list[str]) -> None:
         """Refuse, at the first call, to have taken for the head what is not."""
         if called and called[-1] != self._guessed_head:
-            raise DcilError(f"the linear layer {called[-1]!r} is called last, but {self._guessed_head!r} is registered "
-                            "last, and was taken for the head that each pass has of its own. Name what is: DualPath("
-                            f"net, per_pass=[*dcil.parts.norms(net), {called[-1]!r}])")  # fmt: skip
+            raise DcilError(
+                f"the linear layer {called[-1]!r} is called last, but {self._guessed_head!r} is registered "
+                "last, and was taken for the head that each pass has of its own. Name what is: DualPath("
+                f"net, per_pass=[*dcil.parts.norms(net), {called[-1]!r}])"
+            )
         self._guessed_head = None
 
     def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
@@ -185,8 +189,10 @@ class DualPath(nn.Module):
         """
         frozen = [name for name, weight in self.weights.items() if not weight.requires_grad]
         if frozen:
-            raise DcilError(f"{frozen[0]} is prunable but frozen (requires_grad is False), so it has no gradient; "
-                            "leave it out of `prunable`, or let it train")  # fmt: skip
+            raise DcilError(
+                f"{frozen[0]} is prunable but frozen (requires_grad is False), so it has no gradient; "
+                "leave it out of `prunable`, or let it train"
+            )
         tensors = self.tensors(index, rule)
         # Running statistics are written in place: give this forward copies.
         kept = {name: b.clone() for name, b in self.net.named_buffers()}

@@ -128,10 +128,12 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
     empty = {name: empty_channels(mask) for name, mask in masks.items()}
     a, b = pruned(straight), pruned(whole)
     inside = pruned({name: over_filters(empty[name], mask) for name, mask in masks.items()})
-    found = {"cosine": F.cosine_similarity(a, b, dim=0),
-             "norm_ratio": a.norm() / b.norm().clamp_min(1e-12),
-             "empty_share": (a[inside].norm() / a.norm().clamp_min(1e-12)).square(),
-             "cosine_rest": F.cosine_similarity(a[~inside], b[~inside], dim=0)}  # fmt: skip
+    found = {
+        "cosine": F.cosine_similarity(a, b, dim=0),
+        "norm_ratio": a.norm() / b.norm().clamp_min(1e-12),
+        "empty_share": (a[inside].norm() / a.norm().clamp_min(1e-12)).square(),
+        "cosine_rest": F.cosine_similarity(a[~inside], b[~inside], dim=0),
+    }
     return {"empty": sum(int(e.sum()) for e in empty.values()), **{k: round(float(v), 5) for k, v in found.items()}}
 
 
@@ -166,10 +168,12 @@ class Dynamics:
         return {
             "stride": stride_of(total),
             "count": count,
-            "overlap_with_last": [{"epoch": epoch, "jaccard": round(jaccard(unpack(bits, count), last), 5)}
-                                  for epoch, bits in sorted(self.snapshots.items())],
+            "overlap_with_last": [
+                {"epoch": epoch, "jaccard": round(jaccard(unpack(bits, count), last), 5)}
+                for epoch, bits in sorted(self.snapshots.items())
+            ],
             "final": base64.b64encode(zlib.compress(np.packbits(last).tobytes(), 9)).decode(),
-        }  # fmt: skip
+        }
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

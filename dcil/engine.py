@@ -94,8 +94,14 @@ class Engine:
     def optimizer(self, module: nn.Module, config: RunConfig) -> torch.optim.SGD:
         """Return the authors' optimizer, SGD with Nesterov momentum, over what is trained in the module."""
         trained = [p for p in module.parameters() if p.requires_grad]
-        return torch.optim.SGD(trained, config.lr, config.momentum, nesterov=config.momentum > 0,
-                               weight_decay=config.weight_decay, fused=True if self.captures else None)  # fmt: skip
+        return torch.optim.SGD(
+            trained,
+            config.lr,
+            config.momentum,
+            nesterov=config.momentum > 0,
+            weight_decay=config.weight_decay,
+            fused=True if self.captures else None,
+        )
 
     @staticmethod
     def restore(optimizer: torch.optim.SGD, state: dict[str, Any]) -> None:
@@ -204,14 +210,21 @@ class CapturedStep:
         graph = torch.cuda.CUDAGraph()
         try:
             # "thread_local": other runs of this process go on meanwhile.
-            with _CAPTURING, torch.cuda.graph(graph, pool=self.pool, stream=torch.cuda.current_stream(),
-                                              capture_error_mode="thread_local"):  # fmt: skip
+            with (
+                _CAPTURING,
+                torch.cuda.graph(
+                    graph, pool=self.pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+                ),
+            ):
                 self.step(*static, phase)
         except RuntimeError as error:
             self.failures, self.pause = self.failures + 1, self.PAUSE
             if self.gave_up:
-                print(f"dcil: the step could not be captured ({str(error).splitlines()[0]}), tried {self.TRIES} times; "
-                      "it runs eagerly, slower", file=sys.stderr)  # fmt: skip
+                print(
+                    f"dcil: the step could not be captured ({str(error).splitlines()[0]}), tried {self.TRIES} times; "
+                    "it runs eagerly, slower",
+                    file=sys.stderr,
+                )
             return False
         self.pool = graph.pool()
         self.graphs[key] = (graph, *static)

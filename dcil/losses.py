@@ -47,8 +47,7 @@ def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: flo
     >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
     {'ce_sparse': 0.1269}
     """
-    return {f"ce_{name}": F.cross_entropy(output, labels, label_smoothing=smoothing)
-            for name, output in logits.items()}  # fmt: skip
+    return {f"ce_{name}": F.cross_entropy(output, labels, label_smoothing=smoothing) for name, output in logits.items()}
 
 
 def divergences(
@@ -68,8 +67,11 @@ def divergences(
     """
     (one, first), (two, second) = logits.items()
     lessons = ((one, first, second), (two, second, first))
-    return {f"kl_{name}": teach(pupil, teacher, temperature, detach, counted)
-            for name, pupil, teacher in lessons if learners is None or name in learners}  # fmt: skip
+    return {
+        f"kl_{name}": teach(pupil, teacher, temperature, detach, counted)
+        for name, pupil, teacher in lessons
+        if learners is None or name in learners
+    }
 
 
 def collective_parts(

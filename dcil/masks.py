@@ -142,8 +142,10 @@ def _filter_masks(
 ) -> dict[str, Tensor]:
     """One threshold over the mean scores of all filters."""
     if flat := [name for name, s in scores.items() if s.dim() < 2]:
-        raise DcilError(f"scope is 'filter', but {flat[0]} has the shape {list(scores[flat[0]].shape)} and so no "
-                        "filters; leave it out of `prunable`, or take the scope 'global' or 'layer'")  # fmt: skip
+        raise DcilError(
+            f"scope is 'filter', but {flat[0]} has the shape {list(scores[flat[0]].shape)} and so no "
+            "filters; leave it out of `prunable`, or take the scope 'global' or 'layer'"
+        )
     scores = filters_first(scores, transposed)
     kept = _masks_of_all({name: filter_scores(s) for name, s in scores.items()}, sparsity, exact)
     return filters_first({name: over_filters(k, scores[name]).clone() for name, k in kept.items()}, transposed)

@@ -55,8 +55,10 @@ class Tally:
     def top(self) -> dict[str, dict[str, float]]:
         """Return top-1 and top-5 accuracy of each pass, in percent."""
         sums = {name: hits.tolist() for name, hits in self.hits.items()}
-        return {name: {"top1": round(100 * one / n, 4), "top5": round(100 * five / n, 4)}
-                for name, (one, five, n) in sums.items()}  # fmt: skip
+        return {
+            name: {"top1": round(100 * one / n, 4), "top5": round(100 * five / n, 4)}
+            for name, (one, five, n) in sums.items()
+        }
 
     def loss(self) -> dict[str, float]:
         """Return the mean over steps of each term that occurred, and of their sum."""
@@ -66,8 +68,10 @@ class Tally:
 
     def state(self) -> dict[str, Any]:
         """Return copies of the sums, for a checkpoint."""
-        return {"hits": {k: v.clone() for k, v in self.hits.items()},
-                "losses": {k: v.clone() for k, v in self.losses.items()}}  # fmt: skip
+        return {
+            "hits": {k: v.clone() for k, v in self.hits.items()},
+            "losses": {k: v.clone() for k, v in self.losses.items()},
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up sums from a checkpoint."""
@@ -99,8 +103,10 @@ def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
         if "more than 1 value per channel" not in str(error):
             raise
         side = f"{images.shape[-2]}×{images.shape[-1]}"
-        raise DcilError(f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
-                        f"batch norms one value ({error}); choose another --batch-size, or larger images") from error
+        raise DcilError(
+            f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
+            f"batch norms one value ({error}); choose another --batch-size, or larger images"
+        ) from error
 
 
 REESTIMATED_OVER = 16  # batches; a running average over so many has settled

@@ -78,15 +78,19 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
     pruned = choose("parameter", prunable, owners)
     if not pruned:
         looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
-        raise DcilError(f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
-                        "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])")  # fmt: skip
+        raise DcilError(
+            f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
+            "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])"
+        )
     own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
     own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
     private = {id(p) for name in own for p in modules[name].parameters()}
     clash = [name for name in pruned if id(net.get_parameter(name)) in private]  # tied weights too
     if "" in own or clash:
-        raise DcilError(f"{clash or 'the whole network'} cannot be both shared and per-pass; "
-                        "leave it out of `prunable` or out of `per_pass`")  # fmt: skip
+        raise DcilError(
+            f"{clash or 'the whole network'} cannot be both shared and per-pass; "
+            "leave it out of `prunable` or out of `per_pass`"
+        )
     return tuple(pruned), tuple(own)
 
 
@@ -137,20 +141,28 @@ def reset(name: str, copied: nn.Module) -> None:
         way = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)  # attention's
         if way:
             way()
-    left = [key for key, value in copied.named_parameters()
-            if key in before and value.equal(before[key]) and (value != value.flatten()[:1]).any()]  # fmt: skip
+    left = [
+        key
+        for key, value in copied.named_parameters()
+        if key in before and value.equal(before[key]) and (value != value.flatten()[:1]).any()
+    ]
     if left:
-        raise DcilError(f"fresh=True cannot draw {name}.{left[0]} anew: no reset_parameters() of this "
-                        f"{type(copied).__name__} does. Give the layer that holds it such a method, or leave out "
-                        "`fresh`: passes then begin with equal copies")  # fmt: skip
+        raise DcilError(
+            f"fresh=True cannot draw {name}.{left[0]} anew: no reset_parameters() of this "
+            f"{type(copied).__name__} does. Give the layer that holds it such a method, or leave out "
+            "`fresh`: passes then begin with equal copies"
+        )
 
 
 @contextmanager
 def calls(net: nn.Module) -> Iterator[list[str]]:
     """Note the names of the linear layers that are called, in order."""
     called: list[str] = []
-    hooks = [module.register_forward_hook(lambda *_, name=name: called.append(name))
-             for name, module in net.named_modules() if isinstance(module, nn.Linear)]  # fmt: skip
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
     try:
         yield called
     finally:

@@ -32,8 +32,8 @@ BY_PASS = ("train", "test", "reestimated")  # of a row of the curve
 
 MOST = 8 * 2**20  # bytes of a file: an epoch takes some 600, and a run has at most `dcil.config.MOST_EPOCHS`
 
-# What a record holds (`dcil.io.shapes`): what there must be, and with "?" what came later or not every run has. A record
-# may hold more. Every bound here is one that a page needs.
+# What a record holds (`dcil.io.shapes`): what there must be, and with "?" what came later or not every run has. A
+# record may hold more. Every bound here is one that a page needs.
 _COUNT, _SIZE = Number(0, 1e15, whole=True), Number(1, 1e15, whole=True)
 _SECONDS = Number(0, 1e10)
 _REMOVED = Number(0, 1 - 1e-9)  # the fraction of weights removed; some are always left
@@ -106,8 +106,11 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
         problems.append("the run id does not follow from the configuration")
     passes = methods.get(config.method).passes
     for row in curve:
-        problems += [f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has "
-                     f"{sorted(passes)}" for part in BY_PASS if {*row.get(part, passes)} != {*passes}]  # fmt: skip
+        problems += [
+            f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has {sorted(passes)}"
+            for part in BY_PASS
+            if {*row.get(part, passes)} != {*passes}
+        ]
     if [row["epoch"] for row in curve] != list(range(len(curve))):
         problems.append("the curve's epochs do not run 0, 1, 2, ...")
     elif record["status"] == "complete" and len(curve) != config.epochs:
@@ -128,10 +131,12 @@ def _content(record: dict[str, Any]) -> dict[str, Any]:
 
 def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
     """Return where a configuration is not in its one full form, in which 2.0 is not 2: else a run had two ids."""
-    return [f"config.{name} must be {json.dumps(value)}, as dcil writes it, got "
-            f"{json.dumps(config[name]) if name in config else 'nothing'}"
-            for name, value in resolved.items()
-            if json.dumps(config.get(name, LATER.get(name))) != json.dumps(value)]  # fmt: skip
+    return [
+        f"config.{name} must be {json.dumps(value)}, as dcil writes it, got "
+        f"{json.dumps(config[name]) if name in config else 'nothing'}"
+        for name, value in resolved.items()
+        if json.dumps(config.get(name, LATER.get(name))) != json.dumps(value)
+    ]
 
 
 def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
@@ -154,11 +159,16 @@ def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
     for name in curve[-1]["test"] if curve else ():
         top1 = [(row["test"][name]["top1"], -row["epoch"]) for row in curve]
         at_target = [t for t, row in zip(top1, curve, strict=True) if row["target_sparsity"] == sparsity]
-        best = {k: ({"top1": max(v)[0], "epoch": -max(v)[1]} if v else None)
-                for k, v in (("best_at_target", at_target), ("best_any", top1))}  # fmt: skip
+        best = {
+            k: ({"top1": max(v)[0], "epoch": -max(v)[1]} if v else None)
+            for k, v in (("best_at_target", at_target), ("best_any", top1))
+        }
         tail = [t for t, _ in top1[-LAST:]]
-        passes[name] = {"last": {"top1": top1[-1][0], "top5": curve[-1]["test"][name]["top5"], "epoch": -top1[-1][1]},
-                        "mean_last_ten": {"top1": round(fmean(tail), 4), "epochs": len(tail)}, **best}  # fmt: skip
+        passes[name] = {
+            "last": {"top1": top1[-1][0], "top5": curve[-1]["test"][name]["top5"], "epoch": -top1[-1][1]},
+            "mean_last_ten": {"top1": round(fmean(tail), 4), "epochs": len(tail)},
+            **best,
+        }
     return {"passes": passes}
 
 

@@ -49,11 +49,15 @@ def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> N
         return
     at, left = config.ramp_end * steps_per_epoch, total - config.ramp_end * steps_per_epoch
     if left <= 0:
-        why = (f"ramp_end is {config.ramp_end}, and with {config.epochs} epochs that is never reached; "
-               f"lower --ramp-end to {config.epochs - 1} or less, or train for longer")  # fmt: skip
+        why = (
+            f"ramp_end is {config.ramp_end}, and with {config.epochs} epochs that is never reached; "
+            f"lower --ramp-end to {config.epochs - 1} or less, or train for longer"
+        )
     else:
-        why = (f"the ramp ends at step {at} of {total}, and no multiple of mask_period {config.mask_period} is left; "
-               f"lower --mask-period to {left} or less, or train for longer")  # fmt: skip
+        why = (
+            f"the ramp ends at step {at} of {total}, and no multiple of mask_period {config.mask_period} is left; "
+            f"lower --mask-period to {left} or less, or train for longer"
+        )
     raise DcilError(f"{config.method} would end at sparsity {last:.6g}, not {config.sparsity:g}: {why}")
 
 

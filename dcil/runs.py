@@ -48,8 +48,10 @@ class RunFolder:
             return None
         record = records.read(self.record)
         if record["run_id"] != self.config.run_id:
-            raise DcilError(f"{self.record} is the record of another run, {record['run_id']}. It was left as it is; "
-                            "move it away or choose another --runs-dir")  # fmt: skip
+            raise DcilError(
+                f"{self.record} is the record of another run, {record['run_id']}. It was left as it is; "
+                "move it away or choose another --runs-dir"
+            )
         return record
 
     def finished(self) -> dict[str, Any] | None:
@@ -64,16 +66,20 @@ class RunFolder:
             raise DcilError(f"{self.config.run_id} is not finished; there is no network to take from it")
         self.refuse_other_data(record["data"]["sha256"], state.get("data_sha256"))
         if [row["test"] for row in state["curve"]] != [row["test"] for row in record["curve"]]:
-            raise DcilError(f"{self.checkpoint} is not what {self.record.name} beside it is about: their curves "
-                            "differ. Train the run anew with --no-resume")  # fmt: skip
+            raise DcilError(
+                f"{self.checkpoint} is not what {self.record.name} beside it is about: their curves "
+                "differ. Train the run anew with --no-resume"
+            )
         return state
 
     def refuse_other_data(self, before: str, now: str | None) -> None:
         """Raise `DcilError` if a run was trained on data of another checksum; None is not known."""
         if now not in (None, before):
-            raise DcilError(f"{self.config.run_id} was begun on other data ({self.config.dataset} with checksum "
-                            f"{before[:12]}, now {now[:12]}). Give the folder it was begun on, or choose another "
-                            "--runs-dir")  # fmt: skip
+            raise DcilError(
+                f"{self.config.run_id} was begun on other data ({self.config.dataset} with checksum "
+                f"{before[:12]}, now {now[:12]}). Give the folder it was begun on, or choose another "
+                "--runs-dir"
+            )
 
     def forget(self) -> None:
         """Remove record and checkpoints, so that the run starts anew."""
@@ -88,8 +94,10 @@ class RunFolder:
             lock = FileLock(self.path / "lock")
             lock.acquire(timeout=LOOK_S)
         except Timeout as error:
-            raise Held(f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "
-                       "Wait for it, or choose another --runs-dir") from error  # fmt: skip
+            raise Held(
+                f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "
+                "Wait for it, or choose another --runs-dir"
+            ) from error
         except OSError as error:
             where = f"cannot write the run to {self.path}: {error.strerror}; choose another --runs-dir"
             raise DcilError(where) from error
@@ -126,11 +134,14 @@ class RunFolder:
         try:
             checkpoint.save(self.checkpoint, self.config, state, keep)
         except OSError as error:
-            rest = ("The one before it is whole; make room, and the same command goes on from there"
-                    if self.checkpoint.exists() or self.previous.exists() else
-                    "There is none before it; make room, and the same command starts anew")  # fmt: skip
-            raise DcilError(f"the checkpoint {self.checkpoint} could not be written: {error.strerror}. {rest}"
-                            ) from error  # fmt: skip
+            rest = (
+                "The one before it is whole; make room, and the same command goes on from there"
+                if self.checkpoint.exists() or self.previous.exists()
+                else "There is none before it; make room, and the same command starts anew"
+            )
+            raise DcilError(
+                f"the checkpoint {self.checkpoint} could not be written: {error.strerror}. {rest}"
+            ) from error
         self._is_damaged = False
 
     def load(self) -> dict[str, Any] | None:

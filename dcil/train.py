@@ -127,13 +127,18 @@ def stopped(trainer: Trainer, reason: str, code: int) -> Stopped:
     """Return what a run that stops early says: why, where, and what is left."""
     done, epochs = trainer.position, trainer.config.epochs
     pace_s = sum(s["time_s"] for s in trainer.sessions) / done
-    return Stopped(f"{trainer.config.run_id} stopped by {reason} after {done:.2f} of {epochs} epochs, its checkpoint "
-                   f"written; {epochs - done:.2f} epochs are left, about {(epochs - done) * pace_s / 60:.1f} min. "
-                   "The same command goes on from here", code)  # fmt: skip
+    return Stopped(
+        f"{trainer.config.run_id} stopped by {reason} after {done:.2f} of {epochs} epochs, its checkpoint "
+        f"written; {epochs - done:.2f} epochs are left, about {(epochs - done) * pace_s / 60:.1f} min. "
+        "The same command goes on from here",
+        code,
+    )
 
 
 def summary_line(row: dict[str, Any], config: RunConfig) -> str:
     """Return one epoch in one line, for people."""
     shown = "  ".join(f"{name} {top['top1']:.2f} %" for name, top in row["test"].items())
-    return (f"epoch {row['epoch'] + 1:3d}/{config.epochs}  loss {row['loss']['total']:.4f}  test {shown}  "
-            f"sparsity {row['sparsity']:.4f}  lr {row['lr']:.4g}  {row['time_s']:.1f} s")  # fmt: skip
+    return (
+        f"epoch {row['epoch'] + 1:3d}/{config.epochs}  loss {row['loss']['total']:.4f}  test {shown}  "
+        f"sparsity {row['sparsity']:.4f}  lr {row['lr']:.4g}  {row['time_s']:.1f} s"
+    )

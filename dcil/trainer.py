@@ -160,8 +160,10 @@ class Trainer:
         finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
         if not (math.isfinite(loss["total"]) and finite):
             what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
-            raise NotFinite(f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
-                            "float32. What was saved before it was kept")  # fmt: skip
+            raise NotFinite(
+                f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
+                "float32. What was saved before it was kept"
+            )
         self.team.mean_buffers_(self.dual)  # norm statistics
         row = {
             "epoch": len(self.curve),
@@ -198,20 +200,33 @@ class Trainer:
         """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
         self.note_session()
         self.team.mean_buffers_(self.dual)  # else one rank's norm statistics would go on for all
-        part = {"steps": self.steps_done, "done": self.steps_done / len(self.loader),
-                "flips": int(self.flips), "tally": self.tally.over(self.team).state(),
-                "time_s": self.earlier_s + time.perf_counter() - self.since}  # fmt: skip
-        return {"model": self.dual.state_dict(), "optimizer": self.optimizer.state_dict(), "curve": self.curve,
-                "sessions": self.sessions, "torch_rng": torch.get_rng_state(), "part": part,
-                "dynamics": self.dynamics.state(), "data_sha256": self.data_sha256,
-                "classes": list(self.dataset.classes)}  # fmt: skip
+        part = {
+            "steps": self.steps_done,
+            "done": self.steps_done / len(self.loader),
+            "flips": int(self.flips),
+            "tally": self.tally.over(self.team).state(),
+            "time_s": self.earlier_s + time.perf_counter() - self.since,
+        }
+        return {
+            "model": self.dual.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curve": self.curve,
+            "sessions": self.sessions,
+            "torch_rng": torch.get_rng_state(),
+            "part": part,
+            "dynamics": self.dynamics.state(),
+            "data_sha256": self.data_sha256,
+            "classes": list(self.dataset.classes),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""
         if (before := state.get("data_sha256", self.data_sha256)) != self.data_sha256:
-            raise DcilError(f"{self.config.run_id} was begun on other data ({self.dataset.name} with checksum "
-                            f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
-                            "another --runs-dir")  # fmt: skip
+            raise DcilError(
+                f"{self.config.run_id} was begun on other data ({self.dataset.name} with checksum "
+                f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
+                "another --runs-dir"
+            )
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
@@ -227,11 +242,16 @@ class Trainer:
 
     def note_session(self) -> None:
         """Write down what this process has done so far, in place of its earlier note."""
-        note = {"first_epoch": self.first, "epochs": round(self.position - self.first, 6),
-                "time_s": round(time.perf_counter() - self.began, 3),
-                "mem_mib": round(machine.peak_memory_mib(self.engine.device), 1),
-                "threads": torch.get_num_threads(), "ranks": self.team.size,
-                "step": self.engine.path(self.take_step), "shared_by": self.engine.shared_by}  # fmt: skip
+        note = {
+            "first_epoch": self.first,
+            "epochs": round(self.position - self.first, 6),
+            "time_s": round(time.perf_counter() - self.began, 3),
+            "mem_mib": round(machine.peak_memory_mib(self.engine.device), 1),
+            "threads": torch.get_num_threads(),
+            "ranks": self.team.size,
+            "step": self.engine.path(self.take_step),
+            "shared_by": self.engine.shared_by,
+        }
         self.sessions = [s for s in self.sessions if s["first_epoch"] < self.first] + [note]
 
     def record(self, status: str = "complete", reason: str = "") -> dict[str, Any]:
@@ -250,15 +270,23 @@ class Trainer:
             "status": status,
             "config": config.as_dict(),
             "environment": environment,
-            "data": {"name": d.name, "sha256": self.data_sha256, "train_size": len(d.train_labels),
-                     "test_size": len(d.test_labels), "num_classes": d.num_classes},
+            "data": {
+                "name": d.name,
+                "sha256": self.data_sha256,
+                "train_size": len(d.train_labels),
+                "test_size": len(d.test_labels),
+                "num_classes": d.num_classes,
+            },
             "curve": self.curve,
             "final": records.summarize(self.curve, config.sparsity),
-            "cost": {"time_s": round(sum(row["time_s"] for row in self.curve), 3),
-                     "mem_mib": max(s["mem_mib"] for s in self.sessions), "sessions": self.sessions,
-                     **({"shared_by": shared_by} if shared_by > 1 else {}),
-                     **cost.network_cost(self.dual, image)},
-        }  # fmt: skip
+            "cost": {
+                "time_s": round(sum(row["time_s"] for row in self.curve), 3),
+                "mem_mib": max(s["mem_mib"] for s in self.sessions),
+                "sessions": self.sessions,
+                **({"shared_by": shared_by} if shared_by > 1 else {}),
+                **cost.network_cost(self.dual, image),
+            },
+        }
         if masks := self.dynamics.summary():
             record["masks"] = masks
         return record | ({"reason": reason} if reason else {})
@@ -267,5 +295,11 @@ class Trainer:
 def bar_of(trainer: Trainer, progress: bool) -> tqdm:
     """Return a progress bar over the epoch's steps; drawn only where someone can see it move."""
     shown = progress and trainer.team.is_first
-    return tqdm(desc=f"epoch {len(trainer.curve) + 1}/{trainer.config.epochs}", total=len(trainer.loader),
-                initial=trainer.steps_done, leave=False, disable=None if shown else True, file=sys.stderr)  # fmt: skip
+    return tqdm(
+        desc=f"epoch {len(trainer.curve) + 1}/{trainer.config.epochs}",
+        total=len(trainer.loader),
+        initial=trainer.steps_done,
+        leave=False,
+        disable=None if shown else True,
+        file=sys.stderr,
+    )

@@ -73,6 +73,14 @@ def tiny_config():
     """Return a maker of configurations that train in a fraction of a second on `tiny_dataset`."""
     from dcil import RunConfig
 
-    base = {"model": "resnet8", "epochs": 2, "batch_size": 10, "mask_period": 2, "ramp_end": 1, "distill_from": 1,
-            "device": "cpu", "sparsity": 0.8}  # fmt: skip
+    base = {
+        "model": "resnet8",
+        "epochs": 2,
+        "batch_size": 10,
+        "mask_period": 2,
+        "ramp_end": 1,
+        "distill_from": 1,
+        "device": "cpu",
+        "sparsity": 0.8,
+    }
     return lambda **changes: RunConfig(**base | changes).resolve()

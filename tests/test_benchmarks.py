@@ -82,12 +82,15 @@ def test_results_are_never_overwritten(tmp_path):
     assert benchmarks.new_file(tmp_path, FACTS).name == path.stem + "-2.csv"
 
 
-@pytest.mark.parametrize("row, kind, met", [
-    (result(), "cpu", "yes"),
-    (result(ratio=2.06), "cpu", "no"),
-    (result(model="resnet8"), "cpu", ""),
-    (result(), "cuda", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "row, kind, met",
+    [
+        (result(), "cpu", "yes"),
+        (result(ratio=2.06), "cpu", "no"),
+        (result(model="resnet8"), "cpu", ""),
+        (result(), "cuda", ""),
+    ],
+)
 def test_targets(row, kind, met):
     """Met, missed, or not run: also where the network or the device is another."""
     line = benchmarks.verdicts([row], kind)[0]
@@ -95,12 +98,17 @@ def test_targets(row, kind, met):
     assert (line[1] == "not run") == (met == "")
 
 
-@pytest.mark.parametrize("words, message", [
-    (["--only", "refesh"], "did you mean 'refresh'"),
-    (["--ronds", "3"], "did you mean '--rounds'"),
-    (["--rounds", "1"], "at least 2"),
-    pytest.param(["--device", "cuda"], "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--only", "refesh"], "did you mean 'refresh'"),
+        (["--ronds", "3"], "did you mean '--rounds'"),
+        (["--rounds", "1"], "at least 2"),
+        pytest.param(
+            ["--device", "cuda"], "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU")
+        ),
+    ],
+)
 def test_what_people_can_mend(words, message, capsys):
     """The nearest name, or the least value; exit code 2 and nothing measured."""
     assert benchmarks.main(words) == 2
@@ -126,14 +134,20 @@ def test_loading(black, tmp_path, monkeypatch):
     assert benchmarks.main(["--only", "loading", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     rows = {(row["case"], row["baseline"]): float(row["ratio"]) for row in csv.DictReader(path.open())}
-    assert set(rows) == {("ImageFolder + DataLoader", "originals"), ("ImageFolder + DataLoader", "decoded"),
-                         ("originals", "decoded")}  # fmt: skip
+    assert set(rows) == {
+        ("ImageFolder + DataLoader", "originals"),
+        ("ImageFolder + DataLoader", "decoded"),
+        ("originals", "decoded"),
+    }
 
 
 def test_device(tmp_path, capsys):
     """A trained network measured in every format and engine; the chapter's tables can be made of it."""
-    record = dcil.fit(dcil.preset("smoke", epochs=1, sparsity=0.4, scope="filter", device="cpu"), progress=False,
-                      runs_dir=tmp_path / "runs")  # fmt: skip
+    record = dcil.fit(
+        dcil.preset("smoke", epochs=1, sparsity=0.4, scope="filter", device="cpu"),
+        progress=False,
+        runs_dir=tmp_path / "runs",
+    )
     words = [record["run_id"], "--runs-dir", str(tmp_path / "runs"), "--rounds", "2", "--threads", "1", "--out"]
     assert device.main([*words, str(tmp_path / "out")]) == 0
     rows = small_devices.load(tmp_path / "out")

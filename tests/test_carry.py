@@ -63,8 +63,17 @@ def pack(*more):
 def test_a_grid_goes_there_and_comes_home(home, tmp_path, monkeypatch, capsys):
     """Begun on one machine, looked in on, ended half-way, done on a second: the records of an unbroken run."""
     short, long = (run.config for run in grid.read("grid.yaml"))
-    words = ["queue", "grid.yaml", "--only", long.run_id, "--no-separate", "--runs-dir", "_build/runs",
-             "--records-dir", "_build/records"]  # fmt: skip
+    words = [
+        "queue",
+        "grid.yaml",
+        "--only",
+        long.run_id,
+        "--no-separate",
+        "--runs-dir",
+        "_build/runs",
+        "--records-dir",
+        "_build/records",
+    ]
     straight = subprocess.Popen([sys.executable, "-m", "dcil", *words])  # meanwhile
 
     loads = pack()

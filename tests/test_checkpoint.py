@@ -64,16 +64,20 @@ def test_flipped_bits(path):
         assert torch.equal(content["model"]["w"], STATE["model"]["w"])  # the bit was padding
 
 
-@pytest.mark.parametrize("raw", [b"hello", b"PK\x03\x04", pickle.dumps({"schema": 1}), bytes(range(256)) * 9],
-                         ids=["text", "zip", "pickle", "bytes"])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [b"hello", b"PK\x03\x04", pickle.dumps({"schema": 1}), bytes(range(256)) * 9],
+    ids=["text", "zip", "pickle", "bytes"],
+)
 def test_foreign_bytes(path, raw):
     """A file that PyTorch did not write is refused."""
     path.write_bytes(raw)
     refused(path, "cannot be read")
 
 
-@pytest.mark.parametrize("content", [[1], {"model": {}}, {"schema": "1", "config": {}}, {"schema": 1, "config": 3}],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "content", [[1], {"model": {}}, {"schema": "1", "config": {}}, {"schema": 1, "config": 3}], ids=str
+)
 def test_another_programs_file(path, content):
     """A file that PyTorch wrote for something else is refused."""
     torch.save(content, path)

@@ -67,8 +67,10 @@ def test_train_says_what_runs_and_where_it_ended(here, capsys):
     assert lines[1] == f"run {record['run_id']}"
     for line, name in zip(lines[2:4], ("sparse", "dense"), strict=True):
         end = record["final"]["passes"][name]
-        assert line == (f"{name} pass: top-1 {end['last']['top1']:.2f} % at the last epoch (best at target "
-                        f"{end['best_at_target']['top1']:.2f} %, epoch 2, chosen on the test set)")  # fmt: skip
+        assert line == (
+            f"{name} pass: top-1 {end['last']['top1']:.2f} % at the last epoch (best at target "
+            f"{end['best_at_target']['top1']:.2f} %, epoch 2, chosen on the test set)"
+        )
     assert lines[4].startswith(f"sparsity {record['curve'][-1]['sparsity']:.4f}, ")
     assert lines[5] == f"record runs/{record['run_id']}/record.json"
     taken = here / "records" / f"{record['run_id']}.json"
@@ -172,22 +174,25 @@ def test_a_machine_without_bf16(here, capsys, monkeypatch):
     assert "precision float32," in plain[1]
 
 
-@pytest.mark.parametrize("words, said", [
-    (["--sparsity", "90"], "sparsity is 90.0; it is the fraction removed and must be in [0, 1); did you mean 0.9?"),
-    (["--sparsity", "-0.1"], "must be in [0, 1)"),
-    (["--sparsity", "much"], "argument --sparsity: invalid float value: 'much'"),
-    (["--epochs", "0"], "epochs is 0; it must be a whole number of at least 1"),
-    (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
-    (["--method", "dcli"], "unknown method 'dcli': did you mean 'dcil'?"),
-    (["--model", "resent20"], "unknown model 'resent20': did you mean 'resnet20'?"),
-    (["--dataset", "cifar-10"], "unknown dataset 'cifar-10': did you mean 'cifar10'?"),
-    (["--preset", "quik"], "unknown preset 'quik': did you mean 'quick'?"),
-    (["--sparsty", "0.9"], "unknown option '--sparsty': did you mean '--sparsity'?"),
-    (["--batchsize=5"], "unknown option '--batchsize': did you mean '--batch-size'?"),
-    (["--spars", "0.9"], "unknown option '--spars'"),
-    (["0.9"], "'0.9' is one argument too many"),
-    (["--device", "cuda"], "this PyTorch sees no GPU"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--sparsity", "90"], "sparsity is 90.0; it is the fraction removed and must be in [0, 1); did you mean 0.9?"),
+        (["--sparsity", "-0.1"], "must be in [0, 1)"),
+        (["--sparsity", "much"], "argument --sparsity: invalid float value: 'much'"),
+        (["--epochs", "0"], "epochs is 0; it must be a whole number of at least 1"),
+        (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
+        (["--method", "dcli"], "unknown method 'dcli': did you mean 'dcil'?"),
+        (["--model", "resent20"], "unknown model 'resent20': did you mean 'resnet20'?"),
+        (["--dataset", "cifar-10"], "unknown dataset 'cifar-10': did you mean 'cifar10'?"),
+        (["--preset", "quik"], "unknown preset 'quik': did you mean 'quick'?"),
+        (["--sparsty", "0.9"], "unknown option '--sparsty': did you mean '--sparsity'?"),
+        (["--batchsize=5"], "unknown option '--batchsize': did you mean '--batch-size'?"),
+        (["--spars", "0.9"], "unknown option '--spars'"),
+        (["0.9"], "'0.9' is one argument too many"),
+        (["--device", "cuda"], "this PyTorch sees no GPU"),
+    ],
+)
 def test_bad_options_are_refused(here, capsys, monkeypatch, words, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert said in refused(capsys, "train", *words)
@@ -340,8 +345,15 @@ def test_lists(capsys):
 def commands(parser, words=()):
     """Return the words of a parser and of every command below it."""
     below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return [list(words), *(found for action in below for name, inner in action.choices.items()
-                           for found in commands(inner, (*words, name)))]  # fmt: skip
+    return [
+        list(words),
+        *(
+            found
+            for action in below
+            for name, inner in action.choices.items()
+            for found in commands(inner, (*words, name))
+        ),
+    ]
 
 
 @pytest.mark.parametrize("words", commands(cli.build_parser()), ids=" ".join)
@@ -351,13 +363,16 @@ def test_every_command_has_help(capsys, words):
     assert capsys.readouterr().out.startswith(" ".join(["usage: python -m dcil", *words]))
 
 
-@pytest.mark.parametrize("words, said", [
-    (["trian"], "unknown command 'trian': did you mean 'train'?"),
-    (["records", "lst"], "unknown action 'lst': did you mean 'list'?"),
-    (["records", "check", "--records-dri", "x"], "unknown option '--records-dri'"),
-    (["records"], "the following arguments are required: ACTION. See: python -m dcil records --help"),
-    ([], "the following arguments are required: COMMAND"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["trian"], "unknown command 'trian': did you mean 'train'?"),
+        (["records", "lst"], "unknown action 'lst': did you mean 'list'?"),
+        (["records", "check", "--records-dri", "x"], "unknown option '--records-dri'"),
+        (["records"], "the following arguments are required: ACTION. See: python -m dcil records --help"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
 def test_unknown_commands_are_refused(capsys, words, said):
     assert said in refused(capsys, *words)
 
@@ -373,8 +388,9 @@ def test_the_real_thing(tmp_path):
     words = [sys.executable, "-m", "dcil", "train", "--sparsity", "1.5"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == ("dcil: error: sparsity is 1.5; it is the fraction removed and must be in [0, 1); "
-                           "did you mean 0.015?\n")  # fmt: skip
+    assert done.stderr == (
+        "dcil: error: sparsity is 1.5; it is the fraction removed and must be in [0, 1); did you mean 0.015?\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

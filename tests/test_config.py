@@ -148,12 +148,16 @@ def test_a_dense_run_has_one_id_whatever_its_sparsity():
     assert len(ids) == 1 and "-s0" not in ids.pop()
 
 
-@pytest.mark.parametrize(("values", "tier"), [
-    ({"dataset": "digits", "epochs": 300}, "smoke"), ({"dataset": "cifar10", "epochs": 16}, "quick"),
-    ({"dataset": "cifar10", "epochs": 300}, "paper"),
-    ({"dataset": "cifar10", "epochs": 194, "model": "wrn28_2"}, "quick"),
-    ({"dataset": "cifar100", "epochs": 195, "model": "wrn28_2"}, "paper"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "tier"),
+    [
+        ({"dataset": "digits", "epochs": 300}, "smoke"),
+        ({"dataset": "cifar10", "epochs": 16}, "quick"),
+        ({"dataset": "cifar10", "epochs": 300}, "paper"),
+        ({"dataset": "cifar10", "epochs": 194, "model": "wrn28_2"}, "quick"),
+        ({"dataset": "cifar100", "epochs": 195, "model": "wrn28_2"}, "paper"),
+    ],
+)
 def test_tier(values, tier):
     """Digits prove little, short runs something, the authors' length most."""
     assert RunConfig(**values).tier == tier

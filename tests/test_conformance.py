@@ -61,8 +61,15 @@ def test_trajectory(name, two_threads):
     ten steps, and to the end where those ten agree to the last digit; elsewhere the bound then grows as the chaos does.
     """
     reference, method = TRAJECTORIES[f"resnet20_c10_90_{name}"], METHODS[name]
-    config = RunConfig(method=name, sparsity=SPARSITY, epochs=12, ramp_end=RAMP_END, distill_from=DISTILL_FROM,
-                       mask_period=PERIOD, precision="float64").resolve()  # fmt: skip
+    config = RunConfig(
+        method=name,
+        sparsity=SPARSITY,
+        epochs=12,
+        ramp_end=RAMP_END,
+        distill_from=DISTILL_FROM,
+        mask_period=PERIOD,
+        precision="float64",
+    ).resolve()
     dual = reference_network(method.rules)
     weights = list(dual.weights.values())
     optimizer = torch.optim.SGD(dual.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
@@ -135,11 +142,14 @@ def test_checkpoint(name):
 
 
 # Measured from the authors' files: nonzeros of the deployed network, kept share of the convolutions' MACs.
-@pytest.mark.parametrize("name, nonzeros, least, most", [
-    ("cifar10_90_run8", 46_378 + 2_464 + 650, 0.1485, 0.1495),
-    ("cifar100_90_run6", 46_379 + 2_464 + 6_500, 0.114, 0.1195),
-    ("cifar10_95_run7", 23_189 + 2_464 + 650, 0.0815, 0.0825),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, nonzeros, least, most",
+    [
+        ("cifar10_90_run8", 46_378 + 2_464 + 650, 0.1485, 0.1495),
+        ("cifar100_90_run6", 46_379 + 2_464 + 6_500, 0.114, 0.1195),
+        ("cifar10_95_run7", 23_189 + 2_464 + 650, 0.0815, 0.0825),
+    ],
+)
 def test_checkpoint_cost(name, nonzeros, least, most):
     """The cost counters give the figures measured from the authors' files."""
     plain = checkpoint(name).export()

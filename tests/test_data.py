@@ -43,10 +43,14 @@ def test_checksum_sees_every_part(tiny_dataset):
     assert len(seen) == 5
 
 
-@pytest.mark.parametrize(("labels", "message"), [
-    ([0, 1, 2, 10], "labels run from 0 to 10, but the model has 10 classes, 0 to 9"),
-    ([0, -1, 2, 3], "labels run from -1 to 3"), ([0, 1, 2], "4 images and 3 labels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 2, 10], "labels run from 0 to 10, but the model has 10 classes, 0 to 9"),
+        ([0, -1, 2, 3], "labels run from -1 to 3"),
+        ([0, 1, 2], "4 images and 3 labels"),
+    ],
+)
 def test_labels_are_checked(labels, message):
     """A label outside the classes, or a missing one, is found before it reaches the loss."""
     images, fine = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4)
@@ -56,15 +60,22 @@ def test_labels_are_checked(labels, message):
             Dataset("mine", images, parts["train"], images, parts["test"], 10, (0.5,) * 3, (0.5,) * 3)
 
 
-@pytest.mark.parametrize(("field", "change", "message"), [
-    ("images", lambda x: x.float() / 255, r"images are torch\.float32 \[4, 3, 8, 8\]; .*torch\.uint8 \[N, C, H, W\]"),
-    ("images", lambda x: x.double(), r"images are torch\.float64"),
-    ("images", lambda x: x.long(), r"images are torch\.int64"),
-    ("images", lambda x: x[:, 0], r"images are torch\.uint8 \[4, 8, 8\]"),
-    ("labels", lambda x: x.float(), r"labels are torch\.float32 \[4\]; .*torch\.int64 \[N\]"),
-    ("labels", lambda x: x.int(), r"labels are torch\.int32"),
-    ("labels", lambda x: x[:, None], r"labels are torch\.int64 \[4, 1\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        (
+            "images",
+            lambda x: x.float() / 255,
+            r"images are torch\.float32 \[4, 3, 8, 8\]; .*torch\.uint8 \[N, C, H, W\]",
+        ),
+        ("images", lambda x: x.double(), r"images are torch\.float64"),
+        ("images", lambda x: x.long(), r"images are torch\.int64"),
+        ("images", lambda x: x[:, 0], r"images are torch\.uint8 \[4, 8, 8\]"),
+        ("labels", lambda x: x.float(), r"labels are torch\.float32 \[4\]; .*torch\.int64 \[N\]"),
+        ("labels", lambda x: x.int(), r"labels are torch\.int32"),
+        ("labels", lambda x: x[:, None], r"labels are torch\.int64 \[4, 1\]"),
+    ],
+)
 def test_types_and_shapes_are_checked(field, change, message):
     """What would be scaled twice, in place, or fail in the loss is refused, with the way to mend it."""
     fine = {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "labels": torch.arange(4)}
@@ -198,8 +209,11 @@ def test_cifar_is_read_file_by_file(fake_cifar):
     assert dataset.num_classes == (10 if name == "cifar10" else 100)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-10], lambda raw: raw[:50] + bytes([raw[50] ^ 1]) + raw[51:]],
-                         ids=["truncated", "flipped bit"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:-10], lambda raw: raw[:50] + bytes([raw[50] ^ 1]) + raw[51:]],
+    ids=["truncated", "flipped bit"],
+)
 def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
     """A damaged file fails its checksum before it is unpickled, and stays as it was."""
     name, folder = fake_cifar

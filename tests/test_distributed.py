@@ -20,8 +20,14 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
 
 def python(folder, *words):
     """Run Python with one thread; returns its exit code and all it printed."""
-    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -31,7 +37,8 @@ def test_batches_are_cut_without_overlap(tiny_dataset):
     parts = [TrainLoader(tiny_dataset, 12, 0, CPU, ranks=Ranks(rank, 3)) for rank in range(3)]
     for index, ((images, _), *mine) in enumerate(zip(alone.epoch(1), *(p.epoch(1) for p in parts), strict=True)):
         assert torch.equal(torch.cat([m[0] for m in mine]).sum(0), images.sum(0)) or torch.allclose(
-            torch.cat([m[0] for m in mine]).sum(0), images.sum(0), atol=1e-4)  # fmt: skip
+            torch.cat([m[0] for m in mine]).sum(0), images.sum(0), atol=1e-4
+        )
         assert sum(len(m[0]) for m in mine) == len(images)
         means = [p.share(index) * m[0].mean() for p, m in zip(parts, mine, strict=True)]
         assert torch.stack(means).mean() == pytest.approx(images.mean().item(), abs=1e-5)

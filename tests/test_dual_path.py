@@ -168,11 +168,19 @@ def test_frozen_parameters_stay_frozen():
     assert not dual.export().wide.weight.requires_grad
 
 
-@pytest.mark.parametrize(("choice", "expected"), [
-    (["mid.weight"], ("mid.weight",)), ("mid.weight", ("mid.weight",)),
-    (["wi*.weight", "li*.weight"], ("wide.weight", "line.weight")),
-    (lambda name, owner: name == "mid.bias" or isinstance(owner, nn.Conv1d), ("line.weight", "line.bias", "mid.bias")),
-], ids=["list", "name", "glob", "predicate"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (["mid.weight"], ("mid.weight",)),
+        ("mid.weight", ("mid.weight",)),
+        (["wi*.weight", "li*.weight"], ("wide.weight", "line.weight")),
+        (
+            lambda name, owner: name == "mid.bias" or isinstance(owner, nn.Conv1d),
+            ("line.weight", "line.bias", "mid.bias"),
+        ),
+    ],
+    ids=["list", "name", "glob", "predicate"],
+)
 def test_prunable_is_the_users_choice(choice, expected):
     """A name, a list, globs or a predicate choose the weights."""
     dual = DualPath(Mixed(), prunable=choice)
@@ -181,9 +189,16 @@ def test_prunable_is_the_users_choice(choice, expected):
     assert abs(dual.sparsity() - 0.5) < 0.1
 
 
-@pytest.mark.parametrize(("choice", "expected"), [
-    (["ln"], {"ln"}), ("?n", {"bn", "gn", "ln"}), ([], set()), (lambda name, m: isinstance(m, nn.GroupNorm), {"gn"}),
-], ids=["list", "glob", "none", "predicate"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (["ln"], {"ln"}),
+        ("?n", {"bn", "gn", "ln"}),
+        ([], set()),
+        (lambda name, m: isinstance(m, nn.GroupNorm), {"gn"}),
+    ],
+    ids=["list", "glob", "none", "predicate"],
+)
 def test_per_pass_is_the_users_choice(choice, expected):
     """The same four ways choose the modules of each pass."""
     assert set(DualPath(Mixed(), per_pass=choice).own[0]) == expected
@@ -205,15 +220,18 @@ def test_nothing_prunable_lists_what_was_looked_at():
         DualPath(nn.ReLU())
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"prunable": ["wide.wieght"]}, "unknown parameter 'wide.wieght'.*did you mean 'wide.weight'"),
-    ({"per_pass": ["haed"]}, "unknown module 'haed'.*did you mean 'head'"),
-    ({"rules": ("kept", "refind")}, "unknown gradient rule 'refind'.*did you mean 'refined'"),
-    ({"rules": ("kept", "straight_through")}, "each pass must see another network"),
-    ({"rules": ()}, "each pass must see another network"),
-    ({"prunable": ["head.weight"]}, "'head.weight'.*cannot be both shared and per-pass"),
-    ({"per_pass": lambda name, module: True}, "the whole network|cannot be both"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prunable": ["wide.wieght"]}, "unknown parameter 'wide.wieght'.*did you mean 'wide.weight'"),
+        ({"per_pass": ["haed"]}, "unknown module 'haed'.*did you mean 'head'"),
+        ({"rules": ("kept", "refind")}, "unknown gradient rule 'refind'.*did you mean 'refined'"),
+        ({"rules": ("kept", "straight_through")}, "each pass must see another network"),
+        ({"rules": ()}, "each pass must see another network"),
+        ({"prunable": ["head.weight"]}, "'head.weight'.*cannot be both shared and per-pass"),
+        ({"per_pass": lambda name, module: True}, "the whole network|cannot be both"),
+    ],
+)
 def test_wrong_choices(wrong, message):
     """A misspelt name, a repeated pass or a weight that is both shared and private is refused."""
     with pytest.raises(DcilError, match=message):

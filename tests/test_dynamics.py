@@ -84,8 +84,12 @@ def test_an_empty_channel_by_hand():
     torch.manual_seed(0)
     images, pull = torch.randn(8, 3, 5, 5).double(), torch.randn(8, 2, 5, 5).double()
     norm = nn.BatchNorm2d(2, eps=1e-4)
-    dual = DualPath(nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), norm).double(), rules=("straight_through",),
-                    prunable=["0.weight"], per_pass=[])  # fmt: skip
+    dual = DualPath(
+        nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), norm).double(),
+        rules=("straight_through",),
+        prunable=["0.weight"],
+        per_pass=[],
+    )
     mask = torch.tensor([[0, 0, 0], [1, 1, 0]], dtype=torch.bool).view(2, 3, 1, 1)
     put_masks(dual, {"0.weight": mask}, 0.5)
     assert dynamics.empty_channels(mask).tolist() == [True, False]

@@ -108,8 +108,9 @@ def test_a_step_that_cannot_be_captured(fake_cuda, refusals, capsys):
     assert seen == list(range(400))
     assert 1000 - refusals[0] == CapturedStep.TRIES
     assert captured.path == "eager, capture failed"
-    assert capsys.readouterr().err == ("dcil: the step could not be captured (operation not permitted), tried 4 times; "
-                                       "it runs eagerly, slower\n")  # fmt: skip
+    assert capsys.readouterr().err == (
+        "dcil: the step could not be captured (operation not permitted), tried 4 times; it runs eagerly, slower\n"
+    )
 
 
 def test_a_capture_that_failed_for_a_passing_cause(fake_cuda, refusals, capsys):
@@ -271,8 +272,9 @@ def test_bf16_instructions(monkeypatch, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_gpu_steps_never_wait(precision, tiny_dataset):
     """From batch to optimizer, refresh of the masks included, nothing waits for the device."""
-    config = RunConfig(model="resnet8", batch_size=10, mask_period=2, epochs=30, device="cuda", precision=precision,
-                       channels_last=True).resolve()  # fmt: skip
+    config = RunConfig(
+        model="resnet8", batch_size=10, mask_period=2, epochs=30, device="cuda", precision=precision, channels_last=True
+    ).resolve()
     run = Trainer(config, tiny_dataset)
     with run.engine.on_stream():
         steps = run.run(progress=False)
@@ -292,8 +294,10 @@ def test_gpu_steps_never_wait(precision, tiny_dataset):
 def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
     """In float32 the captured, two-stream step gives the eager curve to rounding."""
     config = tiny_config(method=method, epochs=6, device="cuda")
-    one, two = (fit(config, dataset=tiny_dataset, runs_dir=tmp_path / str(fast), progress=False, fast=fast)
-                for fast in (False, True))  # fmt: skip
+    one, two = (
+        fit(config, dataset=tiny_dataset, runs_dir=tmp_path / str(fast), progress=False, fast=fast)
+        for fast in (False, True)
+    )
     assert (one["environment"]["step"], two["environment"]["step"]) == ("eager", "cuda graph")
     for a, b in zip(one["curve"][:2], two["curve"][:2], strict=True):
         assert a["loss"]["total"] == pytest.approx(b["loss"]["total"], rel=1e-4)

@@ -25,8 +25,9 @@ EXACT = ("state_dict", "sparse", "shrunk")
 def run(tmp_path_factory):
     """A finished run of two epochs on the digits: filters pruned, so that there is something to shrink."""
     folder = tmp_path_factory.mktemp("runs")
-    record = dcil.fit(dcil.preset("smoke", epochs=2, sparsity=0.4, scope="filter", device="cpu"), runs_dir=folder,
-                      progress=False)  # fmt: skip
+    record = dcil.fit(
+        dcil.preset("smoke", epochs=2, sparsity=0.4, scope="filter", device="cpu"), runs_dir=folder, progress=False
+    )
     return folder, record
 
 
@@ -93,8 +94,15 @@ def test_zeros_have_no_sign(run, files):
 
 
 @pytest.mark.parametrize("to", ENDINGS)
-@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"no network",
-                                    ], ids=["half", "empty", "text"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"",
+        lambda raw: b"no network",
+    ],
+    ids=["half", "empty", "text"],
+)
 def test_damaged_file(files, to, damage, tmp_path):
     """It is named and left as it is."""
     path = tmp_path / files[to].name
@@ -132,13 +140,20 @@ def test_a_stranger_s_file_runs_nothing(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("change", [
-    lambda c: c.pop("card"), lambda c: c["card"].update(model="resnet9000"), lambda c: c["card"].update(num_classes=3),
-    lambda c: c["card"].pop("side"), lambda c: c["card"].update(classes=["a"]),
-    lambda c: c["card"].update(mean=[0.5]), lambda c: c.update(format="shrunk"),
-    lambda c: c["state"].pop("conv1.weight"),
-], ids=["no card", "no model", "other head", "half a card", "few classes", "one channel", "no plan",
-        "no weight"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("card"),
+        lambda c: c["card"].update(model="resnet9000"),
+        lambda c: c["card"].update(num_classes=3),
+        lambda c: c["card"].pop("side"),
+        lambda c: c["card"].update(classes=["a"]),
+        lambda c: c["card"].update(mean=[0.5]),
+        lambda c: c.update(format="shrunk"),
+        lambda c: c["state"].pop("conv1.weight"),
+    ],
+    ids=["no card", "no model", "other head", "half a card", "few classes", "one channel", "no plan", "no weight"],
+)
 def test_not_of_export(files, tmp_path, change):
     """Whatever does not fit together is named."""
     content = torch.load(files["state_dict"], weights_only=True)
@@ -210,8 +225,9 @@ def test_predict_refuses(files, tmp_path, capsys):
 
 def test_prepare_is_what_the_test_loader_does():
     """A picture of any size becomes what the network was tested on."""
-    folder_card = Card("run", "resnet18", 10, ("a",) * 10, 0.8, "imagenette", 128, 146, (0.485, 0.456, 0.406),
-                       (0.229, 0.224, 0.225))  # fmt: skip
+    folder_card = Card(
+        "run", "resnet18", 10, ("a",) * 10, 0.8, "imagenette", 128, 146, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    )
     pixels = np.random.RandomState(0).randint(256, size=(160, 200, 3)).astype(np.uint8)
     from dcil.data.crops import central_sample
 

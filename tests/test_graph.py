@@ -34,22 +34,34 @@ def tree(tmp_path_factory):
 
 def stale(tree, *words, target="all"):
     """The chapters, runs and other rules that a dry run would start."""
-    done = subprocess.run([sys.executable, "-m", "snakemake", target, "-n", "--cores", "1", *words], cwd=tree,
-                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", target, "-n", "--cores", "1", *words],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    wildcards: \w+=(\S+)", said, re.M)
     return {f"{rule} {name}" for rule, name in jobs} | set(re.findall(r"^(?:local)?rule (site):", said, re.M))
 
 
-@pytest.mark.parametrize("file, expected", [
-    (None, set()),
-    (f"book/{CHAPTERS[0]}.ipynb", {f"chapter {CHAPTERS[0]}", "chapter guide", "site"}),  # which says what each takes
-    ("dcil/losses.py", {*(f"chapter {name}" for name in CHAPTERS), "site"}),
-    ("book/references.md", {"site"}),
-    ("book/_static/runs-table.js", {"site"}),
-    ("book/assumptions.yml", {"chapter what-the-paper-leaves-open", "site"}),
-], ids=["nothing", "chapter", "code", "page", "script", "assumptions"])  # fmt: skip
+@pytest.mark.parametrize(
+    "file, expected",
+    [
+        (None, set()),
+        (
+            f"book/{CHAPTERS[0]}.ipynb",
+            {f"chapter {CHAPTERS[0]}", "chapter guide", "site"},
+        ),  # which says what each takes
+        ("dcil/losses.py", {*(f"chapter {name}" for name in CHAPTERS), "site"}),
+        ("book/references.md", {"site"}),
+        ("book/_static/runs-table.js", {"site"}),
+        ("book/assumptions.yml", {"chapter what-the-paper-leaves-open", "site"}),
+    ],
+    ids=["nothing", "chapter", "code", "page", "script", "assumptions"],
+)
 def test_what_a_change_makes_stale(tree, file, expected):
     """Nothing after none; one chapter after its own change; all of them after a change of the code."""
     if file:
@@ -85,6 +97,11 @@ def test_a_grid_is_trained_and_shown(tree):
 
 def test_runs_need_a_grid(tree):
     """The target `runs` without one says what to write."""
-    done = subprocess.run([sys.executable, "-m", "snakemake", "runs", "-n", "--cores", "1"], cwd=tree, text=True,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "runs", "-n", "--cores", "1"],
+        cwd=tree,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode != 0 and "--config grid=experiments/quick.yaml" in done.stdout + done.stderr

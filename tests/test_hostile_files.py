@@ -90,8 +90,10 @@ def exported(**changes):
 
     def make(folder):
         net, card = models.build("resnet8", 10), asdict(CARD) | changes.get("card", {})
-        torch.save({"schema": 1, "format": "state_dict", "state": net.state_dict()} | changes | {"card": card},
-                   folder / "net.pt")  # fmt: skip
+        torch.save(
+            {"schema": 1, "format": "state_dict", "state": net.state_dict()} | changes | {"card": card},
+            folder / "net.pt",
+        )
         return predicting(folder, folder / "net.pt")
 
     return make
@@ -110,13 +112,21 @@ def onnx_of(folder, name="images", side=32, card=CARD, seal=True):
     """A tiny ONNX network of ten classes."""
     onnx = pytest.importorskip("onnx")
     weight = onnx.helper.make_tensor("w", 1, [3, 10], np.linspace(-1, 1, 30))
-    made = onnx.helper.make_model(onnx.helper.make_graph(
-        [onnx.helper.make_node("GlobalAveragePool", [name], ["pooled"]),
-         onnx.helper.make_node("Flatten", ["pooled"], ["flat"]),
-         onnx.helper.make_node("MatMul", ["flat", "w"], ["logits"])],
-        "net", [onnx.helper.make_tensor_value_info(name, 1, ["n", 3, side, side])],
-        [onnx.helper.make_tensor_value_info("logits", 1, ["n", 10])], [weight]),
-        opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)  # fmt: skip
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("GlobalAveragePool", [name], ["pooled"]),
+                onnx.helper.make_node("Flatten", ["pooled"], ["flat"]),
+                onnx.helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+            ],
+            "net",
+            [onnx.helper.make_tensor_value_info(name, 1, ["n", 3, side, side])],
+            [onnx.helper.make_tensor_value_info("logits", 1, ["n", 10])],
+            [weight],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
     props = {"dcil": json.dumps(asdict(card))} | ({SEALED: "sha256"} if seal else {})
     onnx.helper.set_model_props(made, props)
     raw = made.SerializeToString()
@@ -131,8 +141,10 @@ def npz(folder):
 
 def stretched(folder):
     """A head of a billion classes, one number repeated."""
-    torch.save({"conv1.weight": torch.zeros(16, 3, 3, 3), "fc_part.weight": torch.zeros(1).expand(10**9, 64)},
-               folder / "net.pth")  # fmt: skip
+    torch.save(
+        {"conv1.weight": torch.zeros(16, 3, 3, 3), "fc_part.weight": torch.zeros(1).expand(10**9, 64)},
+        folder / "net.pth",
+    )
     return ["authors", "check", folder / "net.pth"]
 
 
@@ -302,8 +314,9 @@ def test_a_name_that_is_not_utf_8_is_printed(tmp_path, capsys):
     os.mkdir(folder)
     assert main(["records", "list", "--records-dir", os.fsdecode(folder)]) == 2
     assert "'\\udcff' is not UTF-8; rename what has it in its name" in capsys.readouterr().err
-    done = subprocess.run([sys.executable, "-m", "dcil", "records", "list", "--records-dir", folder],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dcil", "records", "list", "--records-dir", folder], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("\\udcff\n")
 
 

@@ -276,10 +276,26 @@ def places(value, path=()):
 def draw(found):
     """Make all that pages make of records."""
     table = frames.runs_table(found)
-    made = [runs_page.page(found), *(t.to_csv() for t in (
-        table, frames.by_method(found, ["dcil"]), frames.curves(found), stability.table(found), stability.layers(found),
-        stability.mask_overlaps(found), stability.curves(found), stability.empties(found), equal_compute.curves(found),
-        training_cost.recorded(found), training_cost.precision_pairs(found), device_hours.within([10], [], found)))]  # fmt: skip
+    made = [
+        runs_page.page(found),
+        *(
+            t.to_csv()
+            for t in (
+                table,
+                frames.by_method(found, ["dcil"]),
+                frames.curves(found),
+                stability.table(found),
+                stability.layers(found),
+                stability.mask_overlaps(found),
+                stability.curves(found),
+                stability.empties(found),
+                equal_compute.curves(found),
+                training_cost.recorded(found),
+                training_cost.precision_pairs(found),
+                device_hours.within([10], [], found),
+            )
+        ),
+    ]
     made += [provenance.footer(sources.recorded(found), "a#b", table), frames.findings(table)]
     "".join(made).encode()
     for one in found:

@@ -86,8 +86,9 @@ def test_two_ranks_compute_what_one_does(part):
 def test_two_ranks_killed_and_resumed(part):
     """Killed with kill -9 after its first epoch, the same command ends with one valid record of the whole run."""
     words = [sys.executable, *TORCHRUN, *TRAIN, "--epochs", "6", "--runs-dir", "killed"]
-    child = subprocess.Popen(words, cwd=part, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    child = subprocess.Popen(
+        words, cwd=part, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     until = time.monotonic() + 200
     while not list((part / "killed").glob("*/checkpoint.pt")) and time.monotonic() < until:
         time.sleep(0.02)

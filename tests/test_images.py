@@ -109,10 +109,16 @@ def test_full_disk_is_named(folder, store, monkeypatch):
 GREYS = np.linspace(0, 1, 24 * 20).reshape(24, 20)
 
 
-@pytest.mark.parametrize(("suffix", "pixels"), [
-    ("png", (GREYS * 65535).astype(np.uint16)), ("tif", (GREYS * 65535).astype(np.uint16)),
-    ("tif", GREYS.astype(np.float32)), ("tif", (GREYS * 2**30).astype(np.int32)),
-], ids=["16-bit PNG", "16-bit TIFF", "float TIFF", "32-bit TIFF"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "pixels"),
+    [
+        ("png", (GREYS * 65535).astype(np.uint16)),
+        ("tif", (GREYS * 65535).astype(np.uint16)),
+        ("tif", GREYS.astype(np.float32)),
+        ("tif", (GREYS * 2**30).astype(np.int32)),
+    ],
+    ids=["16-bit PNG", "16-bit TIFF", "float TIFF", "32-bit TIFF"],
+)
 def test_more_than_eight_bits_are_refused(folder, suffix, pixels):
     """Named, with the mode and the mend, where clipping would make them white or black."""
     Image.fromarray(pixels).save(folder / "train" / "red" / f"deep.{suffix}")
@@ -179,8 +185,12 @@ def test_training_crops_spread_as_torchvision_s():
     crops = [training_crop(0, 1, i, (150, 200)) for i in range(4000)]
     ours = np.array([crop[:4] for crop in crops])
     assert ours.min() >= 0 and (ours[:, 0] + ours[:, 2]).max() <= 150 and (ours[:, 1] + ours[:, 3]).max() <= 200
-    for figure in (lambda c: c[:, 2] * c[:, 3] / 30000, lambda c: np.log(c[:, 3] / c[:, 2]), lambda c: c[:, 0] / 150,
-                   lambda c: c[:, 1] / 200):  # fmt: skip
+    for figure in (
+        lambda c: c[:, 2] * c[:, 3] / 30000,
+        lambda c: np.log(c[:, 3] / c[:, 2]),
+        lambda c: c[:, 0] / 150,
+        lambda c: c[:, 1] / 200,
+    ):
         a, b = figure(ours), figure(theirs)
         assert abs(a.mean() - b.mean()) < 5 * np.sqrt((a.var() + b.var()) / 4000)
         assert a.std() == pytest.approx(b.std(), rel=0.06)
@@ -243,9 +253,11 @@ def test_other_classes_in_val(folder):
         datasets.load("imagefolder", folder)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:400], lambda raw: b"no image", lambda raw: b"",
-                                    lambda raw: raw[:45] + b"XX" + raw[47:]],
-                         ids=["truncated", "text", "empty", "damaged"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:400], lambda raw: b"no image", lambda raw: b"", lambda raw: raw[:45] + b"XX" + raw[47:]],
+    ids=["truncated", "text", "empty", "damaged"],
+)
 @pytest.mark.parametrize("kept", [True, False])
 def test_unreadable_image(folder, store, damage, kept):
     """The file is named and left as it is; nothing of the folder is kept."""

@@ -114,8 +114,10 @@ def test_sparsity_outside_its_range(sparsity):
         compute_masks(two_layers(), sparsity)
 
 
-@pytest.mark.parametrize(("wrong", "nearest"), [({"scope": "globl"}, "'global'"), ({"scope": "filters"}, "'filter'"),
-                                                ({"score": "l3"}, "'l[12]'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [({"scope": "globl"}, "'global'"), ({"scope": "filters"}, "'filter'"), ({"score": "l3"}, "'l[12]'")],
+)
 def test_unknown_names_suggest_the_nearest(wrong, nearest):
     """A misspelt scope or score is answered with the nearest one."""
     with pytest.raises(DcilError, match=f"unknown {next(iter(wrong))}.*did you mean {nearest}"):

@@ -127,8 +127,9 @@ def test_export_equals_its_pass(method, tiny_config, tiny_dataset):
 @every_method
 def test_one_seed_one_record(method, tiny_config, tiny_dataset, tmp_path):
     """The same again gives the same record but for its clocks."""
-    one, two = (fit(tiny_config(method=method), dataset=tiny_dataset, runs_dir=tmp_path / f, progress=False)
-                for f in "ab")  # fmt: skip
+    one, two = (
+        fit(tiny_config(method=method), dataset=tiny_dataset, runs_dir=tmp_path / f, progress=False) for f in "ab"
+    )
     assert records.without_timing(one) == records.without_timing(two)
 
 

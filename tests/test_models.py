@@ -21,8 +21,17 @@ def test_prunable_weights(name, weights):
 
 
 # Weight layers on the longest path: the name's number; shortcuts do not count.
-@pytest.mark.parametrize(("name", "depth"), [("resnet8", 8), ("resnet20", 20), ("resnet32", 32), ("resnet44", 44),
-                                             ("resnet56", 56), ("resnet83_bottleneck", 83)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("resnet8", 8),
+        ("resnet20", 20),
+        ("resnet32", 32),
+        ("resnet44", 44),
+        ("resnet56", 56),
+        ("resnet83_bottleneck", 83),
+    ],
+)
 def test_depth_is_what_the_name_says(name, depth):
     """Convolutions outside shortcuts and one linear layer make the depth."""
     net = MODELS[name](num_classes=10)

@@ -184,8 +184,9 @@ def test_an_input_written_in_place():
         torch.testing.assert_close(output, alone)
 
 
-@pytest.mark.parametrize("pack", [dict, UserDict, lambda d: [d], lambda d: (d,)],
-                         ids=["dict", "UserDict", "list", "tuple"])  # fmt: skip
+@pytest.mark.parametrize(
+    "pack", [dict, UserDict, lambda d: [d], lambda d: (d,)], ids=["dict", "UserDict", "list", "tuple"]
+)
 def test_a_batch_whose_entries_are_taken_out(pack):
     """Containers, nested ones too, are each pass's own; other objects go on as they are."""
 

@@ -10,12 +10,20 @@ from dcil import parts
 @pytest.fixture
 def net():
     """Two convolutions, each with a norm, and two linear layers; the last one is the head."""
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4),
-                         nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 2))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(4, 4),
+        nn.Linear(4, 2),
+    )
 
 
-@pytest.mark.parametrize("own, names", [("norms and head", ["1", "3", "6"]), ("norms", ["1", "3"]), ("head", ["6"]),
-                                        ("nothing", [])])  # fmt: skip
+@pytest.mark.parametrize(
+    "own, names", [("norms and head", ["1", "3", "6"]), ("norms", ["1", "3"]), ("head", ["6"]), ("nothing", [])]
+)
 def test_what_each_pass_has_of_its_own(net, own, names):
     """Every name of `OWN` gives the modules that it says."""
     assert parts.OWN[own](net) == names

@@ -65,25 +65,32 @@ def test_every_key_is_needed_with_its_type(record, path):
     assert f"{shown} is missing" in str(caught.value)
 
 
-@pytest.mark.parametrize(("path", "to", "message"), [
-    (("curve", 1, "flips"), True, r"curve\[1\]\.flips must be int, got True"),
-    (("environment", "dirty"), 0, r"environment.dirty must be bool, got 0"),
-    (("final", "passes", "sparse", "last", "top1"), 99.9, "final does not follow from the curve"),
-    (("curve", 1, "test", "sparse", "top1"), 99.9, "final does not follow from the curve"),
-    (("curve", 0, "test"), {}, r"curve\[0\].test has the passes \[\], dcil has \['dense', 'sparse'\]"),
-    (("curve", 1, "test", "sparse", "top1"), None, r"curve\[1\].test\['sparse'\].top1 must be int or float, got None"),
-    (("curve", 1, "epoch"), 5, "epochs do not run 0, 1, 2"),
-    (("curve",), [], r"the curve has 0 of 2 epochs"),
-    (("run_id",), "digits-resnet8-dcil-s0.9-e2-seed0-00000000", "run id does not follow"),
-    (("config", "seed"), 1, "run id does not follow"),
-    (("tier",), "paper", "tier is 'paper', but its configuration is of tier 'smoke'"),
-    (("status",), "fine", "status must be 'complete' or 'failed', got 'fine'"),
-    (("config", "sparsity"), 1.5, r"FILE is not a valid run record: sparsity is 1.5"),
-    (("config", "colour"), "red", "FILE is not a valid run record: unknown parameter 'colour'"),
-    (("schema",), 2, "FILE has schema 2, this dcil reads up to 1; update dcil"),
-    (("schema",), 0, "FILE has schema 0, and there is none below 1"),
-    (("masks", "overlap_with_last"), [], "masks.overlap_with_last is empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("curve", 1, "flips"), True, r"curve\[1\]\.flips must be int, got True"),
+        (("environment", "dirty"), 0, r"environment.dirty must be bool, got 0"),
+        (("final", "passes", "sparse", "last", "top1"), 99.9, "final does not follow from the curve"),
+        (("curve", 1, "test", "sparse", "top1"), 99.9, "final does not follow from the curve"),
+        (("curve", 0, "test"), {}, r"curve\[0\].test has the passes \[\], dcil has \['dense', 'sparse'\]"),
+        (
+            ("curve", 1, "test", "sparse", "top1"),
+            None,
+            r"curve\[1\].test\['sparse'\].top1 must be int or float, got None",
+        ),
+        (("curve", 1, "epoch"), 5, "epochs do not run 0, 1, 2"),
+        (("curve",), [], r"the curve has 0 of 2 epochs"),
+        (("run_id",), "digits-resnet8-dcil-s0.9-e2-seed0-00000000", "run id does not follow"),
+        (("config", "seed"), 1, "run id does not follow"),
+        (("tier",), "paper", "tier is 'paper', but its configuration is of tier 'smoke'"),
+        (("status",), "fine", "status must be 'complete' or 'failed', got 'fine'"),
+        (("config", "sparsity"), 1.5, r"FILE is not a valid run record: sparsity is 1.5"),
+        (("config", "colour"), "red", "FILE is not a valid run record: unknown parameter 'colour'"),
+        (("schema",), 2, "FILE has schema 2, this dcil reads up to 1; update dcil"),
+        (("schema",), 0, "FILE has schema 0, and there is none below 1"),
+        (("masks", "overlap_with_last"), [], "masks.overlap_with_last is empty"),
+    ],
+)
 def test_tampering_is_found(record, path, to, message):
     """A figure, an id or a label that does not follow from the rest is refused."""
     with pytest.raises(DcilError, match=message):

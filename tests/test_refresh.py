@@ -232,9 +232,11 @@ def test_what_was_dropped_may_return_by_hand():
     """RigL's code on six weights: all but the survivors are candidates, those just dropped (0.1 and 0.2) among them."""
     weight = torch.tensor([5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
     mask = torch.tensor([True, True, True, True, False, False])
-    for growth, after in (([9.0, 9.0, 9.0, 9.0, 0.5, 0.7], [True, True, True, True, False, False]),
-                          ([9.0, 0.6, 9.0, 0.1, 0.5, 0.7], [True, True, True, False, False, True]),
-                          ([9.0, 0.1, 9.0, 0.2, 0.5, 0.7], [True, False, True, False, True, True])):  # fmt: skip
+    for growth, after in (
+        ([9.0, 9.0, 9.0, 9.0, 0.5, 0.7], [True, True, True, True, False, False]),
+        ([9.0, 0.6, 9.0, 0.1, 0.5, 0.7], [True, True, True, False, False, True]),
+        ([9.0, 0.1, 9.0, 0.2, 0.5, 0.7], [True, False, True, False, True, True]),
+    ):
         assert masks.drop_and_grow(weight, mask, 0.5, torch.tensor(growth), returning=True).tolist() == after
 
 
@@ -327,8 +329,10 @@ def test_who_learns_from_whom():
     assert reached("dcil", 0.0) == {}
 
 
-@pytest.mark.parametrize("method, norms, heads", [("dcil", 2, 2), ("dcil_shared_norms", 1, 2),
-                                                  ("dcil_shared_head", 2, 1), ("dcil_shared", 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, norms, heads",
+    [("dcil", 2, 2), ("dcil_shared_norms", 1, 2), ("dcil_shared_head", 2, 1), ("dcil_shared", 1, 1)],
+)
 def test_what_the_passes_share(method, norms, heads, tiny_config, tiny_dataset):
     """One or two sets of batch norms, one or two heads."""
     dual = Trainer(tiny_config(method=method), tiny_dataset).dual

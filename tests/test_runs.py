@@ -202,9 +202,11 @@ def test_two_processes_one_run(tiny_config, tiny_dataset, tmp_path):
     """The second says who holds the run and leaves; when the first dies, even by kill -9, the run is free."""
     config = tiny_config()
     folder = RunFolder(tmp_path, config)
-    code = f"import time\nfrom dcil.runs import RunFolder\nfrom dcil.config import RunConfig\n" \
-           f"with RunFolder({str(tmp_path)!r}, RunConfig.from_dict({config.as_dict()!r})).hold():\n" \
-           "    print('in', flush=True); time.sleep(60)\n"  # fmt: skip
+    code = (
+        f"import time\nfrom dcil.runs import RunFolder\nfrom dcil.config import RunConfig\n"
+        f"with RunFolder({str(tmp_path)!r}, RunConfig.from_dict({config.as_dict()!r})).hold():\n"
+        "    print('in', flush=True); time.sleep(60)\n"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "in\n"

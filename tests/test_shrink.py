@@ -15,8 +15,12 @@ def pruned(net, sparsity=0.4):
     """Return a network in float64 with norms that a training could leave behind, and some filters set to zero."""
     torch.manual_seed(0)
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
-        for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -1, 1), (norm.running_mean, -1, 1),
-                                  (norm.running_var, 0.5, 2)):  # fmt: skip
+        for tensor, low, high in (
+            (norm.weight, 0.5, 1.5),
+            (norm.bias, -1, 1),
+            (norm.running_mean, -1, 1),
+            (norm.running_var, 0.5, 2),
+        ):
             tensor.data.uniform_(low, high)
     dual = dcil.DualPath(net.double())
     dcil.set_masks(dual, sparsity, scope="filter")

@@ -201,9 +201,16 @@ def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):
     assert (tmp_path / "runs").read_text() == "mine"
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bf16", "channels_last": True}, {"precision": "float64"},
-                                     {"channels_last": True}, {"scope": "layer"}],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16", "channels_last": True},
+        {"precision": "float64"},
+        {"channels_last": True},
+        {"scope": "layer"},
+    ],
+    ids=str,
+)
 def test_other_ways_to_run(changes, tiny_dataset, tiny_config, tmp_path):
     """Precisions, layouts and the layer scope train, prune and save the right kind of weights."""
     config = tiny_config(**changes)
@@ -246,8 +253,16 @@ def test_bf16_runs_in_bf16(tiny_dataset, tiny_config):
 
 def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, tiny_dataset):
     """Top-5 of two classes is top-2, and without `dataset` the named one is loaded."""
-    two = datasets.Dataset("two", tiny_dataset.train_images, tiny_dataset.train_labels % 2, tiny_dataset.test_images,
-                       tiny_dataset.test_labels % 2, 2, (0.4,) * 3, (0.25,) * 3)  # fmt: skip
+    two = datasets.Dataset(
+        "two",
+        tiny_dataset.train_images,
+        tiny_dataset.train_labels % 2,
+        tiny_dataset.test_images,
+        tiny_dataset.test_labels % 2,
+        2,
+        (0.4,) * 3,
+        (0.25,) * 3,
+    )
     asked = []
     monkeypatch.setattr(datasets, "load", lambda *words: asked.append(words) or two)
     record = fit(tiny_config(), data_dir="here", runs_dir=tmp_path, progress=False)

@@ -1,6 +1,6 @@
 """The whole book as one PDF, from the built site: its pages in the order of the contents, set and printed by Chromium.
 
-    python tools/booklet.py        # what `make print` runs, after `make book`
+python tools/booklet.py        # what `make print` runs, after `make book`
 """
 
 import posixpath
@@ -71,8 +71,18 @@ def main():
             page.goto(page_of_all.as_uri(), wait_until="load")
             page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")
             page.evaluate("async () => { for (const i of document.images) { i.loading = 'eager'; await i.decode() } }")
-            page.pdf(path=PDF, format="A4", margin=MARGIN, display_header_footer=True, header_template="<span></span>",
-                     footer_template=NUMBER, scale=0.75, print_background=True, outline=True, tagged=True)  # fmt: skip
+            page.pdf(
+                path=PDF,
+                format="A4",
+                margin=MARGIN,
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=NUMBER,
+                scale=0.75,
+                print_background=True,
+                outline=True,
+                tagged=True,
+            )
     finally:
         page_of_all.unlink()
     print(PDF)

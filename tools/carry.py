@@ -83,8 +83,9 @@ def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dic
             datasets.load(dataset, data_dir)
             names += datasets.CIFAR_FILES[dataset]
         elif not named:
-            raise DcilError(f"{dataset} is a folder of images; name what travels of {folder} with --data, e.g. "
-                            "--data imagenette160")  # fmt: skip
+            raise DcilError(
+                f"{dataset} is a folder of images; name what travels of {folder} with --data, e.g. --data imagenette160"
+            )
     if absent := [name for name in names if not (folder / name).exists()]:
         raise DcilError(f"{absent[0]} is not in {folder.resolve()}; give the folder of the data with --data-dir")
     return {name: folder / name for name in names}
@@ -99,8 +100,9 @@ def add_progress(tar: tarfile.TarFile, runs: list[Planned]) -> str:
     for run in runs:
         record, folder = RECORDS / f"{run.run_id}.json", RunFolder(RUNS, run.config)
         if folder.is_held():
-            raise DcilError(f"{run.run_id} is being trained here by {folder.holder()}; end that first, or leave it out "
-                            "with --only")  # fmt: skip
+            raise DcilError(
+                f"{run.run_id} is being trained here by {folder.holder()}; end that first, or leave it out with --only"
+            )
         if record.exists():
             if record.as_posix() not in committed:
                 tar.add(record)
@@ -144,8 +146,9 @@ def queue_lock() -> Iterator[IO[str]]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DcilError(f"a grid is under way here already, process {LOCK.read_text()}; `look` at it, or `stop` it "
-                            "first") from error  # fmt: skip
+            raise DcilError(
+                f"a grid is under way here already, process {LOCK.read_text()}; `look` at it, or `stop` it first"
+            ) from error
         yield lock
 
 
@@ -166,9 +169,15 @@ def start(args: argparse.Namespace) -> int:
         if code := dcil([*words, "--status"]):  # what is wrong with the grid or its options is said here
             return code
         with open(LOG, "a") as log:
-            queue = subprocess.Popen([sys.executable, "-m", "dcil", *words], stdin=subprocess.DEVNULL, stdout=log,
-                                     stderr=log, start_new_session=True, pass_fds=[lock.fileno()],
-                                     env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+            queue = subprocess.Popen(
+                [sys.executable, "-m", "dcil", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
         lock.truncate(0)
         lock.write(str(queue.pid))
         STARTED.write_text(json.dumps(words))
@@ -302,13 +311,13 @@ def take_checkpoint(path: Path) -> str:
 
 def build_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = Parser(prog="python -m tools.carry", description=__doc__,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = Parser(
+        prog="python -m tools.carry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     packing = command(commands, "pack", pack, "here: lay out the last commit, a grid's data and checkpoints as loads")
-    packing.add_argument("grid", metavar="GRID", type=Path,
-                         help="a committed file such as experiments/paper.yaml")  # fmt: skip
+    packing.add_argument("grid", metavar="GRID", type=Path, help="a committed file such as experiments/paper.yaml")
     packing.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
     packing.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="as `queue --precision` has it")
     packing.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="size of a load [%(default)g]")
@@ -325,8 +334,9 @@ def build_parser() -> Parser:
         (stop, 120, "there: end the grid with checkpoints, then look"),
     ):
         looking = command(commands, run.__name__, run, summary)
-        looking.add_argument("--wait", metavar="S", type=float, default=wait_s,
-                             help="seconds to wait for its end, at most [%(default)g]")  # fmt: skip
+        looking.add_argument(
+            "--wait", metavar="S", type=float, default=wait_s, help="seconds to wait for its end, at most [%(default)g]"
+        )
         looking.add_argument("--lines", metavar="N", type=int, default=10, help="of the log [%(default)d]")
         looking.add_argument("--to", metavar="FILE", type=Path, default="_build/home.tgz", help="[_build/home.tgz]")
         looking.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="its size [%(default)g]")

@@ -1,6 +1,6 @@
 """A picture of the site for README.md, from the built site: the front page on a desk, and its figure on a phone.
 
-    python tools/picture.py        # what `make picture` runs, after `make book`
+python tools/picture.py        # what `make picture` runs, after `make book`
 """
 
 import io

@@ -16,8 +16,15 @@ def add_parser(commands: Any) -> None:
     """Add `chapter`."""
     parser = command(commands, "chapter", run_chapter, "execute a chapter of the book with other parameters")
     parser.add_argument("name", metavar="NAME", help="its number, name or file, e.g. 03")
-    parser.add_argument("-p", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[], dest="given",
-                        help="set a parameter; may be repeated")  # fmt: skip
+    parser.add_argument(
+        "-p",
+        metavar=("NAME", "VALUE"),
+        nargs=2,
+        action="append",
+        default=[],
+        dest="given",
+        help="set a parameter; may be repeated",
+    )
     parser.add_argument("--out", metavar="FILE", help="where the executed notebook goes [_build/chapters/NAME.ipynb]")
 
 

@@ -15,8 +15,12 @@ from dcil.lab import checkout
 def add_parser(commands: Any) -> None:
     """Add `claims`."""
     parser = command(commands, "claims", show_claims, "the verdict on each claim, and what changed since the log's end")
-    parser.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="judge the records of this precision "
-                        "by the same rules, beside the book's verdicts, which are on bf16")  # fmt: skip
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        choices=PRECISIONS,
+        help="judge the records of this precision by the same rules, beside the book's verdicts, which are on bf16",
+    )
     parser.add_argument("--log", metavar="WHY", help="enter the changes into book/verdicts.yml, with this reason")
 
 

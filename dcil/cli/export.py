@@ -14,10 +14,19 @@ from dcil.export.trained_run import calibration, network
 def add_parser(commands: Any) -> None:
     """Add `export`."""
     parser = command(commands, "export", run_export, "write a trained network as a file for other machines, checked")
-    parser.add_argument("source", metavar="RUN", help="a finished run: its id, the beginning of that, its hash or its "
-                        "folder; or an authors' .pth or .npz")  # fmt: skip
-    parser.add_argument("--to", metavar="FORMAT", nargs="+", choices=tuple(formats.ENDINGS), default=["state_dict"],
-                        help=" | ".join(formats.ENDINGS) + ", one or more [state_dict]")  # fmt: skip
+    parser.add_argument(
+        "source",
+        metavar="RUN",
+        help="a finished run: its id, the beginning of that, its hash or its folder; or an authors' .pth or .npz",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="FORMAT",
+        nargs="+",
+        choices=tuple(formats.ENDINGS),
+        default=["state_dict"],
+        help=" | ".join(formats.ENDINGS) + ", one or more [state_dict]",
+    )
     parser.add_argument("--out", metavar="D", type=Path, default=Path("exports"), help="folder of the files [exports]")
     parser.add_argument("--runs-dir", metavar="D", default="runs", help="[runs]")
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets, for int8 [DCIL_DATA, else data]")

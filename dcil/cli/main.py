@@ -47,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dcil: {stopped}", file=sys.stderr)
         return stopped.code
     except UnicodeEncodeError as error:
-        print(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
+            file=sys.stderr,
+        )
         return 2
     except (DcilError, OSError) as error:
         print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file's name holds
@@ -56,8 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (name := str(error.name).partition(".")[0]) == "dcil":
             raise
-        print(f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
-              "python -m pip install -e '.[book]'", file=sys.stderr)  # fmt: skip
+        print(
+            f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
+            "python -m pip install -e '.[book]'",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt as error:
         number = next(iter(error.args), signal.SIGINT)  # Stop names the signal

@@ -24,10 +24,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
     parser.add_argument("--minutes", metavar="M", type=float, help="stop in time, with checkpoints [no limit]")
     parser.add_argument("--pack", metavar="K", type=int, default=1, help="runs at a time on this machine [1]")
-    parser.add_argument("--separate", action=argparse.BooleanOptionalAction, default=None,
-                        help="a process for each, not a thread [CPU: processes; GPU: threads]")  # fmt: skip
-    parser.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="every run in this precision, not the "
-                        f"grid's: {' | '.join(PRECISIONS)}")  # fmt: skip
+    parser.add_argument(
+        "--separate",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="a process for each, not a thread [CPU: processes; GPU: threads]",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        choices=PRECISIONS,
+        help=f"every run in this precision, not the grid's: {' | '.join(PRECISIONS)}",
+    )
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     parser.add_argument("--runs-dir", metavar="D", type=Path, default="runs", help="[runs]")
     parser.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
@@ -48,17 +56,35 @@ def work_queue(args: argparse.Namespace) -> int:
         raise DcilError(f"--pack is {args.pack}; it must be at least 1")
     runs = planned_runs(args)
     if any(emulates(run.config) for run in runs):
-        print("dcil: this grid asks for bf16, for which this device has no instructions. Emulated, on a CPU, it is "
-              "twelve times slower. --precision float32 trains the grid in float32; those records are compared among "
-              "themselves", file=sys.stderr)  # fmt: skip
+        print(
+            "dcil: this grid asks for bf16, for which this device has no instructions. Emulated, on a CPU, it is "
+            "twelve times slower. --precision float32 trains the grid in float32; those records are compared among "
+            "themselves",
+            file=sys.stderr,
+        )
     if not args.status:
-        outcomes = queue.work(runs, records_dir=args.records_dir, runs_dir=args.runs_dir, data_dir=args.data_dir,
-                              minutes=args.minutes, pack=args.pack, separate=args.separate)  # fmt: skip
+        outcomes = queue.work(
+            runs,
+            records_dir=args.records_dir,
+            runs_dir=args.runs_dir,
+            data_dir=args.data_dir,
+            minutes=args.minutes,
+            pack=args.pack,
+            separate=args.separate,
+        )
     statuses = grid.status(runs, args.records_dir, args.runs_dir)
     if args.status:
-        rows = [(s.planned.priority, s.planned.run_id, s.state, f"{s.epochs:.2f} of {s.planned.config.epochs}",
-                 "?" if math.isnan(s.left_s) else f"{s.left_s / 60:.0f} min", "; ".join(s.planned.serves))
-                for s in statuses]  # fmt: skip
+        rows = [
+            (
+                s.planned.priority,
+                s.planned.run_id,
+                s.state,
+                f"{s.epochs:.2f} of {s.planned.config.epochs}",
+                "?" if math.isnan(s.left_s) else f"{s.left_s / 60:.0f} min",
+                "; ".join(s.planned.serves),
+            )
+            for s in statuses
+        ]
         print(table(("priority", "run", "state", "epochs", "left", "serves"), rows))
     print(grid.summary(statuses))
     if args.status or all(s.state == "done" for s in statuses):

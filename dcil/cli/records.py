@@ -50,8 +50,17 @@ def list_records(args: argparse.Namespace) -> int:
     rows = []
     for r in found:
         tops = ", ".join(f"{name} {end['last']['top1']:.2f}" for name, end in r["final"]["passes"].items())
-        rows.append((r["run_id"], r["tier"], r["status"], r["environment"]["device"], r["config"]["seed"], tops,
-                     f"{r['cost']['time_s'] / 3600:.2f}" + (", shared" if math.isnan(records.own_time_s(r)) else "")))
+        rows.append(
+            (
+                r["run_id"],
+                r["tier"],
+                r["status"],
+                r["environment"]["device"],
+                r["config"]["seed"],
+                tops,
+                f"{r['cost']['time_s'] / 3600:.2f}" + (", shared" if math.isnan(records.own_time_s(r)) else ""),
+            )
+        )
     if rows:
         print(table(("run", "tier", "status", "device", "seed", "last top-1, %", "hours"), rows))
     print(f"{len(rows)} record(s) in {args.records_dir}" + "".join(f", {k} {v}" for k, v in asked.items()))

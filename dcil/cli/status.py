@@ -27,7 +27,9 @@ def show_status(args: argparse.Namespace) -> int:
         args.out.write_text(freshness.page(names, notes, root))
         return 0
     found = freshness.rows(names, notes, root)
-    shown = [(name, state, *((note.when, freshness.duration(note.seconds), note.preset) if note else ("", "", "")), why)
-             for name, state, why, note in found]  # fmt: skip
+    shown = [
+        (name, state, *((note.when, freshness.duration(note.seconds), note.preset) if note else ("", "", "")), why)
+        for name, state, why, note in found
+    ]
     print(table(("chapter", "state", "executed (UTC)", "took", "preset", "why"), shown))
     return int(any(state != freshness.FRESH for _, state, *_ in found))

@@ -27,12 +27,24 @@ def add_parser(commands: Any) -> None:
     where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
     how = parser.add_argument_group("how it runs", "none of these changes a number")
     how.add_argument("--max-minutes", metavar="M", type=float, help="stop in time, with a checkpoint [no limit]")
-    how.add_argument("--until-eof", action="store_true",
-                     help="stop, with a checkpoint, when standard input ends: whoever began this is gone")  # fmt: skip
-    how.add_argument("--workers", metavar="N", type=int,
-                     help="processes that prepare a folder's images [CPU: 0; GPU: its share of cores]")  # fmt: skip
-    how.add_argument("--decoded-gib", metavar="G", type=float, default=10.0,
-                     help="keep a folder's images decoded under --runs-dir if they fit; 0: never [10]")  # fmt: skip
+    how.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="stop, with a checkpoint, when standard input ends: whoever began this is gone",
+    )
+    how.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="processes that prepare a folder's images [CPU: 0; GPU: its share of cores]",
+    )
+    how.add_argument(
+        "--decoded-gib",
+        metavar="G",
+        type=float,
+        default=10.0,
+        help="keep a folder's images decoded under --runs-dir if they fit; 0: never [10]",
+    )
     how.add_argument("--eager", action="store_true", help="on a GPU: plain steps, no CUDA graph, one stream")
     how.add_argument("--quiet", action="store_true", help="no progress, only what was run and where it ended")
     what = parser.add_argument_group("the run", "options not given come from the preset, else have the default shown")
@@ -57,9 +69,18 @@ def train(args: argparse.Namespace) -> int:
     if leads:
         print(f"{words}, {torch.get_num_threads()} thread(s)\nrun {config.run_id}", flush=True)
     before = record_path.stat().st_mtime_ns if record_path.exists() else None
-    record = fit(config, data_dir=args.data_dir, download=args.download, runs_dir=args.runs_dir,
-                 resume=not args.no_resume, progress=not args.quiet, max_minutes=args.max_minutes,
-                 fast=not args.eager, workers=args.workers, decoded_gib=args.decoded_gib)  # fmt: skip
+    record = fit(
+        config,
+        data_dir=args.data_dir,
+        download=args.download,
+        runs_dir=args.runs_dir,
+        resume=not args.no_resume,
+        progress=not args.quiet,
+        max_minutes=args.max_minutes,
+        fast=not args.eager,
+        workers=args.workers,
+        decoded_gib=args.decoded_gib,
+    )
     if not leads:
         return 0
     if before == record_path.stat().st_mtime_ns:

@@ -14,7 +14,6 @@ LARGEST_SIDE = 4096  # of a crop, in pixels: more than any network here is for, 
 RESIZE = 256 / 224  # a test image's short side over the side of its central crop
 
 
-
 class Crop(NamedTuple):
     """A rectangle of an image, and whether it is mirrored."""
 

@@ -59,22 +59,32 @@ class Dataset:
     classes: tuple[str, ...] = ()  # names, where they are known
 
     def __post_init__(self):
-        for part, images, labels in (("train", self.train_images, self.train_labels),
-                                     ("test", self.test_images, self.test_labels)):  # fmt: skip
+        for part, images, labels in (
+            ("train", self.train_images, self.train_labels),
+            ("test", self.test_images, self.test_labels),
+        ):
             if len(images) != len(labels) or not len(images):
-                raise DcilError(f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
-                                "there must be as many of one as of the other, and at least one")  # fmt: skip
+                raise DcilError(
+                    f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
+                    "there must be as many of one as of the other, and at least one"
+                )
             if images.dtype != torch.uint8 or images.dim() != 4:
-                raise DcilError(f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
-                                "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
-                                "(255 * images).round().to(torch.uint8)")  # fmt: skip
+                raise DcilError(
+                    f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
+                    "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
+                    "(255 * images).round().to(torch.uint8)"
+                )
             if labels.dtype != torch.int64 or labels.dim() != 1:
-                raise DcilError(f"{self.name}, {part}: labels are {labels.dtype} {list(labels.shape)}; they must be "
-                                "torch.int64 [N], e.g. labels.long()")  # fmt: skip
+                raise DcilError(
+                    f"{self.name}, {part}: labels are {labels.dtype} {list(labels.shape)}; they must be "
+                    "torch.int64 [N], e.g. labels.long()"
+                )
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_classes:
-                raise DcilError(f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
-                                f"{self.num_classes} classes, 0 to {self.num_classes - 1}")  # fmt: skip
+                raise DcilError(
+                    f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
+                    f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
+                )
 
     def checksum(self) -> str:
         """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""
@@ -108,16 +118,28 @@ def digits() -> Dataset:
     images, labels = large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels).long()
     test = torch.arange(len(labels)) % 5 == 0
     # A mirrored digit is another sign, so no flip.
-    return Dataset("digits", images[~test], labels[~test], images[test], labels[test], 10,
-                   DIGITS_MEAN, DIGITS_STD, flip=False, classes=tuple("0123456789"))  # fmt: skip
+    return Dataset(
+        "digits",
+        images[~test],
+        labels[~test],
+        images[test],
+        labels[test],
+        10,
+        DIGITS_MEAN,
+        DIGITS_STD,
+        flip=False,
+        classes=tuple("0123456789"),
+    )
 
 
 def _read_cifar(path: Path, md5: str) -> dict:
     raw = path.read_bytes()
     found = hashlib.md5(raw).hexdigest()
     if found != md5:  # also what makes unpickling it safe
-        raise DcilError(f"{path} is damaged: md5 {found} ({len(raw):,} bytes), expected {md5}. "
-                        "It was left as it is; move it away and fetch it again, e.g. with --download")  # fmt: skip
+        raise DcilError(
+            f"{path} is damaged: md5 {found} ({len(raw):,} bytes), expected {md5}. "
+            "It was left as it is; move it away and fetch it again, e.g. with --download"
+        )
     return pickle.loads(raw, encoding="latin1")
 
 
@@ -132,19 +154,32 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
         try:
             {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(folder), download=True)
         except (OSError, RuntimeError) as error:
-            raise DcilError(f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or put the "
-                            "official python files there by hand") from error  # fmt: skip
+            raise DcilError(
+                f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or put the "
+                "official python files there by hand"
+            ) from error
     missing = [file for file in files if not (folder / file).exists()]
     if missing:
-        raise DcilError(f"{name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
-                        "--data-dir or DCIL_DATA, or fetch it with --download")  # fmt: skip
+        raise DcilError(
+            f"{name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
+            "--data-dir or DCIL_DATA, or fetch it with --download"
+        )
     batches = [_read_cifar(folder / file, md5) for file, md5 in files.items()]
     images = torch.from_numpy(np.concatenate([b["data"] for b in batches])).view(-1, 3, 32, 32)
     key, classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
     labels = torch.tensor([label for b in batches for label in b[key]])
     train = len(labels) - len(batches[-1][key])  # the last file is the test set
-    return Dataset(name, images[:train], labels[:train], images[train:], labels[train:], classes,
-                   CIFAR_MEAN, CIFAR_STD, classes=CIFAR10_CLASSES if name == "cifar10" else ())  # fmt: skip
+    return Dataset(
+        name,
+        images[:train],
+        labels[:train],
+        images[train:],
+        labels[train:],
+        classes,
+        CIFAR_MEAN,
+        CIFAR_STD,
+        classes=CIFAR10_CLASSES if name == "cifar10" else (),
+    )
 
 
 def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:

@@ -66,15 +66,17 @@ def _opened(path: str) -> Iterator[Any]:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             short, long = sorted(image.size)
             if short * long > MOST_PIXELS or long > MOST_ASPECT * short:
-                raise DcilError(f"{path} is an image of {image.width} × {image.height} pixels; more than "
-                                f"{MOST_PIXELS:,}, or {MOST_ASPECT} times as long as wide, is not read. Shrink it"
-                                )  # fmt: skip
+                raise DcilError(
+                    f"{path} is an image of {image.width} × {image.height} pixels; more than "
+                    f"{MOST_PIXELS:,}, or {MOST_ASPECT} times as long as wide, is not read. Shrink it"
+                )
             yield image
     except DcilError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
-        raise DcilError(f"{path} cannot be read as an image ({error}); mend or remove it. Read are "
-                        f"{', '.join(FORMATS)}") from error  # fmt: skip
+        raise DcilError(
+            f"{path} cannot be read as an image ({error}); mend or remove it. Read are {', '.join(FORMATS)}"
+        ) from error
 
 
 def decode(path: str) -> tuple[np.ndarray, str]:
@@ -84,8 +86,10 @@ def decode(path: str) -> tuple[np.ndarray, str]:
     """
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):  # Pillow would clip them: white, or black
-            raise ValueError(f"Pillow's mode {image.mode!r} has more than 8 bits a channel, and which values are black "
-                             "and white is not known; save it with 8 bits")  # fmt: skip
+            raise ValueError(
+                f"Pillow's mode {image.mode!r} has more than 8 bits a channel, and which values are black "
+                "and white is not known; save it with 8 bits"
+            )
         return np.asarray(image.convert("RGB")), image.mode
 
 
@@ -107,8 +111,10 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
         with store.hold():
             return _kept(files, key, store)
     except OSError as error:
-        raise DcilError(f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or read the "
-                        "originals at every epoch with --decoded-gib 0") from error  # fmt: skip
+        raise DcilError(
+            f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or read the "
+            "originals at every epoch with --decoded-gib 0"
+        ) from error
 
 
 def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | None]:
@@ -143,8 +149,11 @@ def _read_sums(path: Path) -> dict[str, str] | None:
     try:
         lines = read_bytes(path, 4096).decode(errors="replace").splitlines()
     except FileNotFoundError:
-        print(f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
-              "goes unseen. Remove the folder, and they are made anew", file=sys.stderr)  # fmt: skip
+        print(
+            f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
+            "goes unseen. Remove the folder, and they are made anew",
+            file=sys.stderr,
+        )
         return None
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
@@ -152,8 +161,10 @@ def _read_sums(path: Path) -> dict[str, str] | None:
 def _compare(path: Path, sums: dict[str, str] | None) -> None:
     """Raise `DcilError` for a file that is not what was written, as far as that is known."""
     if sums is not None and sha256(path) != sums.get(path.name):
-        raise DcilError(f"{path} is not what was written: its SHA-256 is another. It was left as it is; it holds "
-                        "decoded images: move it away, and it is made anew")  # fmt: skip
+        raise DcilError(
+            f"{path} is not what was written: its SHA-256 is another. It was left as it is; it holds "
+            "decoded images: move it away, and it is made anew"
+        )
 
 
 def _sizes(files: list[str]) -> np.ndarray:
@@ -174,8 +185,11 @@ def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> np.nd
                 out.write(pixels)
                 bar.update()
     if odd := {mode: n for mode, n in modes.items() if mode != "RGB"}:
-        print(f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
-              f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}", file=sys.stderr)  # fmt: skip
+        print(
+            f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
+            f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}",
+            file=sys.stderr,
+        )
     return sizes
 
 
@@ -194,8 +208,10 @@ def _load(sizes_file: Path) -> np.ndarray:
     try:
         return np.load(sizes_file)
     except (ValueError, EOFError) as error:
-        raise DcilError(f"{sizes_file} cannot be read ({error}) and was left as it is. It holds the sizes of images "
-                        "that were decoded: move it away, and it is made anew") from error  # fmt: skip
+        raise DcilError(
+            f"{sizes_file} cannot be read ({error}) and was left as it is. It holds the sizes of images "
+            "that were decoded: move it away, and it is made anew"
+        ) from error
 
 
 def fits(sizes: np.ndarray, store: Store) -> bool:

@@ -146,8 +146,10 @@ def contents(folder: Path, name: str = "imagefolder") -> Contents:
     classes, parts = {}, {}
     for part in ("train", "val"):
         if not (folder / part).is_dir():
-            raise DcilError(f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
-                            "and val/CLASS/*.jpg. Give it with --data-dir")  # fmt: skip
+            raise DcilError(
+                f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
+                "and val/CLASS/*.jpg. Give it with --data-dir"
+            )
         classes[part], *parts[part] = listing(folder / part)
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
@@ -155,8 +157,10 @@ def contents(folder: Path, name: str = "imagefolder") -> Contents:
     if name in KNOWN and (why := KNOWN[name].problem(classes["train"])):
         raise DcilError(f"{folder.resolve()} is not {name}: {why}. For other images: --dataset imagefolder")
     if odd := [place for place in classes["train"] if os.fsencode(place) != place.encode(errors="replace")]:
-        raise DcilError(f"{folder}: the class {os.fsencode(odd[0])} is not UTF-8; rename its folders, for classes are "
-                        "named in files that must be")  # fmt: skip
+        raise DcilError(
+            f"{folder}: the class {os.fsencode(odd[0])} is not UTF-8; rename its folders, for classes are "
+            "named in files that must be"
+        )
     whole = hashlib.sha256()
     for files, _ in parts.values():
         lines = "\n".join(f"{os.path.relpath(file, folder)} {os.stat(file).st_size}" for file in files)
@@ -196,11 +200,15 @@ def find(name: str, folder: Path, download: bool = False) -> Path:
         try:
             import_torchvision().datasets.Imagenette(str(folder), size="160px", download=True)
         except (OSError, RuntimeError) as error:
-            raise DcilError(f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or unpack "
-                            "imagenette2-160.tgz there by hand") from error  # fmt: skip
+            raise DcilError(
+                f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or unpack "
+                "imagenette2-160.tgz there by hand"
+            ) from error
         inside = folder / "imagenette2-160"
     if inside is None:
         fetch = ", or fetch it with --download" if name == "imagenette" else ""
-        raise DcilError(f"{name} is not in {folder.resolve()}: neither train/ nor {', '.join(f'{f}/' for f in usual)} "
-                        f"is there. Give its folder with --data-dir or DCIL_DATA{fetch}")  # fmt: skip
+        raise DcilError(
+            f"{name} is not in {folder.resolve()}: neither train/ nor {', '.join(f'{f}/' for f in usual)} "
+            f"is there. Give its folder with --data-dir or DCIL_DATA{fetch}"
+        )
     return inside

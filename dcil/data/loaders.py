@@ -41,8 +41,10 @@ class Batches:
     def __init__(self, count: int, batch_size: int, seed: int, ranks: Ranks = ALONE):
         self.least = min(batch_size, count % batch_size or batch_size) // ranks.size  # images of a rank in a step
         if not self.least:
-            raise DcilError(f"{count} images in batches of {batch_size} leave a batch smaller than "
-                            f"the {ranks.size} ranks; choose another batch size or fewer ranks")  # fmt: skip
+            raise DcilError(
+                f"{count} images in batches of {batch_size} leave a batch smaller than "
+                f"the {ranks.size} ranks; choose another batch size or fewer ranks"
+            )
         self.count, self.batch_size, self.seed, self.ranks = count, batch_size, seed, ranks
 
     def __len__(self) -> int:
@@ -240,8 +242,12 @@ def loaders_of(
     if workers is not None and workers < 0:
         raise DcilError(f"workers is {workers}; it must be 0 (the training process prepares images itself) or more")
     if isinstance(dataset, Dataset):
-        return (TrainLoader(dataset, config.batch_size, config.seed, device, dtype, ranks),
-                TestLoader(dataset, device, dtype, ranks))  # fmt: skip
+        return (
+            TrainLoader(dataset, config.batch_size, config.seed, device, dtype, ranks),
+            TestLoader(dataset, device, dtype, ranks),
+        )
     workers, side = default_workers(device) if workers is None else workers, config.image_size
-    return (FolderTrainLoader(dataset, config.batch_size, config.seed, side, device, dtype, ranks, workers),
-            FolderTestLoader(dataset, side, device, dtype, ranks, workers))  # fmt: skip
+    return (
+        FolderTrainLoader(dataset, config.batch_size, config.seed, side, device, dtype, ranks, workers),
+        FolderTestLoader(dataset, side, device, dtype, ranks, workers),
+    )

@@ -68,17 +68,32 @@ class Card:
     def from_dict(cls, values: Any) -> Card:
         """Build from what a file holds; raises `TypeError` or `ValueError` if that is no card."""
         lists = {"classes": str, "mean": float, "std": float}
-        kinds = {"run_id": str, "model": str, "num_classes": int, "sparsity": float, "dataset": str,
-                 "side": int, "short": int}  # fmt: skip
-        card = cls(**{k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
-                      for k, v in dict(values).items()})  # fmt: skip
+        kinds = {
+            "run_id": str,
+            "model": str,
+            "num_classes": int,
+            "sparsity": float,
+            "dataset": str,
+            "side": int,
+            "short": int,
+        }
+        card = cls(
+            **{
+                k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
+                for k, v in dict(values).items()
+            }
+        )
         if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
             raise ValueError("the card must name every class, and a mean and std for each of three channels")
-        if not (1 <= card.num_classes <= MOST_CLASSES and 1 <= card.side <= card.short <= 2 * card.side
-                and card.side <= LARGEST_SIDE):  # fmt: skip
+        if not (
+            1 <= card.num_classes <= MOST_CLASSES
+            and 1 <= card.side <= card.short <= 2 * card.side
+            and card.side <= LARGEST_SIDE
+        ):
             raise ValueError(f"the card has {card.num_classes} classes, side {card.side} and short {card.short}")
-        if not (0 <= card.sparsity < 1 and all(map(math.isfinite, card.mean))
-                and all(0 < s < math.inf for s in card.std)):  # fmt: skip
+        if not (
+            0 <= card.sparsity < 1 and all(map(math.isfinite, card.mean)) and all(0 < s < math.inf for s in card.std)
+        ):
             raise ValueError("the card must have a sparsity in [0, 1), and finite means and positive finite stds")
         return card
 
@@ -174,8 +189,10 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
     try:
         write_atomically(path, write)
     except OSError as error:
-        raise DcilError(f"{path} could not be written: {error.strerror}. Nothing was kept of it; make room, or choose "
-                        "another folder") from error  # fmt: skip
+        raise DcilError(
+            f"{path} could not be written: {error.strerror}. Nothing was kept of it; make room, or choose "
+            "another folder"
+        ) from error
     return apart
 
 
@@ -186,8 +203,10 @@ def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))
     apart = float((loaded(images) - net(images)).abs().max())
     if TOLERANCE[to] is not None and not apart <= TOLERANCE[to]:
-        raise DcilError(f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
-                        f"{TOLERANCE[to]:g}; nothing was written")  # fmt: skip
+        raise DcilError(
+            f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
+            f"{TOLERANCE[to]:g}; nothing was written"
+        )
     return apart
 
 
@@ -207,8 +226,11 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
             if network.card is None:
                 raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
             if not network.is_sealed:
-                print(f"dcil: {path} has no checksum, as an earlier dcil wrote it; damage to it goes unseen. "
-                      "Export it anew", file=sys.stderr)  # fmt: skip
+                print(
+                    f"dcil: {path} has no checksum, as an earlier dcil wrote it; damage to it goes unseen. "
+                    "Export it anew",
+                    file=sys.stderr,
+                )
             return network, Card.from_dict(json.loads(network.card))
         content = read_torch(path)
         if content["schema"] > SCHEMA:

@@ -49,9 +49,16 @@ def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
     example = torch.randn(2, 3, side, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's exporter about PyTorch
-        program = torch.onnx.export(net, (example,), input_names=["images"], output_names=["logits"], dynamo=True,
-                                    dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
-                                    verbose=False)  # fmt: skip
+        program = torch.onnx.export(
+            net,
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
     made = program.model_proto
     onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
     path.write_bytes(sealed(made.SerializeToString()))
@@ -76,8 +83,14 @@ def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: It
         plain, ready, small = (Path(folder) / name for name in ("plain.onnx", "ready.onnx", "small.onnx"))
         write_onnx(net, side, card, plain)
         needs("onnxruntime.quantization.shape_inference").quant_pre_process(str(plain), str(ready))
-        quantization.quantize_static(str(ready), str(small), Reader(), per_channel=True, reduce_range=True,
-                                     activation_type=quantization.QuantType.QUInt8)  # what x86 multiplies fastest
+        quantization.quantize_static(
+            str(ready),
+            str(small),
+            Reader(),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+        )  # what x86 multiplies fastest
         made = onnx.load(small)
     onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
     path.write_bytes(sealed(made.SerializeToString()))
@@ -100,14 +113,20 @@ class OnnxNetwork:
             self.session = runtime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
             said = self.session.get_modelmeta().custom_metadata_map
         if whole is False or (whole is None and SEALED in said):
-            raise DcilError(f"{path} cannot be read as an exported network (its SHA-256 is not the one at its end). It "
-                            "was left as it is")  # fmt: skip
+            raise DcilError(
+                f"{path} cannot be read as an exported network (its SHA-256 is not the one at its end). It "
+                "was left as it is"
+            )
         self.path, self.is_sealed, self.card = path, bool(whole), said.get(CARD)
-        takes, gives = ([(node.name, node.type) for node in nodes]
-                        for nodes in (self.session.get_inputs(), self.session.get_outputs()))  # fmt: skip
+        takes, gives = (
+            [(node.name, node.type) for node in nodes]
+            for nodes in (self.session.get_inputs(), self.session.get_outputs())
+        )
         if takes != [("images", "tensor(float)")] or gives != [("logits", "tensor(float)")]:
-            raise DcilError(f"{path} takes {takes} and gives {gives}; a network of dcil takes float32 images and gives "
-                            "float32 logits. Export it with `python -m dcil export`")  # fmt: skip
+            raise DcilError(
+                f"{path} takes {takes} and gives {gives}; a network of dcil takes float32 images and gives "
+                "float32 logits. Export it with `python -m dcil export`"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         try:

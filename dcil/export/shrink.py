@@ -122,9 +122,17 @@ def _smaller(chain: _Chain, modules: Mapping[str, nn.Module], kept: Kept) -> dic
     """Return the convolution and norm of a chain with the kept filters alone, and the ones behind them."""
     conv, rows = modules[chain.conv.target], list(kept.filters)
     more = int(kept.ones)
-    new = nn.Conv2d(conv.in_channels, len(rows) + more, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-                    bias=conv.bias is not None or (kept.ones and chain.norm is None),
-                    padding_mode=conv.padding_mode, dtype=conv.weight.dtype)  # fmt: skip
+    new = nn.Conv2d(
+        conv.in_channels,
+        len(rows) + more,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        bias=conv.bias is not None or (kept.ones and chain.norm is None),
+        padding_mode=conv.padding_mode,
+        dtype=conv.weight.dtype,
+    )
     new.weight.zero_()
     new.weight[: len(rows)] = conv.weight[rows]
     if new.bias is not None:
@@ -153,14 +161,18 @@ def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.M
     Source: none; removing channels exactly, norms included, is worked out here.
     """
     if net._forward_hooks or net._forward_pre_hooks or "forward" in vars(net):
-        raise DcilError(f"this {type(net).__name__} has a forward hook, or its `forward` was replaced, which a smaller "
-                        "copy would lose; remove it (hook.remove()), or put the network into an nn.Sequential")
+        raise DcilError(
+            f"this {type(net).__name__} has a forward hook, or its `forward` was replaced, which a smaller "
+            "copy would lose; remove it (hook.remove()), or put the network into an nn.Sequential"
+        )
     net = copy.deepcopy(net).eval()
     try:
         traced = fx.symbolic_trace(net)
     except (fx.proxy.TraceError, TypeError, NameError, NotImplementedError, RuntimeError) as error:
-        raise DcilError(f"this {type(net).__name__} cannot be traced, which shrinking needs ({error}); its forward "
-                        "must not depend on values. Export it to another format") from error  # fmt: skip
+        raise DcilError(
+            f"this {type(net).__name__} cannot be traced, which shrinking needs ({error}); its forward "
+            "must not depend on values. Export it to another format"
+        ) from error
     chains = _chains(traced)
     done: dict[str, Kept] = {}
     for name, chain in chains.items():

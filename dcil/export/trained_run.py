@@ -34,8 +34,9 @@ def card_of(run_id: str, config: RunConfig, num_classes: int, dual: DualPath, cl
     side = config.image_size if config.dataset in FOLDERS else 32
     names = classes or CLASSES.get(config.dataset) or tuple(map(str, range(num_classes)))
     short = round(side * RESIZE) if config.dataset in FOLDERS else side
-    return Card(run_id, config.model, num_classes, names, round(dual.sparsity(), 6), config.dataset,
-                side, short, mean, std)  # fmt: skip
+    return Card(
+        run_id, config.model, num_classes, names, round(dual.sparsity(), 6), config.dataset, side, short, mean, std
+    )
 
 
 def find_run(name: str, runs_dir: str | Path) -> Path:
@@ -64,8 +65,10 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     record = records.read(folder / "record.json")
     config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
     if record["run_id"] != folder.resolve().name:
-        raise DcilError(f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
-                        "if it was moved, and leave it if it was filled with another run's files")  # fmt: skip
+        raise DcilError(
+            f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
+            "if it was moved, and leave it if it was filled with another run's files"
+        )
     if record["status"] != "complete":
         raise DcilError(f"{record['run_id']} failed; there is nothing to export")
     state = RunFolder(folder.resolve().parent, config).network_state()

@@ -46,9 +46,13 @@ def parse_json(content: bytes) -> Any:
     if content.count(b",") > VALUES:
         raise ValueError(f"it has more than {VALUES:,} values, the most that are read")
     try:
-        return json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_constant,
-                          parse_int=lambda text: _number(text, int),
-                          parse_float=lambda text: _number(text, float))  # fmt: skip
+        return json.loads(
+            content.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=lambda text: _number(text, int),
+            parse_float=lambda text: _number(text, float),
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -42,8 +42,11 @@ class Server(http.server.SimpleHTTPRequestHandler):
             return super().send_head()
         body = gzip.compress(path.read_bytes(), 6)
         self.send_response(200)
-        for name, value in {"Content-Type": self.guess_type(path), "Content-Encoding": "gzip",
-                            "Content-Length": len(body)}.items():  # fmt: skip
+        for name, value in {
+            "Content-Type": self.guess_type(path),
+            "Content-Encoding": "gzip",
+            "Content-Length": len(body),
+        }.items():
             self.send_header(name, str(value))
         self.end_headers()
         return io.BytesIO(body)
@@ -74,16 +77,23 @@ def watched(browser, bases):
 
         def visit(name, scheme="http", width=1280, javascript=True):
             # Reduced motion: the theme scrolls smoothly otherwise, and a click lands where its target no longer is.
-            context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce",
-                                           java_script_enabled=javascript)  # fmt: skip
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, reduced_motion="reduce", java_script_enabled=javascript
+            )
             stack.callback(context.close)
             page, problems = context.new_page(), []
             page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
             page.on("pageerror", lambda e: problems.append(f"error: {e}"))
             page.on("requestfailed", lambda r: problems.append(f"failed: {r.url}"))
             page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-            page.on("request", lambda r: problems.append(f"external: {r.url}")
-                    if not r.url.startswith((bases[scheme], "data:", "blob:")) else None)  # fmt: skip
+            page.on(
+                "request",
+                lambda r: (
+                    problems.append(f"external: {r.url}")
+                    if not r.url.startswith((bases[scheme], "data:", "blob:"))
+                    else None
+                ),
+            )
             page.goto(f"{bases[scheme]}/{name}", wait_until="load")
             if javascript:
                 page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")

@@ -43,8 +43,12 @@ def violations(page, rules=None):
 
     options = {"resultTypes": ["violations"], "preload": False, "runOnly": rules or ["wcag2a", "wcag2aa", "wcag21aa"]}
     found = Axe().run(page, context={"exclude": [["mjx-container"]]}, options=options).response["violations"]
-    return [f"{v['id']}: {node['html'][:120]}" for v in found if v["impact"] in ("serious", "critical")
-            for node in v["nodes"]]  # fmt: skip
+    return [
+        f"{v['id']}: {node['html'][:120]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
 
 
 def test_the_site_has_the_chapters_of_the_contents():
@@ -57,8 +61,10 @@ def test_the_site_has_the_chapters_of_the_contents():
 def test_page(watched, name):
     """Light, no error or request elsewhere, no sideways scroll, no serious finding of axe, in each width and theme."""
     page, problems = watched(name)
-    size = page.evaluate("performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
-                         ".reduce((sum, e) => sum + e.transferSize, 0)")  # fmt: skip
+    size = page.evaluate(
+        "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
+        ".reduce((sum, e) => sum + e.transferSize, 0)"
+    )
     assert size <= LARGEST, f"{size:,} bytes"
     found = [] if name in ALIKE else violations(page)
     choose(page, "dark")

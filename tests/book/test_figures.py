@@ -42,8 +42,12 @@ def test_figures(path):
             problems.append(f"{where}: caption or alt text is missing or says nothing")
         if not re.fullmatch(r"fig-[a-z-]+", name := figure.get("name", "")):
             problems.append(f"{where}: its name is {name!r}")
-        for part in ('class="provenance"', "<summary>data</summary>", f"make chapter NAME={path.stem}<",
-                     f'download="{path.stem}-{name.removeprefix("fig-")}.csv"'):  # fmt: skip
+        for part in (
+            'class="provenance"',
+            "<summary>data</summary>",
+            f"make chapter NAME={path.stem}<",
+            f'download="{path.stem}-{name.removeprefix("fig-")}.csv"',
+        ):
             if part not in html:
                 problems.append(f"{where}: no {part} under the figure")
     assert problems == []
@@ -54,8 +58,11 @@ def test_tables(path):
     """A table has the block in its cell, or in the next."""
     cells = code_cells(path)
     blocks = [html.count('class="provenance"') for _, html in cells] + [0]
-    shown = [(i, cell["id"]) for i, (cell, html) in enumerate(cells)
-             if "<table" in html and not any(own in html for own in OWN)]  # fmt: skip
+    shown = [
+        (i, cell["id"])
+        for i, (cell, html) in enumerate(cells)
+        if "<table" in html and not any(own in html for own in OWN)
+    ]
     assert [f"{path.stem}, cell {name}" for i, name in shown if not blocks[i] + blocks[i + 1]] == []
 
 
@@ -69,11 +76,15 @@ def test_names_are_given_once():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 def test_compared_outputs_name_no_machine(path):
     """What nbval compares does not hold the commit or machine of a computation in the page."""
-    compared = {cell["id"]: html for cell, html in code_cells(path)
-                if "nbval-check-output" in cell["metadata"].get("tags", [])}  # fmt: skip
+    compared = {
+        cell["id"]: html for cell, html in code_cells(path) if "nbval-check-output" in cell["metadata"].get("tags", [])
+    }
     blocks = {name: re.findall(r'<div class="provenance">.*?</dl>', html) for name, html in compared.items()}
-    assert [name for name, found in blocks.items()
-            if any("computed in this page" in b and "<dt>commit</dt>" in b for b in found)] == []  # fmt: skip
+    assert [
+        name
+        for name, found in blocks.items()
+        if any("computed in this page" in b and "<dt>commit</dt>" in b for b in found)
+    ] == []
 
 
 @pytest.mark.browser

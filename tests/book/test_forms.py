@@ -66,7 +66,10 @@ def test_a_form_writes_only_what_was_changed(watched):
     assert first == "make chapter NAME=03-dual-path-training"
     fill(page, preset="quick", sparsity="0.95", data_dir="a folder's")
     assert shlex.split(written(page, "papermill"))[3:] == [
-        *("-p", "preset", "quick"), *("-p", "sparsity", "0.95"), *("-p", "data_dir", "a folder's")]  # fmt: skip
+        *("-p", "preset", "quick"),
+        *("-p", "sparsity", "0.95"),
+        *("-p", "data_dir", "a folder's"),
+    ]
     fill(page, sparsity="1.5")
     assert "sparsity" in page.locator("form.rerun output").inner_text() and "1.5" not in written(page, "make")
     page.locator("form.rerun button[type=reset]").click()

@@ -85,14 +85,17 @@ def test_what_is_allowed_is_true_and_needed(entry):
     assert any(entry["says"] in quantities(prose(name)) for name in PAGES), "no page says it any more: take it out"
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("It ends 1.35 points ahead.", ["1.35 points"]),
-    ("It keeps 12 % and is 3 × as fast, in about ten\nminutes.", ["12 %", "3 ×", "ten minutes"]),
-    ("Most of an hour on one core, half an hour on two.", ["Most of an hour", "half an hour"]),
-    ("The loss is $0.5 \\cdot x$, see {eq}`eq-1.5`, `lr=0.1`, [chapter](a1.5.html) and https://x.org/1.5.", []),
-    ("```python\nx = 0.5\n```\nA 3×3 kernel, a second pass, 2 cells, the CIFAR-10 runs.", []),
-    ("It took 5,005 steps and 1e-9 points.", ["5,005 steps", "1e-9 points"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It ends 1.35 points ahead.", ["1.35 points"]),
+        ("It keeps 12 % and is 3 × as fast, in about ten\nminutes.", ["12 %", "3 ×", "ten minutes"]),
+        ("Most of an hour on one core, half an hour on two.", ["Most of an hour", "half an hour"]),
+        ("The loss is $0.5 \\cdot x$, see {eq}`eq-1.5`, `lr=0.1`, [chapter](a1.5.html) and https://x.org/1.5.", []),
+        ("```python\nx = 0.5\n```\nA 3×3 kernel, a second pass, 2 cells, the CIFAR-10 runs.", []),
+        ("It took 5,005 steps and 1e-9 points.", ["5,005 steps", "1e-9 points"]),
+    ],
+)
 def test_what_counts_as_a_quantity(text, found):
     """Decimals, shares and times are; code, formulas, links, kernel sizes and ordinals are not."""
     assert quantities(NOT_PROSE.sub(" ", text)) == found

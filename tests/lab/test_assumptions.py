@@ -38,8 +38,14 @@ def test_effects_come_from_records():
     ].item().endswith("n = 2")
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"effect": "+1"}, "must have"), ({"ours": ""}, "must have"),
-                                               ({"fields": ["mask_perod"]}, "did you mean 'mask_period'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"effect": "+1"}, "must have"),
+        ({"ours": ""}, "must have"),
+        ({"fields": ["mask_perod"]}, "did you mean 'mask_period'"),
+    ],
+)
 def test_a_bad_entry_is_named(changes, said, tmp_path):
     """An effect written by hand, an empty answer, a setting that does not exist."""
     (tmp_path / "a.yml").write_text(yaml.safe_dump([ENTRY, ENTRY | changes]))

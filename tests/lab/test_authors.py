@@ -25,8 +25,11 @@ def their_layout(dual: DualPath, mask_dtype: torch.dtype) -> dict[str, torch.Ten
             state[f"{theirs}.mask"] = dual.masks[f"{place}.weight"].to(mask_dtype)
         elif isinstance(layer, (torch.nn.BatchNorm2d, torch.nn.Linear)):
             copy = dual.own[0][place.replace(".", "/")]
-            p, f = (f"{place}_part", f"{place}_full") if leaf != "1" else [
-                outer.replace("shortcut", f"downsample_{x}") for x in "pf"]  # fmt: skip
+            p, f = (
+                (f"{place}_part", f"{place}_full")
+                if leaf != "1"
+                else [outer.replace("shortcut", f"downsample_{x}") for x in "pf"]
+            )
             state |= {f"{p}.{k}": v.detach() for k, v in layer.state_dict().items()}
             state |= {f"{f}.{k}": v.detach() for k, v in copy.state_dict().items()}
     return state
@@ -59,8 +62,10 @@ def write_old(path, state):
     torch.save(state, path, _use_new_zipfile_serialization=False)
 
 
-@pytest.mark.parametrize("write, suffix, dtype", [(write_npz, "npz", torch.bool), (write_nested, "pth", torch.float32),
-                                                  (write_old, "pth", torch.float32)])  # fmt: skip
+@pytest.mark.parametrize(
+    "write, suffix, dtype",
+    [(write_npz, "npz", torch.bool), (write_nested, "pth", torch.float32), (write_old, "pth", torch.float32)],
+)
 def test_load_gives_back_every_tensor(tmp_path, network, write, suffix, dtype):
     path = tmp_path / f"fake.{suffix}"
     state = their_layout(network, dtype)
@@ -81,15 +86,18 @@ def change(state, **changes):
     return {k: v for k, v in (state | changes).items() if v is not None}
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"layer2/0/downsample_f/weight": None}, "missing: own.0.layer2/0/shortcut/1.weight"),
-    ({"layer3/4/conv2/mask": None}, "missing: _masks.layer3/4/conv2/weight"),
-    ({"layer1/5/conv1/weight": torch.zeros(16, 16, 3, 3)}, "not in ResNet-32: layer1.5.conv1.weight"),
-    ({"note": torch.zeros(())}, "not in ResNet-32: note"),
-    ({"fc_full/weight": torch.zeros(5, 64)}, "other shape: fc_full.weight (5, 64), expected (7, 64)"),
-    ({"conv1/mask": torch.full((16, 3, 3, 3), 0.5)}, "not a mask of 0 and 1: conv1.mask"),
-    ({"fc_part/weight": None}, "missing: net.fc.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"layer2/0/downsample_f/weight": None}, "missing: own.0.layer2/0/shortcut/1.weight"),
+        ({"layer3/4/conv2/mask": None}, "missing: _masks.layer3/4/conv2/weight"),
+        ({"layer1/5/conv1/weight": torch.zeros(16, 16, 3, 3)}, "not in ResNet-32: layer1.5.conv1.weight"),
+        ({"note": torch.zeros(())}, "not in ResNet-32: note"),
+        ({"fc_full/weight": torch.zeros(5, 64)}, "other shape: fc_full.weight (5, 64), expected (7, 64)"),
+        ({"conv1/mask": torch.full((16, 3, 3, 3), 0.5)}, "not a mask of 0 and 1: conv1.mask"),
+        ({"fc_part/weight": None}, "missing: net.fc.weight"),
+    ],
+)
 def test_every_key_is_used_and_every_parameter_filled(tmp_path, network, changes, said):
     path = tmp_path / "fake.npz"
     write_npz(path, change(their_layout(network, torch.bool), **changes))
@@ -178,8 +186,11 @@ def test_fetch_never_overwrites_and_keeps_nothing_wrong(tmp_path, server, monkey
     assert other.read_bytes() == b"mine"
     other.unlink()
     (tmp_path / "server" / authors.KNOWN[NAME]["source"]).write_bytes(content[:100_000])
-    with pytest.raises(DcilError, match=f"100,000 bytes with SHA-256 {hashlib.sha256(content[:100_000]).hexdigest()}, "
-                                        f"expected {hashlib.sha256(content).hexdigest()}"):  # fmt: skip
+    with pytest.raises(
+        DcilError,
+        match=f"100,000 bytes with SHA-256 {hashlib.sha256(content[:100_000]).hexdigest()}, "
+        f"expected {hashlib.sha256(content).hexdigest()}",
+    ):
         authors.fetch(NAME, tmp_path / "to", url)
     with pytest.raises(DcilError, match="could not be fetched"):
         authors.fetch(NAME, tmp_path / "to", (tmp_path / "nowhere").as_uri())

@@ -31,23 +31,26 @@ def verdict(found, **changes):
     return claims.findings(CLAIM | changes, found)[0].verdict
 
 
-@pytest.mark.parametrize(("kind", "values", "expected"), [
-    ("better", [0.5, 0.6, 0.55], HOLDS),
-    ("better", [0.5, 2.0, -1.0], "within noise"),
-    ("better", [0.2, 0.25, 0.35], "undecided"),  # ahead at every seed; by the margin or not is open
-    ("better", [0.05, 0.06, 0.07], FAILS),  # ahead, but an advantage of 0.3 is ruled out
-    ("better", [-0.5, -0.6, -0.55], FAILS),
-    ("better", [5.0, 6.0], "not yet run"),
-    ("smaller", [0.5, 0.6, 0.55], HOLDS),
-    ("equal", [0.05, -0.05, 0.0], HOLDS),
-    ("equal", [0.1, 0.0, 0.2], HOLDS),  # inside at 90 %, not at 95 %: two one-sided tests
-    ("equal", [0.5, 2.0, -1.0], "undecided"),  # noise shows nothing to be equal
-    ("equal", [-0.63, -0.67, -0.12], "undecided"),  # the mean is outside the margin, the interval reaches zero
-    ("equal", [-0.2, -0.25, -0.35], "undecided"),  # lower at every seed; inside the margin or not is open
-    ("equal", [0.9, 0.95, 1.0], FAILS),
-    ("matches", [-0.9, -0.95, -1.0], FAILS),
-    ("matches", [], "not yet run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("better", [0.5, 0.6, 0.55], HOLDS),
+        ("better", [0.5, 2.0, -1.0], "within noise"),
+        ("better", [0.2, 0.25, 0.35], "undecided"),  # ahead at every seed; by the margin or not is open
+        ("better", [0.05, 0.06, 0.07], FAILS),  # ahead, but an advantage of 0.3 is ruled out
+        ("better", [-0.5, -0.6, -0.55], FAILS),
+        ("better", [5.0, 6.0], "not yet run"),
+        ("smaller", [0.5, 0.6, 0.55], HOLDS),
+        ("equal", [0.05, -0.05, 0.0], HOLDS),
+        ("equal", [0.1, 0.0, 0.2], HOLDS),  # inside at 90 %, not at 95 %: two one-sided tests
+        ("equal", [0.5, 2.0, -1.0], "undecided"),  # noise shows nothing to be equal
+        ("equal", [-0.63, -0.67, -0.12], "undecided"),  # the mean is outside the margin, the interval reaches zero
+        ("equal", [-0.2, -0.25, -0.35], "undecided"),  # lower at every seed; inside the margin or not is open
+        ("equal", [0.9, 0.95, 1.0], FAILS),
+        ("matches", [-0.9, -0.95, -1.0], FAILS),
+        ("matches", [], "not yet run"),
+    ],
+)
 def test_rules(kind, values, expected):
     """The table of the module, line by line, at a margin of 0.3."""
     assert claims.judge(kind, values, 0.3, "quick") == expected
@@ -55,10 +58,14 @@ def test_rules(kind, values, expected):
 
 def test_only_the_papers_scale_reproduces():
     """The same effects, at either tier in its own words; what is open is called the same at both."""
-    said = {tier: [claims.judge("better", values, 0.3, tier) for values in ([0.5, 0.6, 0.55], [0, 0, 0.1], [-3, 3, 1])]
-            for tier in claims.TIERS}  # fmt: skip
-    assert said == {"quick": ["holds at this scale", "does not hold at this scale", "within noise"],
-                    "paper": ["reproduced", "not reproduced", "within noise"]}  # fmt: skip
+    said = {
+        tier: [claims.judge("better", values, 0.3, tier) for values in ([0.5, 0.6, 0.55], [0, 0, 0.1], [-3, 3, 1])]
+        for tier in claims.TIERS
+    }
+    assert said == {
+        "quick": ["holds at this scale", "does not hold at this scale", "within noise"],
+        "paper": ["reproduced", "not reproduced", "within noise"],
+    }
     css = (BOOK / "_static" / "book.css").read_text()
     assert [v for v in claims.VERDICTS if f".{v.replace(' ', '-')}" not in css] == []  # each has its colour
 
@@ -118,7 +125,11 @@ def test_equal_compute_is_equal():
     for claim in asked:
         found = claims.evidence(claim, "quick", everything)
         mine, theirs = ([r for r in found if r["config"]["method"] == claim["rule"][k]] for k in "ab")
-        assert mine and theirs and equal_compute.within([*mine, *theirs], equal_compute.total_macs(mine[0])) == [*mine, *theirs]
+        assert (
+            mine
+            and theirs
+            and equal_compute.within([*mine, *theirs], equal_compute.total_macs(mine[0])) == [*mine, *theirs]
+        )
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
@@ -142,8 +153,10 @@ def test_a_pass_can_be_named():
 
 def test_the_authors_number():
     """Three runs around their mean of 92.74 match it; a point below they do not."""
-    claim = {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
-             "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}}  # fmt: skip
+    claim = {
+        "rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
+        "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"},
+    }
     assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
     assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
 
@@ -186,19 +199,25 @@ def test_chapters_say_the_same():
     assert claims.measured({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"verdict": "reproduced"}, "unknown field 'verdict'"),
-    ({"rule": None}, "it has no rule"),
-    ({"rule": {"kind": "better", "a": "dcil", "margin": 0.3}}, "has no b"),
-    ({"rule": CLAIM["rule"] | {"kind": "obvious"}}, "unknown kind of rule 'obvious'"),
-    ({"rule": CLAIM["rule"] | {"a": "dcill"}}, "did you mean 'dcil'"),
-    ({"rule": CLAIM["rule"] | {"margin": 0}}, "margin is 0"),
-    ({"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}}, "unknown figure 'calm'"),
-    ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
-    ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
-    ({"rule": CLAIM["rule"] | {"a": "ste"}}, "compares ste with itself"),
-    ({"claim": ""}, "it has no claim"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"verdict": "reproduced"}, "unknown field 'verdict'"),
+        ({"rule": None}, "it has no rule"),
+        ({"rule": {"kind": "better", "a": "dcil", "margin": 0.3}}, "has no b"),
+        ({"rule": CLAIM["rule"] | {"kind": "obvious"}}, "unknown kind of rule 'obvious'"),
+        ({"rule": CLAIM["rule"] | {"a": "dcill"}}, "did you mean 'dcil'"),
+        ({"rule": CLAIM["rule"] | {"margin": 0}}, "margin is 0"),
+        (
+            {"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}},
+            "unknown figure 'calm'",
+        ),
+        ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
+        ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
+        ({"rule": CLAIM["rule"] | {"a": "ste"}}, "compares ste with itself"),
+        ({"claim": ""}, "it has no claim"),
+    ],
+)
 def test_a_bad_claim_is_named(changes, said, tmp_path):
     """A verdict written by hand, or a claim that no rule decides, is refused with the claim's name."""
     file = tmp_path / "claims.yml"

@@ -24,8 +24,11 @@ def test_by_figure():
 def test_time_on_a_shared_device_is_no_measure():
     """Such runs are counted, their hours are not summed, and they neither fit into a time nor stand for a figure."""
     packed = [r | {"cost": r["cost"] | {"time_s": 1.0, "shared_by": 6}} for r in RECORDS]
-    assert device_hours.by_figure(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == ["1 shared", "2.0, 1 shared",
-                                                                                          "not run"]  # fmt: skip
+    assert device_hours.by_figure(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == [
+        "1 shared",
+        "2.0, 1 shared",
+        "not run",
+    ]
     table = device_hours.within([121], PLANNED, [RECORDS[0], packed[1]])
     assert table.iloc[0].tolist() == ["121", "cifar10, resnet20, 1 epoch: ste", "chapter 4"]
 
@@ -35,6 +38,9 @@ def test_within():
     slow = record("ste", 1, 80.0) | {"status": "failed"}
     slow["cost"] = slow["cost"] | {"time_s": 9e9}
     table = device_hours.within([0.5, 10, 121], PLANNED, [*RECORDS, slow])
-    assert table["one run of"].tolist() == ["none", "cifar10, resnet20, 1 epoch: ste",
-                                            "cifar10, resnet20, 1 epoch: dcil, ste"]  # fmt: skip
+    assert table["one run of"].tolist() == [
+        "none",
+        "cifar10, resnet20, 1 epoch: ste",
+        "cifar10, resnet20, 1 epoch: dcil, ste",
+    ]
     assert table["all recorded runs of"].tolist() == ["no figure", "chapter 4", "chapter 4; chapter 9"]

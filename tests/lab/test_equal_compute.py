@@ -51,7 +51,9 @@ def test_who_is_behind():
         each["run_id"] = str(number)
     rows, told = equal_compute.behind(runs, ["ste", "st3"], 4)
     assert rows[["run", "at equal", "n"]].to_numpy().tolist() == [
-        ["rigl, 4 epochs", "epochs", 1], ["dcil, 2 epochs", "compute", 2]]  # fmt: skip
+        ["rigl, 4 epochs", "epochs", 1],
+        ["dcil, 2 epochs", "compute", 2],
+    ]
     assert rows["points"].tolist()[0] == "-0.50" and rows["points"].tolist()[1].startswith("-1.50 (")
     assert [r["run_id"] for r in told] == ["0", "1", "2", "4", "5"]
     assert not len(equal_compute.behind([], ["ste"], 4)[0])
@@ -67,7 +69,8 @@ def test_the_standing_in_words():
     assert equal_compute.standing(runs, 12_000, names, "dcil, 2 epochs", 0.3) == (
         "Beside *dcil, 2 epochs*, in points. Too few seeds (1 of 3): *gmp, 4 epochs* +3.00, n = 1. Better: "
         "*ste, 4 epochs* +1.10 (+0.85 to +1.35), n = 3. Within noise: *rigl, 4 epochs* +0.00 (-2.48 to +2.48), n = 3. "
-        "Not run: *st3, 4 epochs*.")  # fmt: skip
+        "Not run: *st3, 4 epochs*."
+    )
 
 
 def test_what_half_the_epochs_cost_by_themselves():
@@ -75,7 +78,8 @@ def test_what_half_the_epochs_cost_by_themselves():
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]
     assert equal_compute.halved(runs, "dcil", 4) == (
         "Training for 2 epochs in place of 4 moves dcil by -3.00 (-3.00 to -3.00) points, whatever stands beside it, "
-        "n = 2.")  # fmt: skip
+        "n = 2."
+    )
     assert equal_compute.halved(runs[2:], "dcil", 4) == equal_compute.halved([], "dcil", 4) == ""
 
 

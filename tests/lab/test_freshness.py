@@ -12,20 +12,34 @@ from dcil.lab.checkout import root
 
 def notebook(source, outputs=()):
     def cell(source, *tags, outputs=()):
-        return {"cell_type": "code", "id": source[0], "metadata": {"tags": tags}, "source": source, "outputs": outputs,
-                "execution_count": 1}  # fmt: skip
+        return {
+            "cell_type": "code",
+            "id": source[0],
+            "metadata": {"tags": tags},
+            "source": source,
+            "outputs": outputs,
+            "execution_count": 1,
+        }
 
     cells = [cell('preset = "smoke"  # which', "parameters"), cell(source, outputs=outputs)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-              "dcil": {"reads": ["records"]}}  # fmt: skip
+    kernel = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "dcil": {"reads": ["records"]},
+    }
     return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
 
 
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """A small checkout with one chapter that reads records."""
-    files = {"_toc.yml": "", "book/01-one.ipynb": notebook("n = 1"), "dcil/a.py": "1",
-             "records/x.json": "{}", "requirements.lock": "torch", "experiments/g.yaml": ""}  # fmt: skip
+    files = {
+        "_toc.yml": "",
+        "book/01-one.ipynb": notebook("n = 1"),
+        "dcil/a.py": "1",
+        "records/x.json": "{}",
+        "requirements.lock": "torch",
+        "experiments/g.yaml": "",
+    }
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -38,7 +52,11 @@ def book(tmp_path, monkeypatch):
 def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
     """Records, because the chapter declares them; neither grids nor the citation."""
     assert freshness.inputs("book/01-one.ipynb", book) == [
-        "book/01-one.ipynb", "dcil/a.py", "records/x.json", "requirements.lock"]  # fmt: skip
+        "book/01-one.ipynb",
+        "dcil/a.py",
+        "records/x.json",
+        "requirements.lock",
+    ]
 
 
 # The calls by which a chapter reads something, and the name under which it must declare that.
@@ -90,8 +108,9 @@ def test_fresh_until_something_it_reads_changes(book, capsys):
         (book / f"records/y{number}.json").write_text("{}")
     (book / "records/x.json").unlink()
     why = freshness.why_stale(note, book)
-    assert why == ("changed: dcil/a.py; new: records/y0.json, records/y1.json, records/y2.json and 2 more; "
-                   "gone: records/x.json")  # fmt: skip
+    assert why == (
+        "changed: dcil/a.py; new: records/y0.json, records/y1.json, records/y2.json and 2 more; gone: records/x.json"
+    )
     capsys.readouterr()
     assert cli.main(["status"]) == 1 and "stale" in capsys.readouterr().out
 

@@ -93,9 +93,12 @@ def test_rules_give_the_gradients_at_both_points(small):
     ste = dcil.DualPath(dual.net, rules=("straight_through",), per_pass=[])
     dcil.set_masks(ste, 0.8)
     outputs = {"kept": dual(images)[0], "refined": dual(images)[1], "ste": ste(images)[0]}
-    found = {name: torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(output, labels),
-                                                                      list(dual.weights.values()))])
-             for name, output in outputs.items()}  # fmt: skip
+    found = {
+        name: torch.cat(
+            [g.flatten() for g in torch.autograd.grad(F.cross_entropy(output, labels), list(dual.weights.values()))]
+        )
+        for name, output in outputs.items()
+    }
     torch.testing.assert_close(found["refined"], dense * ~m)
     torch.testing.assert_close(found["kept"], sparse * m)
     torch.testing.assert_close(found["ste"], sparse)

@@ -46,7 +46,13 @@ def test_runs_in_order(path):
     path.write_text(GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n")
     runs = grid.read(path)
     assert [(r.config.method, r.config.seed, r.priority) for r in runs] == [
-        ("ste", 1, 1), ("dcil", 0, 2), ("ste", 0, 2), ("static", 5, 2), ("dcil", 1, 2), ("static", 6, 2)]  # fmt: skip
+        ("ste", 1, 1),
+        ("dcil", 0, 2),
+        ("ste", 0, 2),
+        ("static", 5, 2),
+        ("dcil", 1, 2),
+        ("static", 6, 2),
+    ]
     assert runs[0].serves == ("table 2", "table 1")
     assert all(r.config.model == "resnet8" and r.config.resolve() == r.config for r in runs)
 
@@ -87,20 +93,24 @@ def test_the_records_of_chapter_3_are_the_quick_grid():
     assert kept & asked and kept - asked == set()
 
 
-@pytest.mark.parametrize("change, message", [
-    (("title:", "titel:"), "unknown key 'titel': did you mean 'title'"),
-    (("serves: table 1", "searves: table 1"), "entry 2 must be a mapping and name the table"),
-    (("priority: 1", "prority: 1"), "entry 2: unknown key 'prority': did you mean 'priority'"),
-    (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
-    (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),
-    (("[dcil, ste]", "[dcil, stee]"), "entry 1: unknown method 'stee'"),
-    (("[dcil, ste]}", "[dcil], seed: [3]}"), "entry 1: seed is no axis; list the seeds under `seeds`"),
-    (("[dcil, ste]", "dcil"), "entry 1: method must be a list of values"),
-    (("tier: smoke", "tier: quick"), "is of tier 'smoke', the grid of 'quick'"),
-    (("runs:", "rows:"), "must hold title, tier, base, runs"),
-    (("base: {", "base: ["), "cannot be read"),
-    (("sparsity: 0.8", "sparsity: 80"), "did you mean 0.8"),
-], ids=lambda v: v if isinstance(v, str) else v[1])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("title:", "titel:"), "unknown key 'titel': did you mean 'title'"),
+        (("serves: table 1", "searves: table 1"), "entry 2 must be a mapping and name the table"),
+        (("priority: 1", "prority: 1"), "entry 2: unknown key 'prority': did you mean 'priority'"),
+        (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
+        (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),
+        (("[dcil, ste]", "[dcil, stee]"), "entry 1: unknown method 'stee'"),
+        (("[dcil, ste]}", "[dcil], seed: [3]}"), "entry 1: seed is no axis; list the seeds under `seeds`"),
+        (("[dcil, ste]", "dcil"), "entry 1: method must be a list of values"),
+        (("tier: smoke", "tier: quick"), "is of tier 'smoke', the grid of 'quick'"),
+        (("runs:", "rows:"), "must hold title, tier, base, runs"),
+        (("base: {", "base: ["), "cannot be read"),
+        (("sparsity: 0.8", "sparsity: 80"), "did you mean 0.8"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else v[1],
+)
 def test_a_wrong_grid(path, change, message):
     """The error names the file, the entry and what was meant."""
     path.write_text(path.read_text().replace(*change))
@@ -156,16 +166,24 @@ def test_status(path, tiny_dataset, tmp_path):
 def test_the_pace_of_fewer_dense_passes():
     """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
     config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
-    known = {"config": config.as_dict(), "environment": {"device": device_name(torch.device("cpu"))},
-             "cost": {"time_s": 60.0}, "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}]}  # fmt: skip
+    known = {
+        "config": config.as_dict(),
+        "environment": {"device": device_name(torch.device("cpu"))},
+        "cost": {"time_s": 60.0},
+        "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}],
+    }
     assert grid.Pace([known]).epoch_s(replace(config, dense_every=4)) == 37.5
 
 
 def test_the_pace_of_packed_runs_is_no_measure():
     """Six runs that shared a device took six times as long, and a run alone will not."""
     config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
-    alone = {"config": config.as_dict(), "environment": {"device": device_name(torch.device("cpu"))},
-             "cost": {"time_s": 60.0}, "curve": [{"time_s": 60.0}]}  # fmt: skip
+    alone = {
+        "config": config.as_dict(),
+        "environment": {"device": device_name(torch.device("cpu"))},
+        "cost": {"time_s": 60.0},
+        "curve": [{"time_s": 60.0}],
+    }
     packed = alone | {"cost": {"time_s": 360.0, "shared_by": 6}, "curve": [{"time_s": 360.0}]}
     assert grid.Pace([packed, alone, packed]).epoch_s(config) == 60.0
     assert math.isnan(grid.Pace([packed]).epoch_s(config))

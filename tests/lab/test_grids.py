@@ -26,8 +26,10 @@ def test_rows_follow_the_grid():
 def test_what_has_begun_in_words():
     """Settings with a run, n of how many seeds; the rest is a number, not a wall."""
     runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.4, scope="filter"), planned(method="dense")]
-    done = [record("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id},
-            record("dcil", 0, 91.0, passes=("sparse", "dense")) | {"run_id": runs[2].run_id}]  # fmt: skip
+    done = [
+        record("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id},
+        record("dcil", 0, 91.0, passes=("sparse", "dense")) | {"run_id": runs[2].run_id},
+    ]
     assert grids.begun(runs, done) == (
         "dcil with 90 % pruned, resnet32 on cifar10, 1 of 2 seeds: 92.00 % at the last epoch; "
         "dcil, scope filter with 40 % of filters pruned, resnet32 on cifar10, 1 of 1 seeds: 91.00 % at the last epoch. "

@@ -63,6 +63,9 @@ def test_imagenet_is_settled_by_imagenet_only(dataset, open_):
     """However many runs on other images there are, the claim is not yet run; five pairs on ImageNet decide it."""
     (claim,) = [c for c in claims.read(root() / "book" / "claims.yml") if c["id"] == "imagenet"]
     at = COMPARED["paper"] | next(iter(claim["evidence"].values())) | {"dataset": dataset}
-    runs = [record(m, s, last + s / 10, **at) | {"tier": "paper"} for m, last in (("dcil", 76), ("ste", 74))
-            for s in range(5)]  # fmt: skip
+    runs = [
+        record(m, s, last + s / 10, **at) | {"tier": "paper"}
+        for m, last in (("dcil", 76), ("ste", 74))
+        for s in range(5)
+    ]
     assert [f.verdict.startswith("not yet run") for f in claims.findings(claim, runs)] == [open_]

@@ -7,8 +7,13 @@ from tests.lab.fakes import record
 
 
 def table(**lasts):
-    return frames.runs_table([record(m, s, last, passes=("sparse", "dense")[: len(METHODS[m].rules)])
-                             for m, values in lasts.items() for s, last in enumerate(values)])  # fmt: skip
+    return frames.runs_table(
+        [
+            record(m, s, last, passes=("sparse", "dense")[: len(METHODS[m].rules)])
+            for m, values in lasts.items()
+            for s, last in enumerate(values)
+        ]
+    )
 
 
 def test_the_ingredient_worth_most_is_named():
@@ -37,7 +42,8 @@ def test_a_gap_is_divided_at_common_seeds():
         r["final"]["passes"]["dense"]["last"]["top1"] = 77.5
     assert ingredients.divided(frames.runs_table(runs + taught)) == (
         "Of the +4.00 points of dcil over ste_split, +1.00 are dcil over ste, and +3.00 what the mutual loss costs "
-        "STE, whose dense network ends at 77.50 %, n = 2.")  # fmt: skip
+        "STE, whose dense network ends at 77.50 %, n = 2."
+    )
     assert ingredients.divided(frames.runs_table(runs)) == ""
 
 
@@ -54,7 +60,9 @@ def test_separate_norms_are_worth_what_the_weights_are():
     assert "The +70.00 (+70.00 to +70.00) in testing" in said
     worth, *_, last = ingredients.sentences(both)
     assert "Worth most: **separate norms**, +0.50 (" in worth and last == said
-    assert ingredients.by_own_batch(frames.runs_table(runs[:3])) == ingredients.by_own_batch(frames.runs_table([])) == ""
+    assert (
+        ingredients.by_own_batch(frames.runs_table(runs[:3])) == ingredients.by_own_batch(frames.runs_table([])) == ""
+    )
 
 
 def test_an_ingredient_is_one_difference():

@@ -22,10 +22,16 @@ def test_every_record_fits():
     assert RECORDS and [error.message for record in RECORDS for error in CHECK.iter_errors(record)] == []
 
 
-@pytest.mark.parametrize(("path", "value"), [
-    (("cost", "time_s"), "long"), (("curve", 0, "flips"), 1.5), (("environment", "dirty"), 0), (("schema",), True),
-    (("masks", "stride"), "4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("cost", "time_s"), "long"),
+        (("curve", 0, "flips"), 1.5),
+        (("environment", "dirty"), 0),
+        (("schema",), True),
+        (("masks", "stride"), "4"),
+    ],
+)
 def test_both_refuse_the_same(path, value):
     """A wrong type at any depth."""
     record = copy.deepcopy(next(r for r in RECORDS if "masks" in r))

@@ -54,8 +54,14 @@ def test_seeds_needed_by_the_table():
 
 def test_differences_pair_seeds_and_sparsities():
     """Only seeds that both have; a dense run stands beside any sparsity; two runs of one seed are refused."""
-    table = frames.runs_table([record("ste", 0, 80.0), record("dcil", 0, 81.0), record("dcil", 1, 82.0),
-                              record("dense", 0, 85.0, passes=("dense",), sparsity=0.0)])  # fmt: skip
+    table = frames.runs_table(
+        [
+            record("ste", 0, 80.0),
+            record("dcil", 0, 81.0),
+            record("dcil", 1, 82.0),
+            record("dense", 0, 85.0, passes=("dense",), sparsity=0.0),
+        ]
+    )
     assert paired.differences(table, "dcil", "ste").tolist() == [1.0]
     assert paired.differences(table, "dcil", "dense").tolist() == [-4.0]
     assert paired.differences(table, "dcil", "rigl").empty
@@ -65,16 +71,25 @@ def test_differences_pair_seeds_and_sparsities():
 
 def test_what_pairs_show():
     """Better and worse need an interval off zero, equivalence one inside the margin; the rest is noise."""
-    words = {(1.0, 1.1, 0.9): "better", (-1.0, -1.1, -0.9): "worse", (0.0, 0.1, -0.1): "equivalent within ±0.3",
-             (-3.0, 3.0, 1.0): "within noise", (1.0, 1.1): "too few seeds (2 of 3)", (): "not run"}  # fmt: skip
+    words = {
+        (1.0, 1.1, 0.9): "better",
+        (-1.0, -1.1, -0.9): "worse",
+        (0.0, 0.1, -0.1): "equivalent within ±0.3",
+        (-3.0, 3.0, 1.0): "within noise",
+        (1.0, 1.1): "too few seeds (2 of 3)",
+        (): "not run",
+    }
     for gaps, said in words.items():
         assert paired.shows(gaps, 0.3) == said
 
 
 def test_compared_table():
     """One row a variant, with mean, interval and the seeds it would take; "not run" where there is no pair."""
-    runs = [record(m, s, last) for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
-            for s, last in enumerate(lasts)]  # fmt: skip
+    runs = [
+        record(m, s, last)
+        for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
+        for s, last in enumerate(lasts)
+    ]
     table = paired.compared(frames.runs_table(runs), ["dcil", "rigl"], "ste", 0.3).set_index("variant")
     assert table.loc["dcil", "n"] == 3 and table.loc["dcil", "less ste, points"].startswith("+1.00 (")
     assert table.loc["dcil", "what it shows"] == "better"

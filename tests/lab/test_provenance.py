@@ -20,8 +20,12 @@ def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
     source = sources.recorded(PAIRED)
     assert source.words == "4 recorded runs, tier quick, seeds 0, 1"
     assert source.runs == tuple(r["run_id"] for r in PAIRED)
-    assert dict(source.facts) == {"commit": "0123456", "machine": "a CPU, 1 thread", "date": "2026-01-02",
-                                  "versions": "Python 3.11.7, torch 2.13.0"}  # fmt: skip
+    assert dict(source.facts) == {
+        "commit": "0123456",
+        "machine": "a CPU, 1 thread",
+        "date": "2026-01-02",
+        "versions": "Python 3.11.7, torch 2.13.0",
+    }
     assert sources.recorded(PAIRED[:1]).words == "1 recorded run, tier quick, seed 0"
     assert sources.recorded([]) == sources.Source("no records: not run")
 
@@ -68,8 +72,21 @@ def test_long_data_is_cut_in_the_page_only():
 
 def test_a_csv_file_computes_nothing():
     """Text that begins like a formula gets an apostrophe, also as a column's name; figures and numbers stay."""
-    texts = ["=1+2", "+1+cmd|' /C calc'!A0", "-A1", "@SUM(A1)", "\t=1", "a CPU", "-0.12 (-0.30 to +0.06)", "-1.5e-05",
-             "+0.52 to +1.20", "-3.4 ± 2.1", "+e1", "-1 to A1", ""]  # fmt: skip
+    texts = [
+        "=1+2",
+        "+1+cmd|' /C calc'!A0",
+        "-A1",
+        "@SUM(A1)",
+        "\t=1",
+        "a CPU",
+        "-0.12 (-0.30 to +0.06)",
+        "-1.5e-05",
+        "+0.52 to +1.20",
+        "-3.4 ± 2.1",
+        "+e1",
+        "-1 to A1",
+        "",
+    ]
     data = pd.DataFrame({"text": texts, "number": [-1.5] * len(texts), "=2": [-7] * len(texts)})
     content = base64.b64decode(re.search(r"base64,([^\"]+)", provenance.download(data, "a")).group(1)).decode()
     found = pd.read_csv(io.StringIO(content), keep_default_na=False)

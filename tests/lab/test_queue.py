@@ -85,8 +85,9 @@ def test_a_time_limit_and_another_call(here, monkeypatch):
 
 def test_one_failure_stops_no_other(here, monkeypatch):
     """A run whose loss is not finite is reported, its record says why, and the rest is run."""
-    monkeypatch.setattr("dcil.trainer.learning_rate",
-                        lambda config, *_: 1e30 if (config.method, config.seed) == ("ste", 1) else 0.01)  # fmt: skip
+    monkeypatch.setattr(
+        "dcil.trainer.learning_rate", lambda config, *_: 1e30 if (config.method, config.seed) == ("ste", 1) else 0.01
+    )
     outcomes = work(pack=2)
     (bad,) = (outcome for name, outcome in outcomes.items() if "ste" in name and "seed1" in name)
     assert bad.startswith("failed: the loss became nan in epoch 1")

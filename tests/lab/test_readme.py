@@ -72,12 +72,15 @@ def test_equal_compute_gives_dcil_half_the_epochs():
         assert readme.equal_compute_tables([r for r in [*dense, *ste, *half, *whole] if r not in missing]) == "Not run."
 
 
-@pytest.mark.parametrize("text", [
-    "no block at all",
-    "<!-- sum: written by `make readme` -->\n3\n",
-    "<!-- total: written by `make readme` -->\n3\n<!-- end -->",
-    2 * "<!-- sum: written by `make readme` -->\n3\n<!-- end -->\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no block at all",
+        "<!-- sum: written by `make readme` -->\n3\n",
+        "<!-- total: written by `make readme` -->\n3\n<!-- end -->",
+        2 * "<!-- sum: written by `make readme` -->\n3\n<!-- end -->\n",
+    ],
+)
 def test_a_block_that_is_lost_is_named(text):
     """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):

@@ -16,15 +16,19 @@ FOLDER = Parameter("data_dir", "None", "folder of CIFAR; None: DCIL_DATA, else .
 NAMES = Parameter("methods", '["ste", "dcil"]', "names of dcil.methods: trained live")
 
 
-@pytest.mark.parametrize("parameter, choices, nullable, limits", [
-    (PRESET, ("smoke", "quick", "paper"), False, None),
-    (SPARSITY, (), False, {"min": "0", "max": "1", "step": "any"}),
-    (EPOCHS, (), True, {"min": "2", "step": "1"}),
-    (FOLDER, (), True, None),
-    (NAMES, (), False, None),
-    (Parameter("tier", '"quick"', "quick: the records that are shown"), (), False, None),
-    (Parameter("method", '"dcil"', "a name of dcil.methods"), tuple(METHODS), False, None),
-], ids=lambda p: getattr(p, "name", ""))  # fmt: skip
+@pytest.mark.parametrize(
+    "parameter, choices, nullable, limits",
+    [
+        (PRESET, ("smoke", "quick", "paper"), False, None),
+        (SPARSITY, (), False, {"min": "0", "max": "1", "step": "any"}),
+        (EPOCHS, (), True, {"min": "2", "step": "1"}),
+        (FOLDER, (), True, None),
+        (NAMES, (), False, None),
+        (Parameter("tier", '"quick"', "quick: the records that are shown"), (), False, None),
+        (Parameter("method", '"dcil"', "a name of dcil.methods"), tuple(METHODS), False, None),
+    ],
+    ids=lambda p: getattr(p, "name", ""),
+)
 def test_what_a_line_says(parameter, choices, nullable, limits):
     """Choices, None and ranges are read from the meaning."""
     assert (parameter.choices, parameter.nullable, parameter.limits) == (choices, nullable, limits)

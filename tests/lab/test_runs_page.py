@@ -19,8 +19,13 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
     """Complete and failed ones, each under its run id, with both passes' accuracies and a curve."""
     good = run(tiny_config, tiny_dataset, tmp_path)
     dense = run(tiny_config, tiny_dataset, tmp_path, method="dense")
-    bad = good | {"run_id": "other-run", "status": "failed", "reason": "the loss became nan", "curve": [],
-                  "final": {"passes": {}}}  # fmt: skip
+    bad = good | {
+        "run_id": "other-run",
+        "status": "failed",
+        "reason": "the loss became nan",
+        "curve": [],
+        "final": {"passes": {}},
+    }
     page = runs_page.page([good, dense, bad])
     assert re.findall(r'<tr id="([^"]+)"', page) == [provenance.anchor(r["run_id"]) for r in (good, dense, bad)]
     assert "the loss became nan" in page and "<b>failed</b>" in page

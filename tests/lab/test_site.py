@@ -36,8 +36,9 @@ def test_only_records_are_published(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out" / "records").iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize("error, kind, copied", [(None, "html", True), (None, "latex", False),
-                                                 (ValueError("no"), "html", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, kind, copied", [(None, "html", True), (None, "latex", False), (ValueError("no"), "html", False)]
+)
 def test_records_and_plotly_come_along(tmp_path, error, kind, copied):
     """Every record and the library, beside the pages; not after a failed build, nor for paper."""
     app = types.SimpleNamespace(outdir=str(tmp_path), builder=types.SimpleNamespace(format=kind))

@@ -15,18 +15,37 @@ ENGINES = {"dense": 1.0, "masked": 1.0, "shrunk": 1.5, "CSR, PyTorch": 0.2, "CSR
 @pytest.fixture
 def measured(tmp_path):
     """One network's results, read from a file."""
-    rows = [{"what": "bytes", "variant": f"{to}{z}", "value": value / (2 if z else 1)} for z in ("", ", gzip")
-            for to, value in (("state_dict", 4096), ("sparse", 1024), ("shrunk", 2048), ("onnx", 4096), ("int8", 1024))]
-    rows += [{"what": "largest difference", "variant": to, "value": value} for to, value in
-             (("state_dict", 0.0), ("sparse", 0.0), ("shrunk", 2e-6), ("onnx", 3e-6), ("int8", 0.4))]  # fmt: skip
+    rows = [
+        {"what": "bytes", "variant": f"{to}{z}", "value": value / (2 if z else 1)}
+        for z in ("", ", gzip")
+        for to, value in (("state_dict", 4096), ("sparse", 1024), ("shrunk", 2048), ("onnx", 4096), ("int8", 1024))
+    ]
+    rows += [
+        {"what": "largest difference", "variant": to, "value": value}
+        for to, value in (("state_dict", 0.0), ("sparse", 0.0), ("shrunk", 2e-6), ("onnx", 3e-6), ("int8", 0.4))
+    ]
     for variant, macs, kept in (("dense", 8e6, 8e6), ("masked", 8e6, 2e6), ("shrunk", 4e6, 2e6)):
-        rows += [{"what": what, "variant": variant, "value": value} for what, value in
-                 (("MACs", macs), ("MACs of nonzeros", kept), ("parameters", 9))]  # fmt: skip
+        rows += [
+            {"what": what, "variant": variant, "value": value}
+            for what, value in (("MACs", macs), ("MACs of nonzeros", kept), ("parameters", 9))
+        ]
         rows += [{"what": "peak activations, MiB", "variant": variant, "batch": b, "value": b} for b in (1, 64)]
     rows += [{"what": "top-1, %", "variant": v, "value": x} for v, x in (("masked", 90.0), ("int8", 89.5))]
-    rows += [{"what": "latency, s", "variant": v, "batch": b, "threads": t, "value": 0.004 / x, "speedup": x,
-              "speedup_q1": 0.9 * x, "speedup_q3": 1.1 * x}
-             for v, x in ENGINES.items() for b in (1, 64) for t in (1, 2)]  # fmt: skip
+    rows += [
+        {
+            "what": "latency, s",
+            "variant": v,
+            "batch": b,
+            "threads": t,
+            "value": 0.004 / x,
+            "speedup": x,
+            "speedup_q1": 0.9 * x,
+            "speedup_q3": 1.1 * x,
+        }
+        for v, x in ENGINES.items()
+        for b in (1, 64)
+        for t in (1, 2)
+    ]
     pd.DataFrame([ABOUT | row for row in rows]).to_csv(tmp_path / "run.csv", index=False)
     return small_devices.load(tmp_path)
 
@@ -49,8 +68,13 @@ def test_tables(measured):
 def test_verdict(measured, tmp_path):
     """Bytes, MACs and speeds in words; nothing measured is not run."""
     said = small_devices.verdict(measured)
-    for words in ("4.0 × fewer bytes", "4.0 × fewer multiply-accumulates", "masked 1.00 × as fast", "kernels 0.250 ×",
-                  "shrunk 1.50 × in PyTorch and 2.50 × in onnxruntime"):  # fmt: skip
+    for words in (
+        "4.0 × fewer bytes",
+        "4.0 × fewer multiply-accumulates",
+        "masked 1.00 × as fast",
+        "kernels 0.250 ×",
+        "shrunk 1.50 × in PyTorch and 2.50 × in onnxruntime",
+    ):
         assert words in said
     assert dict(small_devices.source(measured).facts)["commit"] == "abcdefg and uncommitted changes"
     empty = small_devices.load(tmp_path / "none")

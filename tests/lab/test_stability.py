@@ -13,8 +13,18 @@ from tests.lab.fakes import record
 
 
 def curve(*top1, **extra):
-    return [{"epoch": i, "sparsity": 0.9, "target_sparsity": 0.9 if i else 0.5, "flips": 20, "refreshes": 2,
-             "test": {"sparse": {"top1": t}}, **extra} for i, t in enumerate(top1)]  # fmt: skip
+    return [
+        {
+            "epoch": i,
+            "sparsity": 0.9,
+            "target_sparsity": 0.9 if i else 0.5,
+            "flips": 20,
+            "refreshes": 2,
+            "test": {"sparse": {"top1": t}},
+            **extra,
+        }
+        for i, t in enumerate(top1)
+    ]
 
 
 def a_run(seed=0, **changes):

@@ -36,6 +36,7 @@ def test_ste_drifts_and_dcil_settles(seed):
 
 def test_exchanges_by_hand():
     """Two weights that swap once count twice."""
-    history = toy.pd.DataFrame({"step": [0, 0, 16, 16], "weight": [0, 1, 0, 1], "value": 0.0,
-                                "kept": [True, False, False, True]})  # fmt: skip
+    history = toy.pd.DataFrame(
+        {"step": [0, 0, 16, 16], "weight": [0, 1, 0, 1], "value": 0.0, "kept": [True, False, False, True]}
+    )
     assert toy.exchanges(history) == 2 and toy.exchanges(history, after=16) == 0

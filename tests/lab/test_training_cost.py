@@ -92,13 +92,21 @@ def test_verdict_and_figure(folder):
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
     assert "Targets met: 1 of the 1" in text and "**not run**" in text
     assert training_cost.beside_dense(results)["label"].tolist() == [
-        "DCIL step, resnet32, batch 128", "DCIL epoch, resnet32, batch 128"]  # fmt: skip
+        "DCIL step, resnet32, batch 128",
+        "DCIL epoch, resnet32, batch 128",
+    ]
 
 
 def test_without_results(tmp_path):
     """Nothing is made up where nothing was measured."""
     results = training_cost.load(tmp_path / "absent")
-    for table in (training_cost.comparisons, training_cost.parts, training_cost.memory, training_cost.whole_runs, training_cost.beside_dense):
+    for table in (
+        training_cost.comparisons,
+        training_cost.parts,
+        training_cost.memory,
+        training_cost.whole_runs,
+        training_cost.beside_dense,
+    ):
         assert not len(table(results))
     assert set(training_cost.targets_table(results, TARGETS)["measured"]) == {"not run"}
     assert "not run" in training_cost.source(results).words and "not run" in training_cost.verdict(results, TARGETS)
@@ -106,12 +114,23 @@ def test_without_results(tmp_path):
 
 def record(precision, seed, sparse, dense, **changes):
     """The parts of a run record that are read."""
-    config = {"dataset": "cifar10", "model": "resnet20", "method": "dcil", "precision": precision, "epochs": 4,
-              "seed": seed}  # fmt: skip
+    config = {
+        "dataset": "cifar10",
+        "model": "resnet20",
+        "method": "dcil",
+        "precision": precision,
+        "epochs": 4,
+        "seed": seed,
+    }
     ends = {name: {"last": {"top1": value}} for name, value in (("sparse", sparse), ("dense", dense))}
-    return {"status": "complete", "config": config, "final": {"passes": ends},
-            "cost": {"time_s": 600 + 60 * seed, "train_macs": 2_000_000}, "data": {"train_size": 500_000},
-            "environment": {"device": "a CPU", "threads": 1}} | changes  # fmt: skip
+    return {
+        "status": "complete",
+        "config": config,
+        "final": {"passes": ends},
+        "cost": {"time_s": 600 + 60 * seed, "train_macs": 2_000_000},
+        "data": {"train_size": 500_000},
+        "environment": {"device": "a CPU", "threads": 1},
+    } | changes
 
 
 PAIRED = [record("bf16", 0, 80.0, 82.0), record("float32", 0, 81.0, 81.0), record("bf16", 1, 83.0, 80.0),
@@ -124,14 +143,18 @@ def test_recorded_runs():
     line = table.loc["cifar10, resnet20, dcil, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
     every_fourth = PAIRED[0] | {"config": PAIRED[0]["config"] | {"dense_every": 4}}
-    assert set(training_cost.recorded([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {"4", "2"}  # each a line of its own
+    assert set(training_cost.recorded([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {
+        "4",
+        "2",
+    }  # each a line of its own
 
 
 def test_minutes_of_runs_that_shared_their_device_are_left_out():
     """They are counted; where there are no others, that is all that is said."""
     packed = [r | {"cost": r["cost"] | {"time_s": 9e9, "shared_by": 6}} for r in PAIRED[:1]]
-    assert training_cost.recorded([*PAIRED[2:], *packed]).set_index("run").loc["cifar10, resnet20, dcil, bf16", "minutes"] == (
-        "11 to 12, 1 shared")  # fmt: skip
+    assert training_cost.recorded([*PAIRED[2:], *packed]).set_index("run").loc[
+        "cifar10, resnet20, dcil, bf16", "minutes"
+    ] == ("11 to 12, 1 shared")
     assert training_cost.recorded(packed)["minutes"].tolist() == ["1 shared"]
 
 
@@ -142,8 +165,11 @@ def test_precision_pairs_runs_that_differ_in_nothing_else():
     other["config"]["sparsity"] = 0.5
     pairs = training_cost.precision_pairs([*PAIRED, failed, other])
     assert pairs.drop(columns=["bf16", "float32"]).values.tolist() == [
-        ["resnet20", "dense", 0, 1.0], ["resnet20", "dense", 1, -1.0],
-        ["resnet20", "sparse", 0, -1.0], ["resnet20", "sparse", 1, 2.0]]  # fmt: skip
+        ["resnet20", "dense", 0, 1.0],
+        ["resnet20", "dense", 1, -1.0],
+        ["resnet20", "sparse", 0, -1.0],
+        ["resnet20", "sparse", 1, 2.0],
+    ]
     line = training_cost.precision_table(pairs, ["resnet20"]).set_index("pass").loc["sparse"]
     assert (line["pairs"], line["bf16, %"], line["bf16 − float32, points"]) == (2, "81.50", "+0.50")
     text = training_cost.precision_sentence(pairs, ["resnet20"])
@@ -161,6 +187,9 @@ def test_precision_words():
     assert text.count("not run yet") == 2 and set(table["95 % interval"]) == {"not run"} and set(table["pairs"]) == {0}
     text, table = both(PAIRED[:2])
     assert "too few" in text and "one pair" in table["95 % interval"][0]
-    apart = [record(p, seed, 80.0 + seed + (p == "bf16") * (1 + 0.01 * seed), 80.0) for p in ("bf16", "float32")
-             for seed in range(3)]  # fmt: skip
+    apart = [
+        record(p, seed, 80.0 + seed + (p == "bf16") * (1 + 0.01 * seed), 80.0)
+        for p in ("bf16", "float32")
+        for seed in range(3)
+    ]
     assert "excludes zero" in both(apart)[0].splitlines()[0]

@@ -14,10 +14,19 @@ LABELS = {"epoch": "epoch", "flips": "flips, %"}
 
 def test_a_line_for_each_combination():
     """Named by its values, coloured and dashed by them; what was not measured is left out."""
-    spec = twins.lines(DATA, "epoch", "flips", ["variant", "seed"], lambda key: {"a": "red", "b": "blue"}[key[0]],
-                       LABELS, dash=lambda key: "dot" if key[0] == "b" else "solid")  # fmt: skip
+    spec = twins.lines(
+        DATA,
+        "epoch",
+        "flips",
+        ["variant", "seed"],
+        lambda key: {"a": "red", "b": "blue"}[key[0]],
+        LABELS,
+        dash=lambda key: "dot" if key[0] == "b" else "solid",
+    )
     assert [(t["name"], t["y"], t["line"]["color"], t["line"]["dash"]) for t in spec["data"]] == [
-        ("a, seed 0", [4.0, 0.0], "red", "solid"), ("b, seed 0", [2.0], "blue", "dot")]  # fmt: skip
+        ("a, seed 0", [4.0, 0.0], "red", "solid"),
+        ("b, seed 0", [2.0], "blue", "dot"),
+    ]
     assert spec["layout"]["yaxis"]["title"]["text"] == "flips, %"
     json.loads(json.dumps(spec, allow_nan=False))
 

@@ -27,8 +27,10 @@ def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
     before = log.read_text()
     changed = verdict_log.changes(verdict_log.read(log), THEN)
     assert [(c["claim"], c["from"], c["to"]) for c in changed] == [
-        ("a", "not yet run", "holds at this scale"), ("c", None, "within noise"),
-        ("b", "not yet run", None)]  # fmt: skip
+        ("a", "not yet run", "holds at this scale"),
+        ("c", None, "within noise"),
+        ("b", "not yet run", None),
+    ]
     verdict_log.append(log, changed, "third seeds, long enough to need a second line in the file: " + "word " * 30)
     entries = verdict_log.read(log)
     assert log.read_text().startswith(before)

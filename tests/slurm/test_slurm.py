@@ -46,9 +46,25 @@ def cluster(tmp_path):
 def words(folder, *more):
     """The command that a person types on a cluster, with folders of its own and less patience."""
     config = [f"grid={folder / 'grid.yaml'}", f"runs_dir={folder / 'runs'}", f"records_dir={folder / 'records'}"]
-    return [sys.executable, "-m", "snakemake", "runs", "--profile", "profiles/slurm", "--set-threads", "run=1",
-            "--set-resources", "run:runtime=30", "--slurm-init-seconds-before-status-checks", "5",
-            "--slurm-logdir", str(folder / "logs"), *more, "--config", *config]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "runs",
+        "--profile",
+        "profiles/slurm",
+        "--set-threads",
+        "run=1",
+        "--set-resources",
+        "run:runtime=30",
+        "--slurm-init-seconds-before-status-checks",
+        "5",
+        "--slurm-logdir",
+        str(folder / "logs"),
+        *more,
+        "--config",
+        *config,
+    ]
 
 
 def submissions(log):

@@ -17,11 +17,19 @@ def link_names(lines: list[str]) -> list[str]:
 
 def field_table(config: type) -> list[str]:
     """Return a table in reStructuredText of a dataclass's fields: name, type and default, and the reason for it."""
-    rows = [".. list-table::", "   :header-rows: 1", "   :widths: 40 60", "",
-            "   * - field", "     - meaning, and where the default is from"]  # fmt: skip
+    rows = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "   :widths: 40 60",
+        "",
+        "   * - field",
+        "     - meaning, and where the default is from",
+    ]
     for field in dataclasses.fields(config):
-        rows += [f"   * - ``{field.name}: {field.type} = {field.default!r}``",
-                 f"     - {escape(field.metadata['why'])}"]  # fmt: skip
+        rows += [
+            f"   * - ``{field.name}: {field.type} = {field.default!r}``",
+            f"     - {escape(field.metadata['why'])}",
+        ]
     return [*rows, ""]
 
 
@@ -32,8 +40,10 @@ def escape(text: str) -> str:
 
 def on_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring's lines in place before Sphinx reads them."""
-    explained = what == "class" and dataclasses.is_dataclass(obj) and all(
-        "why" in field.metadata for field in dataclasses.fields(obj)
+    explained = (
+        what == "class"
+        and dataclasses.is_dataclass(obj)
+        and all("why" in field.metadata for field in dataclasses.fields(obj))
     )
     lines[:] = link_names(lines) + (["", *field_table(obj)] if explained else [])
 

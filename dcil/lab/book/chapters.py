@@ -42,8 +42,9 @@ def parameters(notebook: str | Path) -> list[Parameter]:
     try:
         inspected = papermill.inspect_notebook(str(notebook))
     except Exception as error:  # what papermill and nbformat raise has no common base
-        raise DcilError(f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was "
-                        "left as it is") from error  # fmt: skip
+        raise DcilError(
+            f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was left as it is"
+        ) from error
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
 
 
@@ -74,7 +75,7 @@ def check(notebook: str | Path, given: Any) -> None:
 
 
 def begin(name: str, namespace: dict[str, Any]) -> Any:
-    """Check a running chapter's parameters and return the form of them (`dcil.lab.page.rerun_form`), to be shown in the page.
+    """Check a running chapter's parameters and return their form (`dcil.lab.page.rerun_form`), to be shown in the page.
 
     Called with `globals()` right after the parameter cell. papermill only warns about a parameter
     that the chapter does not have; here it is an error.
@@ -82,8 +83,11 @@ def begin(name: str, namespace: dict[str, Any]) -> Any:
     from IPython.display import HTML
 
     notebook = find(name)
-    given = {k: v for k, v in namespace.items()
-             if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)}  # fmt: skip
+    given = {
+        k: v
+        for k, v in namespace.items()
+        if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)
+    }
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
         check(notebook, given)
     declared = [p for p in parameters(notebook) if p.name in given]
@@ -115,11 +119,13 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / out.name
         try:
-            papermill.execute_notebook(str(notebook), str(draft), given, cwd=str(checkout.root()), kernel_name="python3",
-                                       progress_bar=progress)  # fmt: skip
+            papermill.execute_notebook(
+                str(notebook), str(draft), given, cwd=str(checkout.root()), kernel_name="python3", progress_bar=progress
+            )
         except papermill.PapermillExecutionError as error:
-            raise DcilError(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. "
-                            f"{out} was not written") from error  # fmt: skip
+            raise DcilError(
+                f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. {out} was not written"
+            ) from error
         done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
         write_atomically(out, lambda part: part.write_text(done + "\n"))
     return out

@@ -41,12 +41,22 @@ def _arxiv(paper: dict[str, Any]) -> str:
 def bibtex(cff: dict[str, Any]) -> str:
     """Return two BibTeX entries: the book (`dcilmeasured`), then the paper it is about (`kim2021dcil`)."""
     paper = cff["references"][0]
-    book = {"title": f"{{{cff['title']}}}", "author": " and ".join(f"{{{_person(a)}}}" for a in cff["authors"]),
-            "version": cff["version"], "note": "Software and executable book"}  # fmt: skip
-    about = {"title": f"{{{paper['title']}}}", "author": " and ".join(map(_person, paper["authors"])),
-             "booktitle": paper["collection-title"], "year": paper["year"],
-             "pages": f"{paper['start']}--{paper['end']}", "doi": paper["doi"],
-             "eprint": _arxiv(paper).removeprefix("arXiv:"), "archiveprefix": "arXiv"}  # fmt: skip
+    book = {
+        "title": f"{{{cff['title']}}}",
+        "author": " and ".join(f"{{{_person(a)}}}" for a in cff["authors"]),
+        "version": cff["version"],
+        "note": "Software and executable book",
+    }
+    about = {
+        "title": f"{{{paper['title']}}}",
+        "author": " and ".join(map(_person, paper["authors"])),
+        "booktitle": paper["collection-title"],
+        "year": paper["year"],
+        "pages": f"{paper['start']}--{paper['end']}",
+        "doi": paper["doi"],
+        "eprint": _arxiv(paper).removeprefix("arXiv:"),
+        "archiveprefix": "arXiv",
+    }
     return "\n\n".join((_entry("software", "dcilmeasured", book), _entry("inproceedings", "kim2021dcil", about)))
 
 
@@ -58,12 +68,21 @@ def _entry(kind: str, key: str, fields: dict[str, Any]) -> str:
 def zenodo(cff: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of a deposit on Zenodo: as CITATION.cff says, with the paper as what it is derived from."""
     paper = cff["references"][0]
-    derived = ({"relation": "isDerivedFrom", "resource_type": "publication-conferencepaper", "identifier": i}
-               for i in (paper["doi"], _arxiv(paper)))  # fmt: skip
-    return {"upload_type": "software", "title": cff["title"], "version": cff["version"],
-            "description": " ".join(cff["abstract"].split()), "license": cff["license"], "access_right": "open",
-            "creators": [{"name": _person(a, family_first=True)} for a in cff["authors"]],
-            "keywords": cff["keywords"], "related_identifiers": list(derived)}  # fmt: skip
+    derived = (
+        {"relation": "isDerivedFrom", "resource_type": "publication-conferencepaper", "identifier": i}
+        for i in (paper["doi"], _arxiv(paper))
+    )
+    return {
+        "upload_type": "software",
+        "title": cff["title"],
+        "version": cff["version"],
+        "description": " ".join(cff["abstract"].split()),
+        "license": cff["license"],
+        "access_right": "open",
+        "creators": [{"name": _person(a, family_first=True)} for a in cff["authors"]],
+        "keywords": cff["keywords"],
+        "related_identifiers": list(derived),
+    }
 
 
 if __name__ == "__main__":

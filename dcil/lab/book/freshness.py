@@ -123,8 +123,10 @@ def _read(path: Path) -> Note:
     try:
         return Note(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise DcilError(f"{path} is not a note of an executed chapter ({error}); it was left as it is. Give a folder "
-                        "that `python -m dcil chapter` wrote to") from error  # fmt: skip
+        raise DcilError(
+            f"{path} is not a note of an executed chapter ({error}); it was left as it is. Give a folder "
+            "that `python -m dcil chapter` wrote to"
+        ) from error
 
 
 def why_stale(note: Note, root: str | Path) -> str:
@@ -134,8 +136,9 @@ def why_stale(note: Note, root: str | Path) -> str:
     changed = [path for path in note.inputs if path in now and now[path] != note.inputs[path]]
     came = [path for path in now if path not in note.inputs]
     went = [path for path in note.inputs if path not in now]
-    return "; ".join(f"{word}: {_few(paths)}" for word, paths in (("changed", changed), ("new", came), ("gone", went))
-                     if paths)  # fmt: skip
+    return "; ".join(
+        f"{word}: {_few(paths)}" for word, paths in (("changed", changed), ("new", came), ("gone", went)) if paths
+    )
 
 
 def _few(paths: list[str], most: int = 3) -> str:

@@ -21,7 +21,7 @@ from dcil.lab.checkout import root
 
 # What the chapters import and Colab lacks; the rest it has, and must keep.
 ABSENT = ("papermill", "onnx", "onnxruntime", "onnxscript")
-CELL = '''\
+CELL = """\
 # Where the book's code is not at hand (Colab, Binder, a downloaded notebook): fetch it. Elsewhere this does nothing.
 import importlib.util
 import pathlib
@@ -37,7 +37,7 @@ if importlib.util.find_spec("dcil") is None:
     subprocess.run([*_pip, "--no-deps", "--editable", str(_book)], check=True)
     subprocess.run([*_pip, {packages}], check=True)
     sys.path.insert(0, str(_book))
-'''
+"""
 
 
 def pins() -> list[str]:
@@ -49,8 +49,14 @@ def cell(repository: str, ref: str) -> dict[str, Any]:
     """Return the first cell of a notebook that fetches the book at `ref`, a tag or branch; no page shows it."""
     packages = ", ".join(f'"{pin}"' for pin in pins() if pin.split("==")[0] in ABSENT)
     source = CELL.format(ref=ref, repository=repository, packages=packages)
-    return {"cell_type": "code", "id": "launch", "metadata": {"tags": ["remove-cell"]}, "execution_count": None,
-            "outputs": [], "source": source}  # fmt: skip
+    return {
+        "cell_type": "code",
+        "id": "launch",
+        "metadata": {"tags": ["remove-cell"]},
+        "execution_count": None,
+        "outputs": [],
+        "source": source,
+    }
 
 
 def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, Any]:
@@ -70,14 +76,23 @@ def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, A
     sphinx = dict(config["sphinx"]["config"])
     sphinx["extensions"] = [*sphinx["extensions"], "sphinxext.opengraph"]
     sphinx["html_theme_options"] = sphinx["html_theme_options"] | {
-        "repository_url": f"https://github.com/{owner}/{name}", "repository_branch": "gh-pages",
-        "path_to_docs": f"{version}_sources", "use_repository_button": True,
-        "launch_buttons": {"notebook_interface": "jupyterlab", "colab_url": "https://colab.research.google.com",
-                           "binderhub_url": "https://mybinder.org"},
-    }  # fmt: skip
-    sphinx |= {"html_baseurl": address, "html_extra_path": ["requirements.txt"], "ogp_site_url": address,
-               "ogp_site_name": config["title"],
-               "ogp_social_cards": {"line_color": "#0072B2", "image_mini": "book/_static/favicon.png"}}  # fmt: skip
+        "repository_url": f"https://github.com/{owner}/{name}",
+        "repository_branch": "gh-pages",
+        "path_to_docs": f"{version}_sources",
+        "use_repository_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "colab_url": "https://colab.research.google.com",
+            "binderhub_url": "https://mybinder.org",
+        },
+    }
+    sphinx |= {
+        "html_baseurl": address,
+        "html_extra_path": ["requirements.txt"],
+        "ogp_site_url": address,
+        "ogp_site_name": config["title"],
+        "ogp_social_cards": {"line_color": "#0072B2", "image_mini": "book/_static/favicon.png"},
+    }
     return config | {"sphinx": config["sphinx"] | {"config": sphinx}}
 
 

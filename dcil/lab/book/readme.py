@@ -85,8 +85,10 @@ def filled(text: str, blocks: dict[str, str]) -> str:
     """
     marked = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(marked) != sorted(blocks):
-        raise DcilError(f"the text has the blocks {marked}, expected {sorted(blocks)}, each once, between the lines "
-                        "<!-- NAME: written by `make readme` --> and <!-- end -->")  # fmt: skip
+        raise DcilError(
+            f"the text has the blocks {marked}, expected {sorted(blocks)}, each once, between the lines "
+            "<!-- NAME: written by `make readme` --> and <!-- end -->"
+        )
     return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match['name']]}\n\n{match[3]}", text)
 
 

@@ -51,8 +51,10 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
     grid, drawn = [], []
     for value in (0, top / 2, top):
         y = place(1, value)[1]
-        grid.append(f'<path d="M{LEFT} {y:.0f}H{WIDTH - 8}" stroke="#ddd"/><text x="{LEFT - 4}" y="{y + 3:.0f}" '
-                    f'text-anchor="end">{value:g}{unit}</text>')  # fmt: skip
+        grid.append(
+            f'<path d="M{LEFT} {y:.0f}H{WIDTH - 8}" stroke="#ddd"/><text x="{LEFT - 4}" y="{y + 3:.0f}" '
+            f'text-anchor="end">{value:g}{unit}</text>'
+        )
     for epoch in sorted({1, epochs}):
         x = place(epoch, 0)[0]
         grid.append(f'<text x="{x:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{epoch}</text>')
@@ -61,9 +63,11 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
         at = " ".join("{:.1f},{:.1f}".format(*place(*p)) for p in [*points[:-1:step], *points[-1:]])
         drawn.append(f'<polyline fill="none" {_style(name)} points="{at}"/>')
     words = f"{title}, over {epochs} epochs, from 0 to {top:g}{unit}: {', '.join(k for k, v in measured.items() if v)}"
-    return (f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g font-size="10" fill="#444">{"".join(grid)}</g>'
-            f"{''.join(drawn)}</svg><figcaption>{escape(title)}{_legend(lines)}</figcaption></figure>")  # fmt: skip
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g font-size="10" fill="#444">{"".join(grid)}</g>'
+        f"{''.join(drawn)}</svg><figcaption>{escape(title)}{_legend(lines)}</figcaption></figure>"
+    )
 
 
 def charts(record: dict[str, Any]) -> str:
@@ -76,10 +80,12 @@ def charts(record: dict[str, Any]) -> str:
     shares = list(enumerate(stability.exchanged(record), start=1)) if record["config"]["sparsity"] else []
     highest = float(f"{1.05 * max((v for _, v in shares if not math.isnan(v)), default=0) or 1:.2g}")
     overlaps = [(row["epoch"] + 1, row["jaccard"]) for row in record.get("masks", {}).get("overlap_with_last", ())]
-    parts = [chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
-             chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
-             chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
-             bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(record).items()})]
+    parts = [
+        chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
+        chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
+        chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
+        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(record).items()}),
+    ]
     return f'<div class="charts">{"".join(parts)}</div>'
 
 
@@ -88,16 +94,21 @@ def bars(shares: dict[str, float]) -> str:
     if not any(shares.values()):
         return ""
     wide, high = (WIDTH - LEFT - 8) / len(shares), HEIGHT - LOW - 8
-    drawn = "".join(f'<rect x="{LEFT + wide * i:.1f}" y="{8 + high * (1 - v):.1f}" width="{0.8 * wide:.1f}" height='
-                    f'"{high * v:.1f}"><title>{escape(name)}: {100 * v:.1f} %</title></rect>'
-                    for i, (name, v) in enumerate(shares.items()))  # fmt: skip
-    marks = "".join(f'<text x="{LEFT - 4}" y="{11 + high * (1 - v):.0f}" text-anchor="end">{100 * v:g}</text>'
-                    for v in (0, 0.5, 1))  # fmt: skip
+    drawn = "".join(
+        f'<rect x="{LEFT + wide * i:.1f}" y="{8 + high * (1 - v):.1f}" width="{0.8 * wide:.1f}" height='
+        f'"{high * v:.1f}"><title>{escape(name)}: {100 * v:.1f} %</title></rect>'
+        for i, (name, v) in enumerate(shares.items())
+    )
+    marks = "".join(
+        f'<text x="{LEFT - 4}" y="{11 + high * (1 - v):.0f}" text-anchor="end">{100 * v:g}</text>' for v in (0, 0.5, 1)
+    )
     words = "sparsity of each layer, %: " + ", ".join(f"{name} {100 * v:.1f}" for name, v in shares.items())
-    return (f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g fill="#0072B2">{drawn}</g><g font-size="10" '
-            f'fill="#444">{marks}</g></svg><figcaption>sparsity of each layer, from input to output, %</figcaption>'
-            "</figure>")  # fmt: skip
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g fill="#0072B2">{drawn}</g><g font-size="10" '
+        f'fill="#444">{marks}</g></svg><figcaption>sparsity of each layer, from input to output, %</figcaption>'
+        "</figure>"
+    )
 
 
 def _pairs(values: dict[str, Any]) -> str:
@@ -121,16 +132,24 @@ def details(record: dict[str, Any]) -> str:
     cost = {k: v for k, v in record["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
     found = stability.figures(record) if record["curve"] else {}
     measured = {name: f"{value:.3g}" for name, value in found.items() if not math.isnan(value)}
-    named = {"configuration": record["config"], "environment": record["environment"], "data": record["data"],
-             "cost": cost, "nonzeros": record["cost"]["nonzeros"],
-             "masks and gradients (chapter 4 says what each is)": measured}
+    named = {
+        "configuration": record["config"],
+        "environment": record["environment"],
+        "data": record["data"],
+        "cost": cost,
+        "nonzeros": record["cost"]["nonzeros"],
+        "masks and gradients (chapter 4 says what each is)": measured,
+    }
     address = quote(f"../records/{record['run_id']}.json")
-    return "".join([
-        f"<p>{escape(record['reason'])}</p>" if "reason" in record else "", charts(record),
-        f'<p>The whole record: <a href="{escape(address)}">JSON</a>. To train this run again:</p>',
-        provenance.command(rerun(record)),
-        *(f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values),
-    ])  # fmt: skip
+    return "".join(
+        [
+            f"<p>{escape(record['reason'])}</p>" if "reason" in record else "",
+            charts(record),
+            f'<p>The whole record: <a href="{escape(address)}">JSON</a>. To train this run again:</p>',
+            provenance.command(rerun(record)),
+            *(f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values),
+        ]
+    )
 
 
 def row(record: dict[str, Any]) -> str:
@@ -143,11 +162,26 @@ def row(record: dict[str, Any]) -> str:
     accuracies = [*(f"{end:.2f}" for end in ends), "", ""][:2]
     shared = ", shared" if math.isnan(records.own_time_s(record)) else ""
     minutes, date = f"{record['cost']['time_s'] / 60:.1f}{shared}", record["environment"]["date"]
-    plain = [variant(c), f"{100 * c['sparsity']:g}", str(c["seed"]), *accuracies, str(c["epochs"]), c["model"],
-             c["dataset"], record["tier"], minutes, date]  # fmt: skip
+    plain = [
+        variant(c),
+        f"{100 * c['sparsity']:g}",
+        str(c["seed"]),
+        *accuracies,
+        str(c["epochs"]),
+        c["model"],
+        c["dataset"],
+        record["tier"],
+        minutes,
+        date,
+    ]
     shown = f'<td data-value="{run}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
-    kinds = {"tier": record["tier"], "dataset": c["dataset"], "method": c["method"], "sparsity": f"{c['sparsity']:g}",
-             "status": record["status"]}  # fmt: skip
+    kinds = {
+        "tier": record["tier"],
+        "dataset": c["dataset"],
+        "method": c["method"],
+        "sparsity": f"{c['sparsity']:g}",
+        "status": record["status"],
+    }
     words = " ".join([run, variant(c), c["model"], record["environment"]["device"], *kinds.values()]).lower()
     data = "".join(f' data-{k}="{escape(str(v))}"' for k, v in kinds.items())
     return f'<tr id="{place}" data-text="{escape(words)}"{data}>{shown}</tr>'
@@ -160,13 +194,20 @@ def _select(name: str, label: str, values: Iterable[str]) -> str:
 
 def page(runs: Sequence[dict[str, Any]]) -> str:
     """Return the whole table with its filters, and the script that drives them."""
-    values = {"tier": [r["tier"] for r in runs], "status": [r["status"] for r in runs],
-              "sparsity": [f"{r['config']['sparsity']:g}" for r in runs],
-              **{k: [r["config"][k] for r in runs] for k in ("dataset", "method")}}  # fmt: skip
+    values = {
+        "tier": [r["tier"] for r in runs],
+        "status": [r["status"] for r in runs],
+        "sparsity": [f"{r['config']['sparsity']:g}" for r in runs],
+        **{k: [r["config"][k] for r in runs] for k in ("dataset", "method")},
+    }
     selects = "".join(_select(name, label, values[name]) for name, label in FILTERS.items())
-    form = ('<form id="runs-form" hidden onsubmit="return false"><label>words <input id="runs-words" type="search">'
-            f'</label> {selects}<output id="runs-count" aria-live="polite"></output></form>')  # fmt: skip
+    form = (
+        '<form id="runs-form" hidden onsubmit="return false"><label>words <input id="runs-words" type="search">'
+        f'</label> {selects}<output id="runs-count" aria-live="polite"></output></form>'
+    )
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
     rows = "\n".join(row(r) for r in runs)
-    return (f'{form}\n<table id="runs" class="dataframe runs"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
-            '</tbody></table>\n<script src="../_static/runs-table.js" defer></script>')  # fmt: skip
+    return (
+        f'{form}\n<table id="runs" class="dataframe runs"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
+        '</tbody></table>\n<script src="../_static/runs-table.js" defer></script>'
+    )

@@ -1,7 +1,8 @@
 """A Sphinx extension for the book's site: blocks under figures stay under them; records and plotly come along.
 
 MyST-NB gives the caption of a cell to each of its outputs. A cell that shows a figure has two: the picture and the
-block under it (`dcil.lab.page.provenance`). Before a notebook is read, what follows the picture becomes a cell of its own.
+block under it (`dcil.lab.page.provenance`). Before a notebook is read, what follows the picture becomes a cell of its
+own.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for cell in cells:
         result.append(cell)
         if "figure" in cell["metadata"].get("mystnb", {}) and len(cell.get("outputs", ())) > 1:
-            rest = cell | {"id": f"{cell['id']}-source", "source": "pass", "metadata": {"tags": ["remove-input"]},
-                           "outputs": cell["outputs"][1:]}  # fmt: skip
+            rest = cell | {
+                "id": f"{cell['id']}-source",
+                "source": "pass",
+                "metadata": {"tags": ["remove-input"]},
+                "outputs": cell["outputs"][1:],
+            }
             result[-1:] = [cell | {"outputs": cell["outputs"][:1]}, rest]
     return result
 

@@ -26,8 +26,12 @@ def small_net(
     `norm` adds a batch norm after each convolution. Without it, and with a smooth activation, a
     batch's loss is a twice differentiable function of the weights.
     """
-    layers = [conv(3, width, 3, 2), conv(width, width, 3), conv(width, 2 * width, 3, 2),
-              conv(2 * width, 2 * width, 3, 2)]  # fmt: skip
+    layers = [
+        conv(3, width, 3, 2),
+        conv(width, width, 3),
+        conv(width, 2 * width, 3, 2),
+        conv(2 * width, 2 * width, 3, 2),
+    ]
     body: list[nn.Module] = []
     for layer in layers:
         body += [layer, *([nn.BatchNorm2d(layer.out_channels)] if norm else []), activation()]

@@ -11,14 +11,20 @@ from dcil.dual_path import DualPath, set_masks
 
 
 def regression(
-    rules: tuple[str, ...], weights: int = 10, sparsity: float = 0.5, steps: int = 800, period: int = 16,
-    lr: float = 0.02, noise: float = 0.1, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    rules: tuple[str, ...],
+    weights: int = 10,
+    sparsity: float = 0.5,
+    steps: int = 800,
+    period: int = 16,
+    lr: float = 0.02,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Train y = Σ aᵢ·xᵢ + noise under gradient rules and return, for each choice of masks and weight, if it is kept.
 
     The true coefficients a fall from 1 to 1/`weights`. Inputs are independent standard normals, 32 a step. Masks are
     chosen every `period` steps by size. Columns: step, weight (0 = largest coefficient), value, kept.
-    """  # fmt: skip
+    """
     generator = torch.Generator().manual_seed(seed)
     true = torch.arange(weights, 0, -1) / weights
     line = nn.Linear(weights, 1, bias=False)

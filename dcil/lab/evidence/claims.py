@@ -230,12 +230,19 @@ def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -
         logged = _logged(claim)
         logs = f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
         for finding in findings(claim, records):
-            rows.append({
-                "claim": claim["claim"], "source": claim["source"], "the paper says": claim.get("paper") or "",
-                "the authors' logs say, %": logs, "tier": finding.tier, "we measured": measured(claim, finding),
-                "verdict": finding.words, "state": finding.verdict,
-                "chapter": claim.get("chapter") or "",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "claim": claim["claim"],
+                    "source": claim["source"],
+                    "the paper says": claim.get("paper") or "",
+                    "the authors' logs say, %": logs,
+                    "tier": finding.tier,
+                    "we measured": measured(claim, finding),
+                    "verdict": finding.words,
+                    "state": finding.verdict,
+                    "chapter": claim.get("chapter") or "",
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -248,9 +255,12 @@ def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) ->
     for text, part in table(claims, records).groupby("claim", sort=False):
         first, tiers = part.iloc[0], part.set_index("tier")
         link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
-        row = {"claim": html.escape(text) + link, "claimed by": html.escape(first["source"]),
-               "the paper says": html.escape(str(first["the paper says"])),
-               "the authors' logs, %": html.escape(first["the authors' logs say, %"])}  # fmt: skip
+        row = {
+            "claim": html.escape(text) + link,
+            "claimed by": html.escape(first["source"]),
+            "the paper says": html.escape(str(first["the paper says"])),
+            "the authors' logs, %": html.escape(first["the authors' logs say, %"]),
+        }
         for tier in TIERS:
             found = tiers.loc[tier] if tier in tiers.index else None
             row[f"tier {tier}"] = "" if found is None else _badge(found)
@@ -289,7 +299,9 @@ def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]
     """Return, as a list in Markdown, each claim (of a chapter) with its verdicts."""
     lines = []
     for claim in (c for c in claims if chapter in (None, c.get("chapter"))):
-        said = [f"tier {f.tier}: **{f.words}**" + (f", {measured(claim, f)}" if f.effects else "")
-                for f in findings(claim, records)]  # fmt: skip
+        said = [
+            f"tier {f.tier}: **{f.words}**" + (f", {measured(claim, f)}" if f.effects else "")
+            for f in findings(claim, records)
+        ]
         lines.append(f"- {claim['claim']} {'; '.join(said).capitalize()}.")
     return "\n".join(lines)

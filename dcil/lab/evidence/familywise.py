@@ -72,12 +72,17 @@ def table(
         for finding in claims.findings(claim, records, precision):
             decided = finding.verdict != claims.NO_VERDICT
             apart = unpaired(claim, claims.evidence(claim, finding.tier, records, precision)) if decided else None
-            rows.append({
-                "id": claim["id"], "claim": claim["claim"], "tier": finding.tier, "verdict": finding.verdict,
-                "measured": claims.measured(claim, finding),
-                "unpaired": claims.in_words(claim, *apart) if apart else "",
-                "p": p_value(claim["rule"], finding.effects) if decided else math.nan,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": claim["id"],
+                    "claim": claim["claim"],
+                    "tier": finding.tier,
+                    "verdict": finding.verdict,
+                    "measured": claims.measured(claim, finding),
+                    "unpaired": claims.in_words(claim, *apart) if apart else "",
+                    "p": p_value(claim["rule"], finding.effects) if decided else math.nan,
+                }
+            )
     result = pd.DataFrame(rows, columns=COLUMNS)
     for _, part in result.dropna(subset="p").groupby("tier"):
         result.loc[part.index, "p, Holm"] = holm(part["p"].tolist())
@@ -101,6 +106,8 @@ def survivors(found: pd.DataFrame) -> str:
         if len(mine):
             left = mine[mine["p, Holm"] < LEVEL]["id"].tolist()
             family = int(found[found["tier"] == tier]["p"].notna().sum())
-            parts.append(f"At tier **{tier}**, {len(mine)} claim(s) hold, each taken alone; corrected for a family of "
-                         f"{family}, {len(left)}" + (f": {', '.join(f'`{name}`' for name in left)}." if left else "."))
+            parts.append(
+                f"At tier **{tier}**, {len(mine)} claim(s) hold, each taken alone; corrected for a family of "
+                f"{family}, {len(left)}" + (f": {', '.join(f'`{name}`' for name in left)}." if left else ".")
+            )
     return " ".join(parts)

@@ -29,8 +29,11 @@ def now(
     known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
     """Return the verdict on each claim at each tier, and what was measured, as the records (of a precision) stand."""
-    return {(claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
-            for claim in known for f in claims.findings(claim, records, precision)}  # fmt: skip
+    return {
+        (claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
+        for claim in known
+        for f in claims.findings(claim, records, precision)
+    }
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
@@ -55,8 +58,9 @@ def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
         for change in entry["changes"]:
             key = change["claim"], change["tier"]
             if state.get(key) != change["from"]:
-                raise DcilError(f"the log of {entry['date']} changes {key} from {change['from']!r}, "
-                                f"but it was {state.get(key)!r}")  # fmt: skip
+                raise DcilError(
+                    f"the log of {entry['date']} changes {key} from {change['from']!r}, but it was {state.get(key)!r}"
+                )
             state[key] = change["to"]
     return {key: verdict for key, verdict in state.items() if verdict}
 
@@ -65,8 +69,11 @@ def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]
     """Return what has changed since the log's last entry, in the order of the claims."""
     before = replay(entries)
     gone = {key: (None, None) for key in before if key not in found}
-    return [{"claim": key[0], "tier": key[1], "from": before.get(key), "to": verdict, "seen": seen}
-            for key, (verdict, seen) in (found | gone).items() if before.get(key) != verdict]  # fmt: skip
+    return [
+        {"claim": key[0], "tier": key[1], "from": before.get(key), "to": verdict, "seen": seen}
+        for key, (verdict, seen) in (found | gone).items()
+        if before.get(key) != verdict
+    ]
 
 
 def append(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
@@ -80,8 +87,10 @@ def append(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
 
 def _dump(entry: dict[str, Any]) -> str:
     """Return an entry with a change a line, so that a difference of two versions of the log can be read."""
-    lines = [yaml.safe_dump([change], default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
-             for change in entry["changes"]]  # fmt: skip
+    lines = [
+        yaml.safe_dump([change], default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
+        for change in entry["changes"]
+    ]
     items = "".join(f"  - {line.strip()[1:-1]}\n" for line in lines)
     why = yaml.safe_dump({"why": entry["why"]}, width=110, allow_unicode=True).replace("\n ", "\n   ").rstrip()
     return f"\n- date: {entry['date']}\n  {why}\n  changes:\n{items}"
@@ -96,8 +105,11 @@ def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], 
     for entry in reversed(entries):
         wanted = [c for c in entry["changes"] if tier in (None, c["tier"])]
         entered = [c for c in wanted if c["from"] is None and c["to"] == claims.NO_VERDICT]
-        rows = [(words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn",
-                 c["seen"] or "") for c in wanted if c not in entered]  # fmt: skip
+        rows = [
+            (words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn", c["seen"] or "")
+            for c in wanted
+            if c not in entered
+        ]
         if entered:
             tiers = ", ".join(t for t in claims.TIERS if any(c["tier"] == t for c in entered))
             several = f"{len({c['claim'] for c in entered})} claim(s)"

@@ -20,8 +20,18 @@ COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#
            "gmp_distill": "#C9B400",
            "random": "#BBBBBB", "random_erk": "#D0D0D0", "ste_split": "#8C2D04", "dcil_no_mutual": "#7BB3D9",
            "dcil_shared_norms": "#5E4FA2", "dcil, dense_every 4": "#00A5B5"}  # fmt: skip
-MARKERS = {"dense": "s", "ste": "v", "dcil": "o", "gmp": "^", "rigl": "D", "st3": "P",
-           "gmp_stepwise": "<", "rigl_returning": "d", "st3_stepwise": "X", "dcil_soft": "h"}
+MARKERS = {
+    "dense": "s",
+    "ste": "v",
+    "dcil": "o",
+    "gmp": "^",
+    "rigl": "D",
+    "st3": "P",
+    "gmp_stepwise": "<",
+    "rigl_returning": "d",
+    "st3_stepwise": "X",
+    "dcil_soft": "h",
+}
 PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
 # What a choice of masks did to a weight, and where in training a gradient was measured.
@@ -50,7 +60,7 @@ def style() -> None:
 def show_figure(
     figure: Figure, source: Source, place: str, data: pd.DataFrame, twin: dict[str, Any] | None = None
 ) -> None:
-    """Show a figure once in the notebook, and under it where its numbers come from (see `dcil.lab.page.provenance.footer`).
+    """Show a figure once in the notebook, and under it where its numbers come from: `dcil.lab.page.provenance.footer`.
 
     `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
     mark or point.

@@ -45,8 +45,9 @@ def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> st
         return link(value) if value in runs else number(value) if isinstance(value, float) else escape(str(value))
 
     words = [name for name in data if not pd.api.types.is_numeric_dtype(data[name])]
-    return data.rename(columns=escape).to_html(index=False, border=0, escape=False, float_format=number,
-                                               formatters={escape(name): cell for name in words})  # fmt: skip
+    return data.rename(columns=escape).to_html(
+        index=False, border=0, escape=False, float_format=number, formatters={escape(name): cell for name in words}
+    )
 
 
 # What a spreadsheet may take for a formula, and the figures that begin like one: "-0.12 (-0.30 to +0.06)".
@@ -83,9 +84,12 @@ def _data(data: pd.DataFrame, runs: Collection[str]) -> str:
 def _twin(spec: dict[str, Any]) -> str:
     # A script of this type is data. "</" would end it early.
     content = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
-    return _fold("interactive", '<div class="twin" role="group"><p>The interactive figure is drawn here in the book\'s '
-                 f'site, with JavaScript.</p><script type="application/json">{content}</script></div>',
-                 "interactive")  # fmt: skip
+    return _fold(
+        "interactive",
+        '<div class="twin" role="group"><p>The interactive figure is drawn here in the book\'s '
+        f'site, with JavaScript.</p><script type="application/json">{content}</script></div>',
+        "interactive",
+    )
 
 
 def footer(
@@ -101,9 +105,12 @@ def footer(
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in source.facts)
     runs = f"<dt>runs</dt><dd>{' '.join(link(run) for run in source.runs)}</dd>" if source.runs else ""
     again = f"<dt>draw again</dt><dd>{command(redraw(chapter))}</dd>"
-    parts = [_fold(escape(source.words), f"<dl>{runs}{facts}{again}</dl>", "source"),
-             "" if shown else _data(data, source.runs), download(data, f"{chapter}-{name.removeprefix('fig-')}"),
-             _twin(twin) if twin else ""]  # fmt: skip
+    parts = [
+        _fold(escape(source.words), f"<dl>{runs}{facts}{again}</dl>", "source"),
+        "" if shown else _data(data, source.runs),
+        download(data, f"{chapter}-{name.removeprefix('fig-')}"),
+        _twin(twin) if twin else "",
+    ]
     return f'<div class="provenance">{"".join(parts)}</div>'
 
 

@@ -74,12 +74,18 @@ def _tag(name: str, attributes: dict[str, Any]) -> str:
 def field(parameter: Parameter, value: Any) -> str:
     """Return the input of a parameter, hidden until the script shows it: a list to choose from, a number, or text."""
     name = f"rerun-{parameter.name}"
-    common = {"id": name, "name": parameter.name, "data-default": shown(parameter.value),
-              "aria-describedby": f"{name}-meaning"}  # fmt: skip
+    common = {
+        "id": name,
+        "name": parameter.name,
+        "data-default": shown(parameter.value),
+        "aria-describedby": f"{name}-meaning",
+    }
     if parameter.choices:
         none = ["None"] if parameter.nullable else []
-        options = "".join(f"<option{' selected' * (c == shown(value))}>{escape(c)}</option>"
-                          for c in dict.fromkeys([*none, *parameter.choices, shown(value)]))  # fmt: skip
+        options = "".join(
+            f"<option{' selected' * (c == shown(value))}>{escape(c)}</option>"
+            for c in dict.fromkeys([*none, *parameter.choices, shown(value)])
+        )
         return f"{_tag('select', common)}{options}</select>"
     limits = parameter.limits
     kind = {"type": "text", "spellcheck": "false"} if limits is None else {"type": "number", **limits}
@@ -90,8 +96,10 @@ def field(parameter: Parameter, value: Any) -> str:
 def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
     """Return the shell lines that run a chapter with simple values: one of make, one of papermill."""
     options = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
-    return {"make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
-            "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}".rstrip()}  # fmt: skip
+    return {
+        "make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
+        "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}".rstrip(),
+    }
 
 
 def redraw(chapter: str) -> str:
@@ -104,16 +112,22 @@ def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> 
     rows = []
     for p in declared:
         name, meaning = f"rerun-{p.name}", escape(p.meaning.replace(" | ", ", "))
-        rows.append(f'<tr><th scope="row"><label for="{name}"><code>{p.name}</code></label></th>'
-                    f"<td><code>{escape(shown(given[p.name]))}</code>{field(p, given[p.name])}</td>"
-                    f"<td><code>{escape(shown(p.value))}</code></td>"
-                    f'<td id="{name}-meaning">{meaning}</td></tr>')  # fmt: skip
+        rows.append(
+            f'<tr><th scope="row"><label for="{name}"><code>{p.name}</code></label></th>'
+            f"<td><code>{escape(shown(given[p.name]))}</code>{field(p, given[p.name])}</td>"
+            f"<td><code>{escape(shown(p.value))}</code></td>"
+            f'<td id="{name}-meaning">{meaning}</td></tr>'
+        )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("parameter", "value", "default", "meaning and range"))
     example = {declared[0].name: given[declared[0].name]}
-    written = "\n".join(f'<div class="highlight"><pre data-line="{tool}" aria-live="polite">{escape(line)}</pre></div>'
-                        for tool, line in lines(chapter, example).items())  # fmt: skip
-    return (f'<form class="rerun" data-chapter="{chapter}" aria-label="Run this chapter with other values">\n'
-            f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody></table>\n"
-            "<p>To run this chapter with other values, use one of these lines at the top of the repository. "
-            '<span hidden>They follow what you choose above. <button type="reset">values of this page</button></span>'
-            f"<output></output></p>\n{written}\n</form>")  # fmt: skip
+    written = "\n".join(
+        f'<div class="highlight"><pre data-line="{tool}" aria-live="polite">{escape(line)}</pre></div>'
+        for tool, line in lines(chapter, example).items()
+    )
+    return (
+        f'<form class="rerun" data-chapter="{chapter}" aria-label="Run this chapter with other values">\n'
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody></table>\n"
+        "<p>To run this chapter with other values, use one of these lines at the top of the repository. "
+        '<span hidden>They follow what you choose above. <button type="reset">values of this page</button></span>'
+        f"<output></output></p>\n{written}\n</form>"
+    )

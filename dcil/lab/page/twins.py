@@ -21,24 +21,36 @@ def _said(column: str, value: Any) -> str:
 
 
 def lines(
-    data: pd.DataFrame, x: str, y: str, by: Sequence[str], colour: Callable[[tuple], str], labels: dict[str, str],
-    dash: Callable[[tuple], str] = lambda key: "solid", log: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    data: pd.DataFrame,
+    x: str,
+    y: str,
+    by: Sequence[str],
+    colour: Callable[[tuple], str],
+    labels: dict[str, str],
+    dash: Callable[[tuple], str] = lambda key: "solid",
+    log: bool = False,
+) -> dict[str, Any]:
     """Return a line for each combination of the columns `by`, to be pointed at.
 
     `colour` and `dash` give a line's colour and plotly's dash from its values of `by`; `labels` names `x` and `y` on
     the axes. Points that are not measured are left out, and on a logarithmic axis those that are not positive.
-    """  # fmt: skip
+    """
     drawn = []
     for key, part in data.groupby(list(by), sort=False):
         part = part[part[y].notna() & ((part[y] > 0) | (not log))]
         if not len(part):
             continue
         name = ", ".join(_said(column, value) for column, value in zip(by, key, strict=True))
-        drawn.append({
-            "type": "scatter", "mode": "lines+markers", "name": name,
-            "x": [float(f"{value:.6g}") for value in part[x]], "y": [float(f"{value:.6g}") for value in part[y]],
-            "line": {"color": colour(key), "dash": dash(key), "width": 1.5}, "marker": {"size": 5},
-        })  # fmt: skip
+        drawn.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": [float(f"{value:.6g}") for value in part[x]],
+                "y": [float(f"{value:.6g}") for value in part[y]],
+                "line": {"color": colour(key), "dash": dash(key), "width": 1.5},
+                "marker": {"size": 5},
+            }
+        )
     axis = {"title": {"text": labels[y]}, **GRID} | ({"type": "log"} if log else {})
     return {"data": drawn, "layout": CARD | {"xaxis": {"title": {"text": labels[x]}, **GRID}, "yaxis": axis}}

@@ -38,13 +38,17 @@ def variant(config: dict[str, Any]) -> str:
     """
     config = LATER | config
     own = ("batch_size", "image_size") if config["dataset"] in FOLDERS else ()  # of the data, and lr follows
-    named = {k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *own, *CARRIED_OUT)
-             if k in config}  # fmt: skip
+    named = {
+        k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *own, *CARRIED_OUT) if k in config
+    }
     usual = RunConfig.from_dict(named).resolve().as_dict()
     if config["dataset"] == "digits":  # the smoke preset's own batch size
         usual["batch_size"] = config["batch_size"]
-    changed = [f"{k} {config[k]:g}" if isinstance(config[k], float) else f"{k} {config[k]}"
-               for k in usual if k in config and config[k] != usual[k]]  # fmt: skip
+    changed = [
+        f"{k} {config[k]:g}" if isinstance(config[k], float) else f"{k} {config[k]}"
+        for k in usual
+        if k in config and config[k] != usual[k]
+    ]
     return ", ".join([config["method"], *changed])
 
 
@@ -58,19 +62,30 @@ def runs_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     for r in records:
         for name, final in r["final"]["passes"].items():
             best = final["best_at_target"] or {"top1": float("nan"), "epoch": None}
-            rows.append({
-                "run": r["run_id"], "tier": r["tier"], "status": r["status"],
-                **{k: r["config"][k] for k in ("dataset", "model", "method", "sparsity", "seed", "epochs")},
-                "variant": variant(r["config"]), "pass": name,
-                "deployed": name == methods.get(r["config"]["method"]).passes[0],
-                "last": final["last"]["top1"], "train": r["curve"][-1]["train"][name]["top1"],
-                "mean_last_ten": final["mean_last_ten"]["top1"],
-                "best_at_target": best["top1"], "best_epoch": best["epoch"],
-                "measured_sparsity": r["curve"][-1]["sparsity"], "time_s": own_time_s(r),
-                "mem_mib": r["cost"]["mem_mib"], "inference_macs": r["cost"]["inference_macs"],
-                "train_macs": r["cost"]["train_macs"], "nonzeros": sum(r["cost"]["nonzeros"].values()),
-                "device": r["environment"]["device"], "threads": r["environment"]["threads"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run": r["run_id"],
+                    "tier": r["tier"],
+                    "status": r["status"],
+                    **{k: r["config"][k] for k in ("dataset", "model", "method", "sparsity", "seed", "epochs")},
+                    "variant": variant(r["config"]),
+                    "pass": name,
+                    "deployed": name == methods.get(r["config"]["method"]).passes[0],
+                    "last": final["last"]["top1"],
+                    "train": r["curve"][-1]["train"][name]["top1"],
+                    "mean_last_ten": final["mean_last_ten"]["top1"],
+                    "best_at_target": best["top1"],
+                    "best_epoch": best["epoch"],
+                    "measured_sparsity": r["curve"][-1]["sparsity"],
+                    "time_s": own_time_s(r),
+                    "mem_mib": r["cost"]["mem_mib"],
+                    "inference_macs": r["cost"]["inference_macs"],
+                    "train_macs": r["cost"]["train_macs"],
+                    "nonzeros": sum(r["cost"]["nonzeros"].values()),
+                    "device": r["environment"]["device"],
+                    "threads": r["environment"]["threads"],
+                }
+            )
     return pd.DataFrame(rows, columns=RUN_COLUMNS).astype({"deployed": bool})
 
 
@@ -107,8 +122,12 @@ def by_method(records: list[dict[str, Any]], methods: list[str]) -> pd.DataFrame
             if part is None:
                 rows.append(row | dict.fromkeys(columns, MISSING))
                 continue
-            values = (spread(part["last"]), spread(part["best_at_target"]), spread(100 * part["measured_sparsity"]),
-                      with_shared(list(part["time_s"] / 60), lambda own: spread(pd.Series(own), 1)))  # fmt: skip
+            values = (
+                spread(part["last"]),
+                spread(part["best_at_target"]),
+                spread(100 * part["measured_sparsity"]),
+                with_shared(list(part["time_s"] / 60), lambda own: spread(pd.Series(own), 1)),
+            )
             rows.append(row | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(rows)
 
@@ -119,11 +138,20 @@ def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
     for r in records:
         for row in r["curve"]:
             for name, top in row["test"].items():
-                rows.append({"run": r["run_id"], "method": r["config"]["method"],
-                             "variant": variant(r["config"]), "seed": r["config"]["seed"],
-                             "pass": name, "epoch": row["epoch"] + 1, "test": top["top1"],
-                             "train": row["train"][name]["top1"], "sparsity": row["sparsity"],
-                             "flips": row["flips"] / max(row["refreshes"], 1)})  # fmt: skip
+                rows.append(
+                    {
+                        "run": r["run_id"],
+                        "method": r["config"]["method"],
+                        "variant": variant(r["config"]),
+                        "seed": r["config"]["seed"],
+                        "pass": name,
+                        "epoch": row["epoch"] + 1,
+                        "test": top["top1"],
+                        "train": row["train"][name]["top1"],
+                        "sparsity": row["sparsity"],
+                        "flips": row["flips"] / max(row["refreshes"], 1),
+                    }
+                )
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
@@ -139,9 +167,11 @@ def findings(table: pd.DataFrame) -> str:
             if (method, "sparse") in mean.index:
                 row = mean.loc[(method, "sparse")]
                 macs, paid = row["inference_macs"] / whole["inference_macs"], row["train_macs"] / whole["train_macs"]
-                lines.append(f"{method} keeps {macs:.1%} of the dense network's multiply-accumulates and ends "
-                             f"{row['last'] - whole['last']:+.2f} points from it; training it took {paid:.2f} × the "
-                             "dense run's multiply-accumulates.")  # fmt: skip
+                lines.append(
+                    f"{method} keeps {macs:.1%} of the dense network's multiply-accumulates and ends "
+                    f"{row['last'] - whole['last']:+.2f} points from it; training it took {paid:.2f} × the "
+                    "dense run's multiply-accumulates."
+                )
     if ("dcil", "dense") in mean.index:
         gap = mean.loc[("dcil", "dense"), "last"] - mean.loc[("dcil", "sparse"), "last"]
         lines.append(f"The dense pass of the same DCIL runs, a second network, ends {gap:+.2f} points from the sparse.")

@@ -15,8 +15,11 @@ def _schema(shape: Any) -> dict[str, Any]:
     """Return the schema of a shape (`dcil.io.shapes`)."""
     match shape:
         case dict():
-            return {"type": "object", "properties": {k.removesuffix("?"): _schema(v) for k, v in shape.items()},
-                    "required": [key for key in shape if not key.endswith("?")]}  # fmt: skip
+            return {
+                "type": "object",
+                "properties": {k.removesuffix("?"): _schema(v) for k, v in shape.items()},
+                "required": [key for key in shape if not key.endswith("?")],
+            }
         case [item]:
             return {"type": "array", "items": _schema(item)}
         case Named(each, most):

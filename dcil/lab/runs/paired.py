@@ -30,9 +30,11 @@ def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
     """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
     twice = rows[rows["seed"].duplicated(keep=False)]
     if len(twice):
-        raise DcilError(f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; one is wanted "
-                        f"for seed {', '.join(map(str, twice['seed'].unique()))}: choose records of one data set, "
-                        "network, tier, sparsity, precision and kind of device")  # fmt: skip
+        raise DcilError(
+            f"several runs of one seed for {variant!r}: {', '.join(twice['run'].unique())}; one is wanted "
+            f"for seed {', '.join(map(str, twice['seed'].unique()))}: choose records of one data set, "
+            "network, tier, sparsity, precision and kind of device"
+        )
     return rows.set_index("seed")[value]
 
 
@@ -79,8 +81,12 @@ def p_equivalence(differences: Values, margin: float) -> float:
     if len(differences) < 2:
         return math.nan
     values = list(differences)
-    return float(max(ttest_1samp(values, -margin, alternative="greater").pvalue,
-                     ttest_1samp(values, margin, alternative="less").pvalue))  # fmt: skip
+    return float(
+        max(
+            ttest_1samp(values, -margin, alternative="greater").pvalue,
+            ttest_1samp(values, margin, alternative="less").pvalue,
+        )
+    )
 
 
 def welch(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
@@ -141,13 +147,16 @@ def compared(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin
         shown = table[table["deployed"] & (table["status"] == "complete")].groupby("variant")["last"]
         means = {v: part for v, part in shown if v in (name, baseline)}
         itself = name == baseline
-        rows.append({
-            "variant": name, "n": len(gaps),
-            "last epoch, %": spread(means[name]) if name in means else MISSING,
-            f"less {baseline}, points": "" if itself else signed(*interval(gaps)),
-            "what it shows": "" if itself else shows(gaps, margin),
-            f"seeds to show {margin:g}": "" if itself else wanted_seeds(gaps, margin),
-        })  # fmt: skip
+        rows.append(
+            {
+                "variant": name,
+                "n": len(gaps),
+                "last epoch, %": spread(means[name]) if name in means else MISSING,
+                f"less {baseline}, points": "" if itself else signed(*interval(gaps)),
+                "what it shows": "" if itself else shows(gaps, margin),
+                f"seeds to show {margin:g}": "" if itself else wanted_seeds(gaps, margin),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -26,8 +26,11 @@ def find(name: str, folder: str | Path) -> dict[str, Any]:
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Row]:
-    return [(f"{prefix}.{key}", str(one.get(key, "")), str(two.get(key, "")), "")
-            for key in sorted(one | two) if one.get(key) != two.get(key)]  # fmt: skip
+    return [
+        (f"{prefix}.{key}", str(one.get(key, "")), str(two.get(key, "")), "")
+        for key in sorted(one | two)
+        if one.get(key) != two.get(key)
+    ]
 
 
 def _number(what: str, a: float, b: float, digits: int = 2) -> Row:
@@ -40,8 +43,10 @@ def _curves(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     for name in (n for n in a["final"]["passes"] if n in b["final"]["passes"]):
         ends = (r["final"]["passes"][name]["last"]["top1"] for r in (a, b))
         rows.append(_number(f"{name} pass, last epoch, %", *ends))
-        both = [(x["test"][name]["top1"], y["test"][name]["top1"], x["epoch"])
-                for x, y in zip(a["curve"], b["curve"], strict=False)]  # fmt: skip
+        both = [
+            (x["test"][name]["top1"], y["test"][name]["top1"], x["epoch"])
+            for x, y in zip(a["curve"], b["curve"], strict=False)
+        ]
         one, two, epoch = max(both, key=lambda pair: abs(pair[0] - pair[1]))
         rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", one, two))
     return rows

@@ -62,9 +62,16 @@ def computed(what: str, tier: str, seeds: Iterable[Any], device: Any = "cpu") ->
 
     machine = f"{device_name(torch.device(device))}, {counted(torch.get_num_threads(), 'thread')}"
     shown = ", ".join(str(seed) for seed in seeds)
-    return Source(f"computed in this page: {what}", (),
-                  (("tier and seeds", f"{tier}; {shown}"), ("commit", commit_words(*source_state())),
-                   ("machine", machine), ("versions", f"torch {torch.__version__}")))  # fmt: skip
+    return Source(
+        f"computed in this page: {what}",
+        (),
+        (
+            ("tier and seeds", f"{tier}; {shown}"),
+            ("commit", commit_words(*source_state())),
+            ("machine", machine),
+            ("versions", f"torch {torch.__version__}"),
+        ),
+    )
 
 
 def live(*configs: Any) -> Source:

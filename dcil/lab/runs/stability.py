@@ -86,9 +86,17 @@ def figures(record: dict[str, Any]) -> dict[str, float]:
 
 def table(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each complete run: variant, sparsity, seed and its figures."""
-    rows = [{"run": r["run_id"], "tier": r["tier"], "variant": variant(r["config"]),
-             **{k: r["config"][k] for k in ("sparsity", "seed")}, **figures(r)}
-            for r in records if r["status"] == "complete"]  # fmt: skip
+    rows = [
+        {
+            "run": r["run_id"],
+            "tier": r["tier"],
+            "variant": variant(r["config"]),
+            **{k: r["config"][k] for k in ("sparsity", "seed")},
+            **figures(r),
+        }
+        for r in records
+        if r["status"] == "complete"
+    ]
     return pd.DataFrame(rows, columns=["run", "tier", "variant", "sparsity", "seed", *FIGURES])
 
 
@@ -102,10 +110,17 @@ def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
         if (mask := final_mask(r)) is not None:
             c, sample = r["config"], (len(mask), r["masks"]["stride"])  # of one position each, or nothing is compared
             groups.setdefault((variant(c), c["sparsity"], c["dataset"], c["model"], sample), []).append((r, mask))
-    rows = [{"variant": name, "sparsity": sparsity, "seeds": f"{one['config']['seed']} and {two['config']['seed']}",
-             "overlap": jaccard(a, b), "chance": chance(one, two)}
-            for (name, sparsity, *_), runs in groups.items()
-            for (one, a), (two, b) in combinations(runs, 2)]  # fmt: skip
+    rows = [
+        {
+            "variant": name,
+            "sparsity": sparsity,
+            "seeds": f"{one['config']['seed']} and {two['config']['seed']}",
+            "overlap": jaccard(a, b),
+            "chance": chance(one, two),
+        }
+        for (name, sparsity, *_), runs in groups.items()
+        for (one, a), (two, b) in combinations(runs, 2)
+    ]
     return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])
 
 
@@ -159,13 +174,19 @@ def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
         overlaps = {row["epoch"]: row["jaccard"] for row in r.get("masks", {}).get("overlap_with_last", ())}
         for row, share in zip(r["curve"], exchanged(r), strict=True):
             gradients = row.get("gradients", {})
-            rows.append({
-                "run": r["run_id"], "variant": variant(r["config"]), "seed": r["config"]["seed"],
-                "epoch": row["epoch"] + 1, "test": _deployed(row),
-                "exchanged": share, "overlap": overlaps.get(row["epoch"], math.nan),
-                "ever_kept": 100 * row.get("ever_kept", math.nan),
-                **{k: gradients.get(k, math.nan) for k in ("cosine", "norm_ratio")},
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run": r["run_id"],
+                    "variant": variant(r["config"]),
+                    "seed": r["config"]["seed"],
+                    "epoch": row["epoch"] + 1,
+                    "test": _deployed(row),
+                    "exchanged": share,
+                    "overlap": overlaps.get(row["epoch"], math.nan),
+                    "ever_kept": 100 * row.get("ever_kept", math.nan),
+                    **{k: gradients.get(k, math.nan) for k in ("cosine", "norm_ratio")},
+                }
+            )
     return pd.DataFrame(rows, columns=CURVES)
 
 
@@ -176,16 +197,28 @@ def beside(
     found, rows = table(records), []
     for name in names:
         values = {v: found[found["variant"] == v][name].dropna() for v in variants}
-        rows.append({"figure": FIGURES[name], **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
-                     "n": " and ".join(str(len(x)) for x in values.values())})  # fmt: skip
+        rows.append(
+            {
+                "figure": FIGURES[name],
+                **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
+                "n": " and ".join(str(len(x)) for x in values.values()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each run and prunable tensor, in the network's order: its sparsity in percent."""
-    rows = [{"variant": variant(r["config"]), "seed": r["config"]["seed"], "layer": name.removesuffix(".weight"),
-             "sparsity": 100 * share}
-            for r in records for name, share in layer_sparsity(r).items()]  # fmt: skip
+    rows = [
+        {
+            "variant": variant(r["config"]),
+            "seed": r["config"]["seed"],
+            "layer": name.removesuffix(".weight"),
+            "sparsity": 100 * share,
+        }
+        for r in records
+        for name, share in layer_sparsity(r).items()
+    ]
     return pd.DataFrame(rows, columns=["variant", "seed", "layer", "sparsity"])
 
 
@@ -200,8 +233,10 @@ def count_empty(record: dict[str, Any]) -> float:
     ends = np.cumsum([shape.numel() for shape in shapes])
     if mask is None or not len(ends) or len(mask) != ends[-1]:
         return math.nan
-    return sum(int(empty_channels(part.reshape(tuple(shape))).sum())
-               for part, shape in zip(np.split(mask, ends[:-1]), shapes, strict=True))  # fmt: skip
+    return sum(
+        int(empty_channels(part.reshape(tuple(shape))).sum())
+        for part, shape in zip(np.split(mask, ends[:-1]), shapes, strict=True)
+    )
 
 
 def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -213,9 +248,16 @@ def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
     rows = []
     for r in (r for r in records if r["curve"]):
         if last := r["curve"][-1].get("gradients"):
-            rows.append({"variant": variant(r["config"]), "seed": r["config"]["seed"], "empty": count_empty(r),
-                         "norm_ratio": last["norm_ratio"], "cosine": last["cosine"],
-                         "share": 100 * last.get("empty_share", math.nan),
-                         "cosine_rest": last.get("cosine_rest", math.nan)})  # fmt: skip
+            rows.append(
+                {
+                    "variant": variant(r["config"]),
+                    "seed": r["config"]["seed"],
+                    "empty": count_empty(r),
+                    "norm_ratio": last["norm_ratio"],
+                    "cosine": last["cosine"],
+                    "share": 100 * last.get("empty_share", math.nan),
+                    "cosine_rest": last.get("cosine_rest", math.nan),
+                }
+            )
     found = pd.DataFrame(rows, columns=["variant", "seed", "empty", "norm_ratio", "cosine", "share", "cosine_rest"])
     return found.sort_values(["variant", "seed"], ignore_index=True)

@@ -36,8 +36,10 @@ class Plain(yaml.SafeLoader):
         """Return the next value; raises `yaml.YAMLError` if it is a reference."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.YAMLError(f"*{event.anchor} in line {event.start_mark.line + 1} refers to another part of the "
-                                 "file; write out what it stands for")  # fmt: skip
+            raise yaml.YAMLError(
+                f"*{event.anchor} in line {event.start_mark.line + 1} refers to another part of the "
+                "file; write out what it stands for"
+            )
         return super().compose_node(parent, index)
 
 
@@ -171,8 +173,11 @@ class Pace:
 
     def epoch_s(self, config: RunConfig) -> float:
         """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
-        here = [r for r in self.known if r["config"]["device"] == config.device and r["curve"]
-                and not math.isnan(records.own_time_s(r))]  # fmt: skip
+        here = [
+            r
+            for r in self.known
+            if r["config"]["device"] == config.device and r["curve"] and not math.isnan(records.own_time_s(r))
+        ]
         if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
             device = device_name(torch.device(config.device))
             here = [r for r in here if r["environment"]["device"] == device]

@@ -58,8 +58,10 @@ def work(
             runner = separate_process(stop, runs_dir, data_dir, pack)
         else:
             if pack > 1 and len({run.config.precision == "tf32" for run in todo}) > 1:
-                raise DcilError("runs in tf32 and in another precision cannot share a process: it has one setting for "
-                                "both; use --separate, or --pack 1")  # fmt: skip
+                raise DcilError(
+                    "runs in tf32 and in another precision cannot share a process: it has one setting for "
+                    "both; use --separate, or --pack 1"
+                )
             runner = same_process(stop, runs_dir, data_dir)
         outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
         for run in (s.planned for s in statuses if s.state == "done"):
@@ -155,8 +157,9 @@ def _call(words: list[str], log: IO[bytes], env: dict[str, str], stop: Stop) -> 
     """Run a command to its end and return its exit code; when `stop` hears a signal, the command is told once."""
     # A group of its own: Ctrl-C reaches this process, which passes it on. Its standard input ends when this process
     # does, by whatever signal, and then it stops too.
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env,
-                          start_new_session=True) as child:  # fmt: skip
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True
+    ) as child:
         told = False
         while child.poll() is None:
             if stop.received is not None and not told:

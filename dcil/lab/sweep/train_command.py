@@ -37,8 +37,10 @@ def shortest_argv(config: RunConfig) -> list[str]:
         for derived in (False, True):  # settings that follow from others come second
             start = preset(name, **given)
             base = start.resolve()
-            given |= {f.name: getattr(wanted, f.name) for f in fields(RunConfig)
-                      if (derived or getattr(start, f.name) is not None)
-                      and getattr(base, f.name) != getattr(wanted, f.name)}  # fmt: skip
+            given |= {
+                f.name: getattr(wanted, f.name)
+                for f in fields(RunConfig)
+                if (derived or getattr(start, f.name) is not None) and getattr(base, f.name) != getattr(wanted, f.name)
+            }
         choices.append(["--preset", name, *argv_of(given)])
     return min(choices, key=len)

@@ -52,6 +52,13 @@ def table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) 
             effect = f"{entry['variant']}: " + (
                 signed(*interval(gaps)) + f", n = {len(gaps)}" if len(gaps) else "not run"
             )
-        rows.append({"question": entry["question"], "the authors' code": entry["authors"], "this book": entry["ours"],
-                     "our setting": defaults(entry["fields"], full), "measured effect, points": effect})  # fmt: skip
+        rows.append(
+            {
+                "question": entry["question"],
+                "the authors' code": entry["authors"],
+                "this book": entry["ours"],
+                "our setting": defaults(entry["fields"], full),
+                "measured effect, points": effect,
+            }
+        )
     return pd.DataFrame(rows)

@@ -37,11 +37,15 @@ def by_figure(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> 
     lines = []
     for figure, (asked, made) in served(planned, records).items():
         devices = {f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}" for r in made}
-        lines.append((
-            figure, f"{len(made)} of {asked}",
-            with_shared([own_time_s(r) / 3600 for r in made], lambda hours: f"{sum(hours):.1f}") or MISSING,
-            f"{max(r['cost']['mem_mib'] for r in made):,.0f}" if made else "", "; ".join(sorted(devices)),
-        ))  # fmt: skip
+        lines.append(
+            (
+                figure,
+                f"{len(made)} of {asked}",
+                with_shared([own_time_s(r) / 3600 for r in made], lambda hours: f"{sum(hours):.1f}") or MISSING,
+                f"{max(r['cost']['mem_mib'] for r in made):,.0f}" if made else "",
+                "; ".join(sorted(devices)),
+            )
+        )
     lines.sort(key=lambda line: line[2] == MISSING)  # what was run comes first
     return pd.DataFrame(lines, columns=FIGURE_COLUMNS)
 
@@ -59,8 +63,9 @@ def within(minutes: Sequence[float], planned: Sequence[Planned], records: Sequen
         kind = f"{c['dataset']}, {c['model']}, {counted(c['epochs'], 'epoch')}", variant(c)
         if not math.isnan(took := own_time_s(r) / 60):
             slowest[kind] = max(slowest.get(kind, 0), took)
-    figures = {figure: sum(own_time_s(r) for r in made) / 60
-               for figure, (_, made) in served(planned, complete).items() if made}  # fmt: skip
+    figures = {
+        figure: sum(own_time_s(r) for r in made) / 60 for figure, (_, made) in served(planned, complete).items() if made
+    }
     rows = []
     for limit in minutes:
         fitting: dict[str, list[str]] = {}
@@ -69,6 +74,11 @@ def within(minutes: Sequence[float], planned: Sequence[Planned], records: Sequen
                 fitting.setdefault(what, []).append(name)
         whole = [figure for figure, longest in figures.items() if longest <= limit]
         single = "; ".join(f"{what}: {', '.join(names)}" for what, names in fitting.items())
-        rows.append({"minutes": f"{limit:g}", "one run of": single or "none",
-                     "all recorded runs of": "; ".join(whole) or "no figure"})  # fmt: skip
+        rows.append(
+            {
+                "minutes": f"{limit:g}",
+                "one run of": single or "none",
+                "all recorded runs of": "; ".join(whole) or "no figure",
+            }
+        )
     return pd.DataFrame(rows)

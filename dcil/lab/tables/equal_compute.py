@@ -45,9 +45,19 @@ def label(record: dict[str, Any]) -> str:
 
 def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row for each run and epoch: MACs spent so far, and test top-1 (%) of the deployed pass."""
-    rows = [{"run": r["run_id"], "variant": variant(r["config"]), "seed": r["config"]["seed"],
-             "epochs": r["config"]["epochs"], "epoch": row["epoch"] + 1, "macs": (row["epoch"] + 1) * epoch_macs(r),
-             "test": next(iter(row["test"].values()))["top1"]} for r in records for row in r["curve"]]  # fmt: skip
+    rows = [
+        {
+            "run": r["run_id"],
+            "variant": variant(r["config"]),
+            "seed": r["config"]["seed"],
+            "epochs": r["config"]["epochs"],
+            "epoch": row["epoch"] + 1,
+            "macs": (row["epoch"] + 1) * epoch_macs(r),
+            "test": next(iter(row["test"].values()))["top1"],
+        }
+        for r in records
+        for row in r["curve"]
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -67,8 +77,18 @@ def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for (name, epochs), mine in groups.items():
         its = list(lasts(mine)[named(name, epochs)].values())
         mean, low, high = interval(its)
-        rows.append({"variant": name, "epochs": epochs, "cost": total_macs(mine[0]) / unit, "n": len(its),
-                     "mean": mean, "low": low, "high": high, "lasts": its})  # fmt: skip
+        rows.append(
+            {
+                "variant": name,
+                "epochs": epochs,
+                "cost": total_macs(mine[0]) / unit,
+                "n": len(its),
+                "mean": mean,
+                "low": low,
+                "high": high,
+                "lasts": its,
+            }
+        )
     return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
 
 
@@ -82,9 +102,16 @@ def lasts(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
 
     Raises `DcilError` when a seed occurs twice: the records must be of one data set, network and precision.
     """
-    rows = [{"label": label(r), "run": r["run_id"], "seed": r["config"]["seed"],
-             "last": next(iter(r["final"]["passes"].values()))["last"]["top1"]}
-            for r in records if r["status"] == "complete"]  # fmt: skip
+    rows = [
+        {
+            "label": label(r),
+            "run": r["run_id"],
+            "seed": r["config"]["seed"],
+            "last": next(iter(r["final"]["passes"].values()))["last"]["top1"],
+        }
+        for r in records
+        if r["status"] == "complete"
+    ]
     table = pd.DataFrame(rows, columns=["label", "run", "seed", "last"])
     return {name: one_a_seed(mine, name, "last").to_dict() for name, mine in table.groupby("label", sort=False)}
 
@@ -105,11 +132,15 @@ def at_budget(
     ends, rows = lasts(within(records, budget)), []
     for name in wanted:
         mine, found = ends.get(name, {}), gaps(ends, name, baseline)
-        rows.append({
-            "run": name, "n": len(mine), "last epoch, %": spread(pd.Series(list(mine.values()))) if mine else MISSING,
-            f"less {baseline}, points": "" if name == baseline else signed(*interval(found)),
-            "what it shows": "" if name == baseline else shows(found, margin),
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": name,
+                "n": len(mine),
+                "last epoch, %": spread(pd.Series(list(mine.values()))) if mine else MISSING,
+                f"less {baseline}, points": "" if name == baseline else signed(*interval(found)),
+                "what it shows": "" if name == baseline else shows(found, margin),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -133,8 +164,10 @@ def halved(records: Sequence[dict[str, Any]], name: str, epochs: int) -> str:
     lost = gaps(ends, named(name, epochs // 2), named(name, epochs))
     if not lost:
         return ""
-    return (f"Training for {epochs // 2} epochs in place of {epochs} moves {name} by {signed(*interval(lost))} points, "
-            f"whatever stands beside it, n = {len(lost)}.")  # fmt: skip
+    return (
+        f"Training for {epochs // 2} epochs in place of {epochs} moves {name} by {signed(*interval(lost))} points, "
+        f"whatever stands beside it, n = {len(lost)}."
+    )
 
 
 def behind(
@@ -156,7 +189,15 @@ def behind(
                 for name in sorted(ends):
                     found = gaps(ends, name, baseline)
                     if found and sum(found) < 0:
-                        rows.append({"sparsity, %": f"{100 * sparsity:g}", "run": name, "behind": baseline,
-                                     "at equal": compared, "n": len(found), "points": signed(*interval(found))})
+                        rows.append(
+                            {
+                                "sparsity, %": f"{100 * sparsity:g}",
+                                "run": name,
+                                "behind": baseline,
+                                "at equal": compared,
+                                "n": len(found),
+                                "points": signed(*interval(found)),
+                            }
+                        )
                         told |= {r["run_id"]: r for r in group if label(r) in (name, baseline)}
     return pd.DataFrame(rows), list(told.values())

@@ -44,14 +44,19 @@ def table(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.D
         done = [ids[run.run_id] for run in runs if run.run_id in ids]
         ends = [[end["last"]["top1"] for end in r["final"]["passes"].values()] for r in done]
         second = [pair[1] for pair in ends if len(pair) > 1]
-        lines.append({
-            "data set": dataset, "network": model, "epochs": epochs, "variant": name,
-            "sparsity, %": f"{100 * sparsity:g}" + (" of filters" if scope == "filter" else "") if sparsity else "",
-            "n": f"{len(done)} of {len(runs)}",
-            "last epoch, %": spread(pd.Series([pair[0] for pair in ends])) if ends else MISSING,
-            "second pass, %": spread(pd.Series(second)) if second else "",
-            "authors' logs, %": logged(dataset, model, sparsity, scope) if name.startswith("dcil") else "",
-        })  # fmt: skip
+        lines.append(
+            {
+                "data set": dataset,
+                "network": model,
+                "epochs": epochs,
+                "variant": name,
+                "sparsity, %": f"{100 * sparsity:g}" + (" of filters" if scope == "filter" else "") if sparsity else "",
+                "n": f"{len(done)} of {len(runs)}",
+                "last epoch, %": spread(pd.Series([pair[0] for pair in ends])) if ends else MISSING,
+                "second pass, %": spread(pd.Series(second)) if second else "",
+                "authors' logs, %": logged(dataset, model, sparsity, scope) if name.startswith("dcil") else "",
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -63,8 +68,10 @@ def begun(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
     for _, row in some.iterrows():
         share = row["sparsity, %"]
         at = f" with {share.replace(' ', ' % ', 1) if ' ' in share else f'{share} %'} pruned" if share else ""
-        said.append(f"{row['variant']}{at}, {row['network']} on {row['data set']}, {row['n']} seeds: "
-                    f"{row['last epoch, %']} % at the last epoch")  # fmt: skip
+        said.append(
+            f"{row['variant']}{at}, {row['network']} on {row['data set']}, {row['n']} seeds: "
+            f"{row['last epoch, %']} % at the last epoch"
+        )
     rest = len(rows) - len(some)
     return "; ".join(said or ["nothing has run"]) + (f". {rest} more settings are planned." if rest else ".")
 

@@ -48,10 +48,15 @@ def design(names: Sequence[str]) -> pd.DataFrame:
         method, _, settings = name.partition(", ")
         m = METHODS[method]
         rules = [*m.rules, None][:2]
-        rows.append({"variant": name, "what it is": m.summary + (f"; {settings}" if settings else ""),
-                     "the sparse pass trains": REACHES[rules[0]],
-                     "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
-                     "each pass has its own": m.own if rules[1] else ""})  # fmt: skip
+        rows.append(
+            {
+                "variant": name,
+                "what it is": m.summary + (f"; {settings}" if settings else ""),
+                "the sparse pass trains": REACHES[rules[0]],
+                "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
+                "each pass has its own": m.own if rules[1] else "",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -73,15 +78,20 @@ def ingredients(table: pd.DataFrame) -> pd.DataFrame:
     `value` is the column of the table that it was read from, see `READ`. Those at no common seed stay in, with n = 0
     and NaN.
     """
-    rows = [(name, *pair, value := READ.get(name, "last"), *_paired(table, *pair, value))
-            for name, pair in INGREDIENTS.items()]  # fmt: skip
+    rows = [
+        (name, *pair, value := READ.get(name, "last"), *_paired(table, *pair, value))
+        for name, pair in INGREDIENTS.items()
+    ]
     return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", "value", *PAIRED])
 
 
 def square(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each run at a corner of `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
-    rows = [{"gradient": gradient, "mutual loss": taught, "variant": name, "seed": seed, "top1": top1}
-            for (gradient, taught), name in SQUARE.items() for seed, top1 in by_seed(table, name).items()]  # fmt: skip
+    rows = [
+        {"gradient": gradient, "mutual loss": taught, "variant": name, "seed": seed, "top1": top1}
+        for (gradient, taught), name in SQUARE.items()
+        for seed, top1 in by_seed(table, name).items()
+    ]
     return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
 
 
@@ -98,8 +108,10 @@ def entangled(table: pd.DataFrame) -> str:
         return ""
     worth = ingredients(table).set_index("ingredient")["mean"]
     refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
-    return (f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
-            f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's.")
+    return (
+        f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+        f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's."
+    )
 
 
 def sentences(table: pd.DataFrame) -> list[str]:
@@ -110,11 +122,16 @@ def sentences(table: pd.DataFrame) -> list[str]:
         return ["**Not run yet**: no variant shares a seed with the one that lacks a piece of it."]
     best = found.loc[found["mean"].idxmax()]
     gap = signed(best["mean"], best["low"], best["high"])
-    lead = (f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
-            f"points ({best['has']} less {best['lacks']})")  # fmt: skip
+    lead = (
+        f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
+        f"points ({best['has']} less {best['lacks']})"
+    )
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
-    sure = (f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**" if best["n"] < SEEDS
-            else f"over {best['n']} paired seeds. The 95 % interval {settled}.")  # fmt: skip
+    sure = (
+        f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**"
+        if best["n"] < SEEDS
+        else f"over {best['n']} paired seeds. The 95 % interval {settled}."
+    )
     rest = found.drop(best.name)
     stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, with mutual loss"
     alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
@@ -140,9 +157,11 @@ def divided(table: pd.DataFrame) -> str:
         return ""
     gain, cost = gains[seeds].mean(), costs[seeds].mean()
     teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
-    return (f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
-            "what the mutual loss costs STE, whose dense network ends at "
-            f"{teacher:.2f} %, n = {len(seeds)}.")  # fmt: skip
+    return (
+        f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
+        "what the mutual loss costs STE, whose dense network ends at "
+        f"{teacher:.2f} %, n = {len(seeds)}."
+    )
 
 
 def by_own_batch(table: pd.DataFrame) -> str:
@@ -152,6 +171,8 @@ def by_own_batch(table: pd.DataFrame) -> str:
     if not n:
         return ""
     _, *test = _paired(table, has, lacks)
-    return (f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
-            f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
-            "theirs: shared norms are tested with one running average for two networks.")  # fmt: skip
+    return (
+        f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
+        f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
+        "theirs: shared norms are tested with one running average for two networks."
+    )

@@ -47,10 +47,17 @@ def storage(rows: pd.DataFrame) -> pd.DataFrame:
         whole = figure(mine, "bytes", "state_dict")
         for to, words in FORMATS.items():
             plain, small = figure(mine, "bytes", to), figure(mine, "bytes", f"{to}, gzip")
-            lines.append({"network": network, "file": words, "KiB": f"{plain / 2**10:,.0f}",
-                          "times smaller": f"{whole / plain:.1f}", "gzip, KiB": f"{small / 2**10:,.0f}",
-                          "gzip, times smaller": f"{whole / small:.1f}",
-                          "outputs apart by": f"{figure(mine, 'largest difference', to):.1g}"})  # fmt: skip
+            lines.append(
+                {
+                    "network": network,
+                    "file": words,
+                    "KiB": f"{plain / 2**10:,.0f}",
+                    "times smaller": f"{whole / plain:.1f}",
+                    "gzip, KiB": f"{small / 2**10:,.0f}",
+                    "gzip, times smaller": f"{whole / small:.1f}",
+                    "outputs apart by": f"{figure(mine, 'largest difference', to):.1g}",
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -59,14 +66,21 @@ def work(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         for variant in ("dense", "masked", "shrunk"):
-            lines.append({
-                "network": network, "variant": variant,
-                "parameters": f"{figure(mine, 'parameters', variant):,.0f}",
-                "MACs computed, 10⁶": f"{figure(mine, 'MACs', variant) / 1e6:.1f}",
-                "of nonzero weights, 10⁶": f"{figure(mine, 'MACs of nonzeros', variant) / 1e6:.1f}",
-                **{f"peak activations, batch {b}, MiB": short(figure(mine, "peak activations, MiB", variant, batch=b))
-                   for b in (1, 64)},
-            })  # fmt: skip
+            lines.append(
+                {
+                    "network": network,
+                    "variant": variant,
+                    "parameters": f"{figure(mine, 'parameters', variant):,.0f}",
+                    "MACs computed, 10⁶": f"{figure(mine, 'MACs', variant) / 1e6:.1f}",
+                    "of nonzero weights, 10⁶": f"{figure(mine, 'MACs of nonzeros', variant) / 1e6:.1f}",
+                    **{
+                        f"peak activations, batch {b}, MiB": short(
+                            figure(mine, "peak activations, MiB", variant, batch=b)
+                        )
+                        for b in (1, 64)
+                    },
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -78,8 +92,9 @@ def latencies(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
         line = {"network": network, "engine and network": shown(variant)}
         for r in mine.itertuples():
             line[f"batch {r.batch:.0f}, ms"] = short(1e3 * r.value)
-            line[f"batch {r.batch:.0f}, times as fast"] = (f"{short(r.speedup)} ({short(r.speedup_q1)} to "
-                                                           f"{short(r.speedup_q3)})")  # fmt: skip
+            line[f"batch {r.batch:.0f}, times as fast"] = (
+                f"{short(r.speedup)} ({short(r.speedup_q1)} to {short(r.speedup_q3)})"
+            )
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -94,8 +109,14 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         full, small = (figure(mine, "top-1, %", variant) for variant in ("masked", "int8"))
-        lines.append({"network": network, "float32, %": f"{full:.2f}", "int8, %": f"{small:.2f}",
-                      "difference, points": f"{small - full:+.2f}"})  # fmt: skip
+        lines.append(
+            {
+                "network": network,
+                "float32, %": f"{full:.2f}",
+                "int8, %": f"{small:.2f}",
+                "difference, points": f"{small - full:+.2f}",
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -111,10 +132,12 @@ def verdict(rows: pd.DataFrame) -> str:
         speed = dict(zip(timed["variant"], timed["speedup"], strict=True))
         csr = max(v for k, v in speed.items() if k.startswith("CSR"))
         engine = speed["onnxruntime, shrunk"] / speed["onnxruntime, dense"]
-        lines.append(f"- **{network}**: {whole / sparse:.1f} × fewer bytes as a sparse file and {macs:.1f} × fewer "
-                     f"multiply-accumulates of nonzero weights. One image on one core, against the dense network in "
-                     f"the same engine: masked {short(speed['masked'])} × as fast, with sparse kernels {short(csr)} ×, "
-                     f"shrunk {short(speed['shrunk'])} × in PyTorch and {short(engine)} × in onnxruntime.")  # fmt: skip
+        lines.append(
+            f"- **{network}**: {whole / sparse:.1f} × fewer bytes as a sparse file and {macs:.1f} × fewer "
+            f"multiply-accumulates of nonzero weights. One image on one core, against the dense network in "
+            f"the same engine: masked {short(speed['masked'])} × as fast, with sparse kernels {short(csr)} ×, "
+            f"shrunk {short(speed['shrunk'])} × in PyTorch and {short(engine)} × in onnxruntime."
+        )
     return "\n".join(lines)
 
 
@@ -123,9 +146,14 @@ def source(rows: pd.DataFrame) -> Source:
     if not len(rows):
         return given("no results: not run")
     commits = joined(commit_words(r.commit, r.dirty) for r in rows.itertuples())
-    return Source(f"measured on {joined(rows['device'])}, "
-                  f"{counted(rows['run_id'].nunique(), 'network')}", (),
-                  (("networks", joined(rows["run_id"])), ("commit", commits),
-                   ("versions", joined(f"torch {t}" for t in rows["torch"])),
-                   ("date", joined(rows["date"])),
-                   ("measure", "python -m benchmarks.device RUN")))  # fmt: skip
+    return Source(
+        f"measured on {joined(rows['device'])}, {counted(rows['run_id'].nunique(), 'network')}",
+        (),
+        (
+            ("networks", joined(rows["run_id"])),
+            ("commit", commits),
+            ("versions", joined(f"torch {t}" for t in rows["torch"])),
+            ("date", joined(rows["date"])),
+            ("measure", "python -m benchmarks.device RUN"),
+        ),
+    )

@@ -48,8 +48,10 @@ def read_targets(path: str | Path) -> dict[str, Any]:
 def machines(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, pd.DataFrame]]:
     """Return each machine that was measured, named in words, with its rows; `kind` is "cpu" or "cuda"."""
     wanted = results if kind is None else results[results["kind"] == kind]
-    return [(f"{device}, {threads} thread(s)" + (", malloc tuned" if malloc else ""), rows)
-            for (_, device, threads, malloc), rows in wanted.groupby(MACHINE)]  # fmt: skip
+    return [
+        (f"{device}, {threads} thread(s)" + (", malloc tuned" if malloc else ""), rows)
+        for (_, device, threads, malloc), rows in wanted.groupby(MACHINE)
+    ]
 
 
 def select(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -76,17 +78,25 @@ def targets_table(results: pd.DataFrame, targets: dict[str, Any]) -> pd.DataFram
     for kind in ("cpu", "cuda"):
         for machine, rows in machines(results, kind) or [("no GPU yet" if kind == "cuda" else "none yet", results[:0])]:
             for target in targets[kind]:
-                place = {"name": target["benchmark"], "case": target["case"], "baseline": target["baseline"],
-                         "model": targets["model"], "batch_size": targets["batch_size"]}  # fmt: skip
+                place = {
+                    "name": target["benchmark"],
+                    "case": target["case"],
+                    "baseline": target["baseline"],
+                    "model": targets["model"],
+                    "batch_size": targets["batch_size"],
+                }
                 found = select(rows, **place)
                 value = float(found[target.get("column", "ratio")].iloc[0]) if len(found) else None
                 low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
-                lines.append({
-                    "machine": machine, "target": target["target"],
-                    "measured": MISSING if value is None else short(value),
-                    "wanted": f"≤ {high}" if "at_most" in target else f"≥ {low}",
-                    "met": "" if value is None else "yes" if low <= value <= high else "no",
-                })  # fmt: skip
+                lines.append(
+                    {
+                        "machine": machine,
+                        "target": target["target"],
+                        "measured": MISSING if value is None else short(value),
+                        "wanted": f"≤ {high}" if "at_most" in target else f"≥ {low}",
+                        "met": "" if value is None else "yes" if low <= value <= high else "no",
+                    }
+                )
     return pd.DataFrame(lines)
 
 
@@ -96,12 +106,17 @@ def verdict(results: pd.DataFrame, targets: dict[str, Any]) -> str:
     for machine, rows in machines(results):
         at = select(rows, case="dcil", baseline="dense", model=targets["model"], batch_size=targets["batch_size"])
         time, peak = select(at, name="step"), select(at, name="memory")
-        words = [f"{quartiles(row)} × {what}" for part, what in ((time, "the time"), (peak, "the memory"))
-                 for row in part.itertuples()]  # fmt: skip
+        words = [
+            f"{quartiles(row)} × {what}"
+            for part, what in ((time, "the time"), (peak, "the memory"))
+            for row in part.itertuples()
+        ]
         met = targets_table(rows, targets)["met"]
-        lines.append(f"On **{machine}**, a DCIL step takes {' and '.join(words) or MISSING} of a dense one "
-                     f"({targets['model']}, batch {targets['batch_size']}). Targets met: {(met == 'yes').sum()} of the "
-                     f"{(met != '').sum()} that were measured.")  # fmt: skip
+        lines.append(
+            f"On **{machine}**, a DCIL step takes {' and '.join(words) or MISSING} of a dense one "
+            f"({targets['model']}, batch {targets['batch_size']}). Targets met: {(met == 'yes').sum()} of the "
+            f"{(met != '').sum()} that were measured."
+        )
     if not len(select(results, kind="cuda")):
         lines.append("No GPU was measured yet: the targets for it are **not run**.")
     return "\n".join(f"- {line}" for line in lines)
@@ -118,9 +133,19 @@ def beside_dense(rows: pd.DataFrame) -> pd.DataFrame:
 
 def comparisons(results: pd.DataFrame) -> pd.DataFrame:
     """Return every timed ratio in words: machine, what, its ratio with quartiles, and the seconds on both sides."""
-    lines = [{"machine": machine, "benchmark": r.name, "what": f"{r.case} / {r.baseline}", "network": r.model,
-              "batch": r.batch_size, "ratio": quartiles(r), "seconds": f"{short(r.median_s)} / {short(r.baseline_s)}"}
-             for machine, rows in machines(results) for r in rows[rows["median_s"].notna()].itertuples()]  # fmt: skip
+    lines = [
+        {
+            "machine": machine,
+            "benchmark": r.name,
+            "what": f"{r.case} / {r.baseline}",
+            "network": r.model,
+            "batch": r.batch_size,
+            "ratio": quartiles(r),
+            "seconds": f"{short(r.median_s)} / {short(r.baseline_s)}",
+        }
+        for machine, rows in machines(results)
+        for r in rows[rows["median_s"].notna()].itertuples()
+    ]
     return pd.DataFrame(lines)
 
 
@@ -131,25 +156,48 @@ def parts(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["part", "share, %"])
     share, made = masks["ratio"].iloc[0], batch["ratio"].iloc[0]  # of steps and masks; of a step
     whole = 1 + made * (1 - share)
-    named = {"steps: both passes, backward, optimizer": (1 - share) / whole, "masks": share / whole,
-             "batches: crop, flip, normalise": made * (1 - share) / whole}  # fmt: skip
+    named = {
+        "steps: both passes, backward, optimizer": (1 - share) / whole,
+        "masks": share / whole,
+        "batches: crop, flip, normalise": made * (1 - share) / whole,
+    }
     return pd.DataFrame([{"part": name, "share, %": f"{100 * value:.2f}"} for name, value in named.items()])
 
 
 def memory(results: pd.DataFrame) -> pd.DataFrame:
     """Return what a step allocates at its peak, DCIL's and STE's beside a dense one's."""
-    lines = [{"machine": machine, "method": r.case, "network": r.model, "batch": r.batch_size,
-              "MiB": f"{r.mem_mib:.0f}", "dense, MiB": f"{r.baseline_mib:.0f}", "ratio": quartiles(r)}
-             for machine, rows in machines(results) for r in select(rows, name="memory").itertuples()]  # fmt: skip
+    lines = [
+        {
+            "machine": machine,
+            "method": r.case,
+            "network": r.model,
+            "batch": r.batch_size,
+            "MiB": f"{r.mem_mib:.0f}",
+            "dense, MiB": f"{r.baseline_mib:.0f}",
+            "ratio": quartiles(r),
+        }
+        for machine, rows in machines(results)
+        for r in select(rows, name="memory").itertuples()
+    ]
     return pd.DataFrame(lines)
 
 
 def whole_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Return what an epoch and the authors' whole schedule take by network, dense and DCIL."""
-    lines = [{"machine": machine, "network": r.model, "dense epoch, s": f"{r.baseline_s:.1f}",
-              "DCIL epoch, s": f"{r.median_s:.1f}", "ratio": quartiles(r), "epochs": f"{r.recipe_epochs:.0f}",
-              "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}", "how": r.how}
-             for machine, rows in machines(results) for r in select(rows, name="epoch").itertuples()]  # fmt: skip
+    lines = [
+        {
+            "machine": machine,
+            "network": r.model,
+            "dense epoch, s": f"{r.baseline_s:.1f}",
+            "DCIL epoch, s": f"{r.median_s:.1f}",
+            "ratio": quartiles(r),
+            "epochs": f"{r.recipe_epochs:.0f}",
+            "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}",
+            "how": r.how,
+        }
+        for machine, rows in machines(results)
+        for r in select(rows, name="epoch").itertuples()
+    ]
     return pd.DataFrame(lines)
 
 
@@ -159,14 +207,20 @@ def source(results: pd.DataFrame) -> Source:
         return given("no results: not run")
     rows = list(results.itertuples())
     named = joined((f"{r.device}, {counted(r.threads, 'thread')}" for r in rows), "; ")
-    return Source(f"benchmark results, {counted(results['file'].nunique(), 'file')}", (),
-                  (("files", joined(f"benchmarks/results/{r.file}" for r in rows)),
-                   ("commit", joined(commit_words(r.commit, r.dirty) for r in rows)), ("machine", named),
-                   ("versions", joined(f"torch {r.torch}" for r in rows)),
-                   ("date", joined(results["date"])),
-                   ("images", joined(results["data"])),
-                   ("load", f"other processes had up to {results['others'].max():.0%} of the cores"),
-                   ("measure", "make bench")))  # fmt: skip
+    return Source(
+        f"benchmark results, {counted(results['file'].nunique(), 'file')}",
+        (),
+        (
+            ("files", joined(f"benchmarks/results/{r.file}" for r in rows)),
+            ("commit", joined(commit_words(r.commit, r.dirty) for r in rows)),
+            ("machine", named),
+            ("versions", joined(f"torch {r.torch}" for r in rows)),
+            ("date", joined(results["date"])),
+            ("images", joined(results["data"])),
+            ("load", f"other processes had up to {results['others'].max():.0%} of the cores"),
+            ("measure", "make bench"),
+        ),
+    )
 
 
 def _from_to(values: Sequence[float]) -> str:
@@ -186,9 +240,16 @@ def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     lines = []
     for (dataset, model, name, precision, epochs, device, threads), runs in sorted(kinds.items()):
         minutes = with_shared([own_time_s(r) / 60 for r in runs], _from_to)
-        lines.append({"run": f"{dataset}, {model}, {name}, {precision}", "epochs": epochs, "n": len(runs),
-                      "training, 10¹² MACs": f"{total_macs(runs[0]) / 1e12:.0f}",
-                      "minutes": minutes, "on": f"{device}, {threads} thread(s)"})  # fmt: skip
+        lines.append(
+            {
+                "run": f"{dataset}, {model}, {name}, {precision}",
+                "epochs": epochs,
+                "n": len(runs),
+                "training, 10¹² MACs": f"{total_macs(runs[0]) / 1e12:.0f}",
+                "minutes": minutes,
+                "on": f"{device}, {threads} thread(s)",
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -213,8 +274,11 @@ def precision_pairs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def groups(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
     """Return the pairs of each network and pass, in this order, empty where there are none."""
-    return [(network, name, select(pairs, **{"network": network, "pass": name}))
-            for network in networks for name in ("sparse", "dense")]  # fmt: skip
+    return [
+        (network, name, select(pairs, **{"network": network, "pass": name}))
+        for network in networks
+        for name in ("sparse", "dense")
+    ]
 
 
 def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
@@ -243,8 +307,10 @@ def precision_sentence(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
             text = f"bf16 ends {mean:+.2f} points from float32 in the one pair there is: too few."
         else:
             shown = "excludes zero: a difference" if low > 0 or high < 0 else "contains zero: no difference shown"
-            text = (f"over {len(mine)} paired seeds, bf16 ends **{mean:+.2f} points** from float32. The 95 % interval, "
-                    f"{low:+.2f} to {high:+.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
-                    "remain possible.")  # fmt: skip
+            text = (
+                f"over {len(mine)} paired seeds, bf16 ends **{mean:+.2f} points** from float32. The 95 % interval, "
+                f"{low:+.2f} to {high:+.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
+                "remain possible."
+            )
         sentences.append(f"- {network}, {name} pass: {text}")
     return "\n".join(sentences)

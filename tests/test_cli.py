@@ -13,6 +13,7 @@ import torch
 
 from dcil import RunConfig, authors, machine
 from dcil.cli import main as cli
+from dcil.cli import train
 from dcil.cli.options import values_of_config
 from dcil.config import PRESETS
 from dcil.data import datasets
@@ -148,7 +149,7 @@ def test_what_is_not_given_comes_from_the_preset(here, capsys, monkeypatch, pres
         seen.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     words = ["--preset", preset] if preset else []
     assert run(capsys, "train", *words, "--seed", 3, "--no-channels-last")[0] == 130
@@ -163,7 +164,7 @@ def test_a_machine_without_bf16(here, capsys, monkeypatch):
         seen.append(config.precision)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr(machine, "has_bf16", lambda device: False)
     fitted = run(capsys, "train", "--preset", "quick", "--device", "cpu")
     asked = run(capsys, "train", "--preset", "quick", "--device", "cpu", "--precision", "bf16")

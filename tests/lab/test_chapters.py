@@ -92,7 +92,7 @@ def test_a_failing_cell_publishes_nothing(tmp_path):
 
 def test_redraw_has_the_parameters_of_this_run(monkeypatch):
     """Only those that are not at their default; none for a page that did not begin."""
-    monkeypatch.setattr(chapters, "_given", {})
+    monkeypatch.setattr(rerun_form, "given", {})
     name = "03-dual-path-training"
     assert rerun_form.redraw(name) == f"make chapter NAME={name}"
     chapters.begin(name, {"preset": "smoke", "sparsity": 0.95, "In": [""]})

@@ -60,4 +60,4 @@ def test_chapters_compare_runs_of_one_kind():
             calls = "".join(cell["source"]).split("load_all(")[1:]
             asking.setdefault(path.stem, []).extend(call for call in calls if "tier=" in call)
     assert sum(map(len, asking.values())) >= 8
-    assert [name for name, calls in asking.items() if not all("stats.COMPARED[" in c for c in calls)] == ["guide"]
+    assert [name for name, calls in asking.items() if not all("frames.COMPARED[" in c for c in calls)] == ["guide"]

@@ -61,7 +61,8 @@ def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
 
 # The calls by which a chapter reads something, and the name under which it must declare that.
 CALLS = {
-    "load_all(": "records", "training_cost.load(": "benchmarks", "grid.read(": "grids", "claims.read(": "claims",
+    "load_all(": "records", "training_cost.load(": "benchmarks", "small_devices.load(": "benchmarks",
+    "grid.read(": "grids", "claims.read(": "claims",
     "verdict_log.read(": "verdicts", "assumptions.read(": "assumptions", "read_published(": "published",
     "citation.read(": "citation", "chapters.takes(": "chapters",
 }  # fmt: skip

@@ -63,9 +63,14 @@ def test_begin_refuses_a_name_that_is_no_parameter():
         chapters.begin("03", names)
 
 
-def test_begin_shows_the_values_of_this_run():
-    """The form in the page has what was passed beside the default, and only what the chapter declares."""
-    text = chapters.begin("03", {"preset": "smoke", "sparsity": 0.95, "In": [""]}).data
+def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
+    """It is closed; its form has what was passed beside the default, and only what the chapter declares."""
+    monkeypatch.setattr(rerun_form, "forms", {})
+    with pytest.raises(DcilError, match="has not begun"):
+        chapters.rerun_box("03-dual-path-training")
+    chapters.begin("03", {"preset": "smoke", "sparsity": 0.95, "In": [""]})
+    text = chapters.rerun_box("03-dual-path-training").data
+    assert text.startswith('<details class="rerun-box"><summary>')
     assert re.search(r"<code>0\.95</code>.*?<td><code>0\.9</code></td>", text)
     assert "papermill book/03-dual-path-training.ipynb" in text and text.count('<th scope="row">') == 2
 

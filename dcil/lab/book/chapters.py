@@ -74,14 +74,12 @@ def check(notebook: str | Path, given: Any) -> None:
             raise unknown(f"parameter of {Path(notebook).stem}", name, names)
 
 
-def begin(name: str, namespace: dict[str, Any]) -> Any:
-    """Check a running chapter's parameters and return their form (`dcil.lab.page.rerun_form`), to be shown in the page.
+def begin(name: str, namespace: dict[str, Any]) -> None:
+    """Check a running chapter's parameters, and remember them for `rerun_box` and the lines under its figures.
 
     Called with `globals()` right after the parameter cell. papermill only warns about a parameter
     that the chapter does not have; here it is an error.
     """
-    from IPython.display import HTML
-
     notebook = find(name)
     given = {
         k: v
@@ -92,7 +90,14 @@ def begin(name: str, namespace: dict[str, Any]) -> Any:
         check(notebook, given)
     declared = [p for p in parameters(notebook) if p.name in given]
     rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
-    return HTML(rerun_form.form(notebook.stem, declared, given))
+    rerun_form.forms[notebook.stem] = rerun_form.form(notebook.stem, declared, given)
+
+
+def rerun_box(name: str) -> Any:
+    """Return the closed box at the end of a chapter that has begun, to be shown: its parameters, and how to run it."""
+    from IPython.display import HTML
+
+    return HTML(rerun_form.box(name))
 
 
 def _tidy(notebook: Any) -> Any:

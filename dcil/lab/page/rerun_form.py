@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from dcil.errors import DcilError
 from dcil.methods import METHODS
 from dcil.models import MODELS
 
 #: By chapter, the parameters that are not at their default in this process; `dcil.lab.book.chapters.begin` knows them.
 given: dict[str, dict[str, Any]] = {}
+#: By chapter, its form, from `begin` to the box at its end.
+forms: dict[str, str] = {}
 
 NAMES = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
 
@@ -100,6 +103,17 @@ def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
         "make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
         "papermill": f"papermill book/{chapter}.ipynb out.ipynb {options}".rstrip(),
     }
+
+
+def box(chapter: str) -> str:
+    """Return the closed box at the end of a chapter, as HTML: its form and the lines that run it again.
+
+    Raises `DcilError` for a chapter that has not begun.
+    """
+    if chapter not in forms:
+        raise DcilError(f"{chapter} has not begun; its second cell calls chapters.begin({chapter!r}, globals())")
+    title = "<summary>Run this page yourself</summary>"
+    return f'<details class="rerun-box">{title}\n{forms[chapter]}\n</details>'
 
 
 def redraw(chapter: str) -> str:

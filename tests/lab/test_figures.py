@@ -1,0 +1,16 @@
+"""What methods are called and how they look, the same on every page."""
+
+from dcil.lab.page import figures
+from dcil.methods import METHODS
+
+
+def test_every_method_has_a_name_for_people():
+    """One each, no two alike; and no name is left over from a method that is gone."""
+    assert set(figures.LABELS) == set(METHODS)
+    assert len(set(figures.LABELS.values())) == len(METHODS)
+
+
+def test_colours_are_of_methods():
+    """A colour belongs to a method or a variant of one, and no two methods share it."""
+    assert {name.split(", ")[0] for name in figures.COLOURS} <= set(METHODS)
+    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)

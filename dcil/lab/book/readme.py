@@ -11,6 +11,7 @@ from dcil import records
 from dcil.config import preset
 from dcil.errors import DcilError
 from dcil.lab import checkout
+from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.runs.frames import variant
 from dcil.lab.tables import equal_compute
@@ -44,7 +45,7 @@ def verdict_table(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any
         chapter = by_id[name].get("chapter")
         linked = f"[{verdict}](book/{chapter}.ipynb)" if chapter else verdict
         rows.append((by_id[name]["claim"], tier, linked, measured))
-    return f"{claims.counted(known, found)}\n\n{markdown(('claim', 'tier', 'verdict', 'measured'), rows)}"
+    return f"{front_page.count_in_words(known, found)}\n\n{markdown(('claim', 'tier', 'verdict', 'measured'), rows)}"
 
 
 def equal_compute_tables(found: Sequence[dict[str, Any]]) -> str:
@@ -94,7 +95,11 @@ def filled(text: str, blocks: dict[str, str]) -> str:
 
 def computed(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return what claims and records say, by the name of its block in README.md."""
-    return {"verdicts": verdict_table(known, found), "equal-compute": equal_compute_tables(found)}
+    return {
+        "abstract": front_page.abstract(known, found, verdicts="book/verdicts.ipynb"),
+        "verdicts": verdict_table(known, found),
+        "equal-compute": equal_compute_tables(found),
+    }
 
 
 def main() -> None:

@@ -223,85 +223,28 @@ def measured(claim: dict[str, Any], finding: Finding) -> str:
     return f"{in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
 
 
-def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the front page's table, one row for each claim and tier that it names."""
-    rows = []
-    for claim in claims:
-        logged = _logged(claim)
-        logs = f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
-        for finding in findings(claim, records):
-            rows.append(
-                {
-                    "claim": claim["claim"],
-                    "source": claim["source"],
-                    "the paper says": claim.get("paper") or "",
-                    "the authors' logs say, %": logs,
-                    "tier": finding.tier,
-                    "we measured": measured(claim, finding),
-                    "verdict": finding.words,
-                    "state": finding.verdict,
-                    "chapter": claim.get("chapter") or "",
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
-    """Return the same as HTML, one row for each claim, a cell for each tier with its verdict as a badge.
-
-    Each cell says its column too (`data-label`), so that a narrow screen can show a row as a card.
-    """
-    rows = []
-    for text, part in table(claims, records).groupby("claim", sort=False):
-        first, tiers = part.iloc[0], part.set_index("tier")
-        link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
-        row = {
-            "claim": html.escape(text) + link,
-            "claimed by": html.escape(first["source"]),
-            "the paper says": html.escape(str(first["the paper says"])),
-            "the authors' logs, %": html.escape(first["the authors' logs say, %"]),
-        }
-        for tier in TIERS:
-            found = tiers.loc[tier] if tier in tiers.index else None
-            row[f"tier {tier}"] = "" if found is None else _badge(found)
-        rows.append(row)
-    head = [name for name in rows[0] if any(row[name] for row in rows)]  # a column that is empty throughout is left out
-    header = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(_cell(name, row[name]) for name in head) + "</tr>\n" for row in rows)
-    return f'<table class="dataframe claims">\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
-
-
-def _cell(name: str, content: str) -> str:
-    return f'<td data-label="{html.escape(name)}">{content}</td>' if content else '<td class="none">–</td>'
-
-
-def _badge(row: pd.Series) -> str:
-    words, _, wanted = row["verdict"].partition(" (")  # "too few seeds (1 of 3)"
-    badge = f'<span class="verdict {row["state"].replace(" ", "-")}">{html.escape(words)}</span>'
-    if row["we measured"] == "not run":
-        return badge
-    effect, _, seeds = row["we measured"].rpartition(", n = ")
-    seeds = wanted.removesuffix(")") or seeds
-    return f"{badge} <br>{html.escape(effect)}, {f'n = {seeds}'.replace(' ', '&nbsp;')}"
-
-
-def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
-    """Return in a sentence how many claims have which verdict, tier by tier."""
-    parts = [f"{len(claims)} claims."]
-    for tier in TIERS:
-        found = [f.verdict for claim in claims for f in findings(claim, records) if f.tier == tier]
-        said = ", ".join(f"{found.count(v)} *{v}*" for v in VERDICTS if v in found)
-        parts.append(f"At tier **{tier}**: {said}.")
-    return " ".join(parts)
+def logs_in_words(claim: dict[str, Any]) -> str:
+    """Return where the authors' logged runs ended for a claim that names a setting of theirs, in percent; else ""."""
+    logged = _logged(claim)
+    return f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
 
 
 def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str | None = None) -> str:
-    """Return, as a list in Markdown, each claim (of a chapter) with its verdicts."""
-    lines = []
-    for claim in (c for c in claims if chapter in (None, c.get("chapter"))):
-        said = [
-            f"tier {f.tier}: **{f.words}**" + (f", {measured(claim, f)}" if f.effects else "")
-            for f in findings(claim, records)
-        ]
-        lines.append(f"- {claim['claim']} {'; '.join(said).capitalize()}.")
+    """Return, as a list in Markdown, each claim (of a chapter) with its verdicts at the tiers that have a run.
+
+    Claims without a run are one line that opens.
+    """
+    lines, waiting = [], []
+    for claim in claims:
+        if chapter not in (None, claim.get("chapter")):
+            continue
+        begun = [finding for finding in findings(claim, records) if finding.effects]
+        if not begun:
+            waiting.append(f"<li>{html.escape(claim['claim'])}</li>")
+            continue
+        said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured(claim, f)}" for f in begun)
+        lines.append(f"- {claim['claim']} {said.capitalize()}.")
+    if waiting:
+        more = f"{len(waiting)} more claim{'s wait for their' if len(waiting) > 1 else ' waits for its'} first run"
+        lines.append(f"\n<details><summary>{more}</summary><ul>{''.join(waiting)}</ul></details>")
     return "\n".join(lines)

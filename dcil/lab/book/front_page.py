@@ -1,0 +1,187 @@
+"""What a reader sees first: the book's abstract, computed from records, and the claims by how they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dcil.config import preset
+from dcil.lab.evidence import claims, familywise
+from dcil.lab.evidence.claims import Finding
+from dcil.lab.page import figures
+from dcil.lab.page.templating import render
+
+Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
+RIVALS = ("st3", "gmp", "ste", "rigl")
+HOLDS = {yes for yes, _ in claims.WORDS.values()}
+FAILS = {no for _, no in claims.WORDS.values()}
+
+
+# --- the abstract
+
+
+def findings_by_id(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> Findings:
+    """Return what the records say of each claim, by its id and tier."""
+    return {claim["id"]: {f.tier: f for f in claims.findings(claim, records)} for claim in known}
+
+
+def abstract(
+    known: Sequence[dict[str, Any]], records: Sequence[Any], tier: str = "quick", verdicts: str = "verdicts"
+) -> str:
+    """Return the book's own abstract as a list in Markdown: what holds, at what cost, what does not, and at what scale.
+
+    Every number is a finding on a claim at `tier`; a sentence whose claims have no verdict is left out. `verdicts`
+    is where the page of that name lies.
+    """
+    found = {name: tiers[tier] for name, tiers in findings_by_id(known, records).items() if tier in tiers}
+    decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
+    said = [_gain(decided), _equal_compute(decided), _ingredients(decided)]
+    usual = preset(tier)
+    scale = (
+        f"All this is {usual.dataset.upper().replace('CIFAR', 'CIFAR-')}, {_network(usual.model)}, "
+        f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, records, tier, verdicts)} "
+        f"{_paper_scale(known, records)}"
+    )
+    return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
+
+
+def _network(name: str) -> str:
+    return name.replace("resnet", "ResNet-")
+
+
+def _gain(decided: Mapping[str, Finding]) -> str:
+    gains = {share: decided.get(f"better-than-ste-{share}") for share in (90, 95)}
+    ends = [f"{gain.mean:+.2f} points at {share} % sparsity" for share, gain in gains.items() if gain]
+    if not ends:
+        return ""
+    above = all(gain.mean > 0 for gain in gains.values() if gain)
+    first = (
+        f"**Trained for equally many epochs, DCIL ends {'above' if above else 'not above'} STE**: {' and '.join(ends)}"
+    )
+    swaps = decided.get("fewer-exchanges")
+    if swaps and swaps.verdict in HOLDS:
+        first += f"; its masks settle, with {100 * swaps.mean:.0f} % fewer weights exchanged"
+    return f"{first}. It computes twice as much for that."
+
+
+def _equal_compute(decided: Mapping[str, Finding]) -> str:
+    gaps = {name: finding.mean for name in RIVALS if (finding := decided.get(f"equal-compute-{name}"))}
+    behind = [name for name in gaps if decided[f"equal-compute-{name}"].verdict in FAILS]
+    if not behind:
+        return ""
+    listed = _listed([f"{figures.label(name)} ({gaps[name]:+.2f})" for name in sorted(behind, key=gaps.__getitem__)])
+    rest = [figures.label(name) for name in gaps if name not in behind]
+    beside = f"; against {_listed(rest)} nothing is decided" if rest else ""
+    return f"**Given the same computation, so half the epochs, it ends below {listed}**{beside}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _ingredients(decided: Mapping[str, Finding]) -> str:
+    parts = {
+        "the refined gradient by itself adds": decided.get("gradient-alone"),
+        "teaching each other adds": decided.get("mutual-loss"),
+        "STE's gradient for pruned weights, against none at all, adds": decided.get("ste-gradient-helps"),
+    }
+    words = [f"{what} {f.mean:+.2f} ({f.verdict.removesuffix(' at this scale')})" for what, f in parts.items() if f]
+    return f"Of its ingredients, {'; '.join(words)}." if words else ""
+
+
+def _corrected(known: Sequence[dict[str, Any]], records: Sequence[Any], tier: str, verdicts: str) -> str:
+    table = familywise.table(known, records)
+    mine = table[(table["tier"] == tier) & table["p"].notna()]
+    left = mine[mine["p, Holm"] < familywise.LEVEL]
+    return f"Corrected for all {len(mine)} comparisons, {len(left)} stay beyond chance ([which]({verdicts}))."
+
+
+def _paper_scale(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
+    paper = [r for r in records if r["tier"] == "paper" and r["status"] == "complete"]
+    verdicts = [f for tiers in findings_by_id(known, records).values() for f in tiers.values() if f.tier == "paper"]
+    decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
+    if decided:
+        return f"At the paper's own scale {len(decided)} of {len(verdicts)} claims are decided."
+    runs = f"{len(paper)} run{'s' if len(paper) != 1 else ''} of its grid {'are' if len(paper) != 1 else 'is'} done"
+    return f"**At the paper's own scale nothing is decided yet**: {runs}."
+
+
+# --- the claims
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A claim at one tier: its verdict and what was measured, in words."""
+
+    state: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim as the front page shows it; `progress` says how many seeds it has where they are too few."""
+
+    claim: str
+    source: str
+    logs: str
+    chapter: str
+    tiers: dict[str, Cell] = field(default_factory=dict)
+    progress: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Claims that stand alike, at the highest tier that has a verdict on them."""
+
+    title: str
+    meaning: str
+    rows: list[Row]
+    folded: bool = False
+
+    @property
+    def tiers(self) -> list[str]:
+        """The tiers at which one of the rows has a verdict."""
+        return [tier for tier in claims.TIERS if any(tier in row.tiers for row in self.rows)]
+
+
+def claim_groups(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> list[Group]:
+    """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
+    groups = {
+        "Holds": Group("Holds", "The effect is on the claimed side, and as large as the margin fixed beforehand.", []),
+        "Open": Group("Open", "Measured, and neither shown nor ruled out: more seeds would decide.", []),
+        "Does not hold": Group("Does not hold", "The records rule out an advantage as large as the margin.", []),
+        "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
+    }
+    for claim in known:
+        found = claims.findings(claim, records)
+        decided = [f for f in found if f.verdict != claims.NO_VERDICT]
+        tiers = {f.tier: Cell(f.verdict, claims.measured(claim, f)) for f in decided}
+        seeds = max((len(f.effects) for f in found), default=0)
+        progress = f"{seeds} of {claims.SEEDS} seeds." if seeds and not decided else ""
+        row = Row(
+            claim["claim"], claim["source"], claims.logs_in_words(claim), claim.get("chapter") or "", tiers, progress
+        )
+        groups[_standing(decided)].rows.append(row)
+    return list(groups.values())
+
+
+def _standing(decided: Sequence[Finding]) -> str:
+    if not decided:
+        return ""
+    verdict = max(decided, key=lambda finding: claims.TIERS.index(finding.tier)).verdict
+    return "Holds" if verdict in HOLDS else "Does not hold" if verdict in FAILS else "Open"
+
+
+def claims_page(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
+    """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
+    return render("claims.html", groups=claim_groups(known, records))
+
+
+def count_in_words(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
+    """Return in a sentence how many claims stand how, in the words of the groups."""
+    holds, still_open, fails, rest = (len(group.rows) for group in claim_groups(known, records))
+    return (
+        f"Of {len(known)} claims, {holds} hold, {still_open} are open, {fails} do not hold, and {rest} have too few "
+        "seeds for a verdict so far."
+    )

@@ -1,0 +1,62 @@
+"""The first page: its abstract and its groups of claims follow from the records."""
+
+import re
+
+from bs4 import BeautifulSoup
+
+from dcil import records
+from dcil.lab import checkout
+from dcil.lab.book import front_page
+from dcil.lab.evidence import claims
+from tests.lab.test_claims import CLAIM, runs
+
+KNOWN = claims.read(checkout.root() / "book" / "claims.yml")
+FOUND = records.load_all(checkout.root() / "records")
+
+
+def test_the_abstract_is_short_and_has_the_findings():
+    """At most 150 words; each effect that it names is that of its claim."""
+    said = front_page.abstract(KNOWN, FOUND)
+    assert 60 < len(said.split()) <= 150
+    found = front_page.findings_by_id(KNOWN, FOUND)
+    for name in ("better-than-ste-90", "better-than-ste-95", "equal-compute-st3", "mutual-loss"):
+        assert f"{found[name]['quick'].mean:+.2f}" in said
+    assert "DCIL ends above STE" in said and "ends below ST-3" in said
+
+
+def test_the_abstract_follows_the_records():
+    """Turned round, it says the contrary; without records it claims nothing."""
+    ste = claim("better-than-ste-90")
+    good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
+    assert "DCIL ends above STE**: +1.00 points at 90 %" in front_page.abstract([ste], runs(ste=good, dcil=bad))
+    assert "DCIL ends not above STE**: -1.00" in front_page.abstract([ste], runs(ste=bad, dcil=good))
+    assert "points" not in front_page.abstract(KNOWN, []) and "nothing is decided yet" in front_page.abstract(KNOWN, [])
+
+
+def claim(name):
+    """The test's claim under an id that the abstract looks for."""
+    return CLAIM | {"id": name}
+
+
+def test_claims_stand_in_groups():
+    """By their verdict; too few seeds are one line that opens and says how many there are. No cell says "not run"."""
+    one, other = CLAIM | {"claim": "a < b"}, CLAIM | {"id": "other", "evidence": {"paper": {"sparsity": 0.9}}}
+    page = BeautifulSoup(
+        front_page.claims_page([one, other], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))), "html.parser"
+    )
+    assert [h.text for h in page.find_all("h3")] == ["Holds: 1"]
+    assert (
+        page.find("td").text.startswith("a < b")
+        and page.find("summary").text == "Too few seeds for a verdict so far: 1"
+    )
+    assert [th.text for th in page.find_all("th")] == ["claim", "claimed by", "tier quick"]
+    few = front_page.claims_page([one], runs(ste=(80,), dcil=(81,)))
+    assert "1 of 3 seeds." in few and "<table" not in few
+    assert not re.search("not (yet )?run", front_page.claims_page(KNOWN, FOUND))
+
+
+def test_the_count_has_the_words_of_the_groups():
+    """Every claim is counted once."""
+    numbers = [int(n) for n in re.findall(r"\d+", front_page.count_in_words(KNOWN, FOUND))]
+    assert numbers[0] == len(KNOWN) == sum(numbers[1:])
+    assert numbers[1:] == [len(group.rows) for group in front_page.claim_groups(KNOWN, FOUND)]

@@ -146,7 +146,7 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
 
     Returns the largest difference between an output of the file and one of the network. "int8" needs
     `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
-    the outputs are farther apart than `dcil.export.TOLERANCE` allows; then nothing is written.
+    the outputs are farther apart than `TOLERANCE` allows; then nothing is written.
 
     >>> import tempfile
     >>> net = models.build("resnet8", num_classes=10).eval()

@@ -76,6 +76,17 @@ class Ranks:
         """
         self.mean_(b for module in modules for b in module.buffers() if b.is_floating_point())
 
+    def interleaved(self, mine: Tensor) -> Tensor:
+        """Return the boolean vectors of all ranks as one on each rank: rank r's are every size-th, from the r-th on."""
+        if self.size == 1:
+            return mine
+        count = torch.tensor(len(mine), device=mine.device)
+        self.sum_([count])
+        every = torch.zeros(int(count), dtype=torch.uint8, device=mine.device)  # gloo adds up no booleans
+        every[self.rank :: self.size] = mine.byte()
+        self.sum_([every])
+        return every.bool()
+
     def check_same(self, tensors: Iterable[Tensor], what: str) -> None:
         """Raise `DcilError` on every rank if a tensor differs between any two."""
         if self.size > 1:

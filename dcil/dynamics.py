@@ -6,8 +6,6 @@ that a checkpoint and a record stay small for large networks; up to `SAMPLE` wei
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,10 +17,11 @@ from torch import Tensor
 from dcil.config import RunConfig
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
+from dcil.io.bits import MOST, from_text, pack, to_text, unpack
 from dcil.masks import filters_first, over_filters
 from dcil.parts import transposed
 
-SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
+SAMPLE = MOST  # positions at most; ResNet-32 has 463,792 prunable weights
 MOMENTS = 16  # epochs of a run at which the costlier measures are taken
 
 
@@ -56,33 +55,16 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def pack(mask: Tensor) -> bytes:
-    """Return a boolean vector as bits, eight a byte."""
-    return np.packbits(mask.cpu().numpy()).tobytes()
-
-
-def unpack(bits: bytes, count: int) -> np.ndarray:
-    """Return the boolean vector [count] of packed bits."""
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
-
-
 def final_mask(record: dict[str, Any]) -> np.ndarray | None:
     """Return the sampled final mask of a record as a boolean vector, or None for one that holds none.
 
-    Raises `DcilError` when what it holds cannot be read. Few bytes can unpack to very many, so no more are unpacked
-    than a mask has.
+    Raises `DcilError` when what it holds cannot be read.
     """
     if not (held := record.get("masks")):
         return None
     try:
-        if not 0 < held["count"] <= SAMPLE:
-            raise ValueError(f"it has {held['count']} positions, a sample has 1 to {SAMPLE}")
-        size, unpacking = -(-held["count"] // 8), zlib.decompressobj()
-        bits = unpacking.decompress(base64.b64decode(held["final"], validate=True), size + 1)
-        if len(bits) != size or not unpacking.eof or unpacking.unused_data:
-            raise ValueError(f"it does not unpack to the {size} bytes that {held['count']} positions take")
-        return unpack(bits, held["count"])
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        return from_text(held["final"], held["count"])
+    except (KeyError, TypeError, ValueError) as error:
         raise DcilError(f"the final mask in the record {record.get('run_id')} cannot be read: {error}") from error
 
 
@@ -164,7 +146,8 @@ class Dynamics:
         if not self.snapshots:
             return None
         count, total = len(self.ever), sum(mask.numel() for mask in self.dual.masks.values())
-        last = unpack(self.snapshots[max(self.snapshots)], count)
+        final = self.snapshots[max(self.snapshots)]
+        last = unpack(final, count)
         return {
             "stride": stride_of(total),
             "count": count,
@@ -172,7 +155,7 @@ class Dynamics:
                 {"epoch": epoch, "jaccard": round(jaccard(unpack(bits, count), last), 5)}
                 for epoch, bits in sorted(self.snapshots.items())
             ],
-            "final": base64.b64encode(zlib.compress(np.packbits(last).tobytes(), 9)).decode(),
+            "final": to_text(final),
         }
 
     def state(self) -> dict[str, Any]:

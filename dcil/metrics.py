@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +18,12 @@ from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath
 from dcil.engine import Engine
 from dcil.errors import DcilError
+from dcil.io.bits import from_text
+
+
+def percent(hits: int, count: int) -> float:
+    """Return an accuracy as a record has it."""
+    return round(100 * hits / count, 4)
 
 
 class Tally:
@@ -27,16 +34,24 @@ class Tally:
         self.hits = {name: torch.zeros(3, dtype=torch.int64, device=device) for name in passes}  # top-1, top-5, images
         self.losses: dict[str, Tensor] = {}
 
-    def add(self, logits: dict[str, Tensor], labels: Tensor, losses: dict[str, Tensor] | None = None) -> None:
-        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once a step."""
+    def add(
+        self, logits: dict[str, Tensor], labels: Tensor, losses: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once a step.
+
+        Returns by pass which of its images have the right class on top, boolean [N].
+        """
+        top1: dict[str, Tensor] = {}
         for name, output in logits.items():
             right = output.detach().topk(min(5, output.shape[1]), dim=1).indices == labels[:, None]
+            top1[name] = right[:, 0]
             seen = torch.full((), len(labels), device=labels.device)
-            self.hits[name] += torch.stack((right[:, 0].sum(), right.sum(), seen))
+            self.hits[name] += torch.stack((top1[name].sum(), right.sum(), seen))
         for name, value in (losses or {}).items():
             if name not in self.losses:  # the sum, and over how many steps
                 self.losses[name] = torch.zeros(2, dtype=torch.float64, device=value.device)
             self.losses[name] += torch.stack((value.detach().double(), torch.ones_like(value, dtype=torch.float64)))
+        return top1
 
     def reset(self) -> None:
         """Set every sum back to nought, in place."""
@@ -55,10 +70,7 @@ class Tally:
     def top(self) -> dict[str, dict[str, float]]:
         """Return top-1 and top-5 accuracy of each pass, in percent."""
         sums = {name: hits.tolist() for name, hits in self.hits.items()}
-        return {
-            name: {"top1": round(100 * one / n, 4), "top5": round(100 * five / n, 4)}
-            for name, (one, five, n) in sums.items()
-        }
+        return {name: {"top1": percent(one, n), "top5": percent(five, n)} for name, (one, five, n) in sums.items()}
 
     def loss(self) -> dict[str, float]:
         """Return the mean over steps of each term that occurred, and of their sum."""
@@ -81,17 +93,28 @@ class Tally:
         self.losses = {name: value.to(device) for name, value in state["losses"].items()}
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
 ) -> dict[str, dict[str, float]]:
     """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
+    return evaluate_images(model, passes, test, engine, ranks)[0]
+
+
+@torch.no_grad()
+def evaluate_images(
+    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
+    """Return what `evaluate` does, and by pass which images of this rank's share are right, boolean [N], in order."""
     model.eval()
     tally = Tally(passes, engine.device)
+    # A share of no images has no batch.
+    right = {name: [torch.zeros(0, dtype=torch.bool, device=engine.device)] for name in passes}
     for images, labels in test:
-        tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
+        top1 = tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
+        for name in passes:
+            right[name].append(top1[name])
     model.train()
-    return tally.over(ranks).top()
+    return tally.over(ranks).top(), {name: torch.cat(batches) for name, batches in right.items()}
 
 
 @torch.no_grad()
@@ -153,3 +176,34 @@ def evaluate_reestimated(
         with reestimated(dual, index, batches(), engine, ranks):
             found[name] = evaluate(dual, dual.pass_names, test, engine, ranks)[name]
     return found
+
+
+def images_right(record: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """Return by pass which test images the last network of a record gets right (top-1), boolean [N] in their order.
+
+    None for a record that does not say; raises `DcilError` when what it holds cannot be read.
+    """
+    if not (held := record.get("images_right")):
+        return None
+    try:
+        return {name: from_text(text, record["data"]["test_size"]) for name, text in held.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DcilError(f"images_right in the record {record.get('run_id')} cannot be read: {error}") from error
+
+
+def images_problems(record: dict[str, Any]) -> list[str]:
+    """Return where the images that a record says are right contradict the last accuracy of its curve.
+
+    Raises `DcilError` when they cannot be read.
+    """
+    if record["status"] != "complete":
+        return [f"images_right is of a run's last epoch, and this run is {record['status']}"]
+    last, right = record["curve"][-1]["test"], images_right(record) or {}
+    if {*right} != {*last}:
+        return [f"images_right has the passes {sorted(right)}, the curve has {sorted(last)}"]
+    return [
+        f"images_right[{name!r}] has {each.sum()} of {len(each)} images, {top1} %, but the last top-1 is "
+        f"{last[name]['top1']} %"
+        for name, each in right.items()
+        if (top1 := percent(int(each.sum()), len(each))) != last[name]["top1"]
+    ]

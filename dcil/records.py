@@ -25,6 +25,7 @@ from dcil.io.intake import checksum, parse_json
 from dcil.io.shapes import Named, Number, Text, unfit
 from dcil.io.shapes import problems as shape_problems
 from dcil.machine import device_name, source_state
+from dcil.metrics import images_problems
 
 SCHEMA = 1
 LAST = 10  # epochs averaged beside the last one
@@ -62,6 +63,7 @@ SHAPE = {
              "shared_by?": Number(1, 1e6)},  # runs under way on the device meanwhile, where there were several
     "masks?": {"stride": _SIZE, "count": Number(1, SAMPLE, whole=True),
                "overlap_with_last": [{"epoch": _COUNT, "jaccard": Number(0, 1)}], "final": Text(2**17)},
+    "images_right?": Named(Text(2**17), 2),  # by pass, which test images the last network gets right (`dcil.io.bits`)
     "checksum?": Text(64),
 }  # fmt: skip
 
@@ -70,9 +72,11 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
     """Return the record if it is one; raises `dcil.DcilError` naming the source and what is wrong with it.
 
     A record has the configuration, the environment, the data's checksum, a curve with a row an epoch (accuracies in
-    percent, times in seconds), the final accuracies by pass, and the cost (MACs, MiB, seconds, nonzeros). What does not
-    follow from the curve or the configuration is refused. What is returned has its passes in the method's order, the
-    deployed one first, whatever the order of keys was: objects of JSON have none.
+    percent, times in seconds), the final accuracies by pass, and the cost (MACs, MiB, seconds, nonzeros). It may have
+    the final mask (`dcil.dynamics.final_mask`) and which test images are right at the end
+    (`dcil.metrics.images_right`), a bit each. What does not follow from the curve or the configuration is refused.
+    What is returned has its passes in the method's order, the deployed one first, whatever the order of keys was:
+    objects of JSON have none.
 
     >>> validate({"schema": 1, "run_id": "a"}, "my file")
     Traceback (most recent call last):
@@ -88,7 +92,7 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
     try:
         problems = problems or _contradictions(record)
     except DcilError as error:
-        raise DcilError(f"{source} is not a valid run record: {error} It was left as it is") from error
+        problems = [str(error).rstrip(".")]
     if problems:
         raise DcilError(f"{source} is not a valid run record: {'; '.join(problems[:5])}. It was left as it is")
     return _in_order(record, methods.get(record["config"]["method"]).passes)
@@ -119,6 +123,8 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
         problems.append("final does not follow from the curve")
     if not problems and "masks" in record:
         problems += mask_problems(record)
+    if not problems and "images_right" in record:
+        problems += images_problems(record)
     if not problems and "checksum" in record and record["checksum"] != checksum(_content(record)):
         meant = "take it as it was written, or leave the checksum out if the change is meant"
         problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
@@ -146,7 +152,8 @@ def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
         return {name: by_pass[name] for name in passes if name in by_pass}
 
     curve = [row | {part: ordered(row[part]) for part in BY_PASS if part in row} for row in record["curve"]]
-    return record | {"curve": curve, "final": {"passes": ordered(record["final"]["passes"])}}
+    right = {"images_right": ordered(record["images_right"])} if "images_right" in record else {}
+    return record | {"curve": curve, "final": {"passes": ordered(record["final"]["passes"])}} | right
 
 
 def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from dcil.dual_path import DualPath
 from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
+from dcil.io import bits
 from dcil.methods import Phase
-from dcil.metrics import Tally, evaluate, evaluate_reestimated, require_trainable
+from dcil.metrics import Tally, evaluate_images, evaluate_reestimated, require_trainable
 from dcil.parts import OWN
 from dcil.refresh import refresh, require_target
 
@@ -86,6 +87,7 @@ class Trainer:
         self.tally = Tally(self.dual.pass_names, engine.device)
         self.flips = torch.zeros((), dtype=torch.int64, device=engine.device)
         self.dynamics = Dynamics(self.dual, config)
+        self.images_right: dict[str, str] = {}  # by pass, of the last epoch's test; as a record has it
         self.first, self.began = 0.0, time.perf_counter()
 
     @property
@@ -165,6 +167,9 @@ class Trainer:
                 "float32. What was saved before it was kept"
             )
         self.team.mean_buffers_(self.dual)  # norm statistics
+        test, right = evaluate_images(self.dual, self.dual.pass_names, self.test, self.engine, self.team)
+        if len(self.curve) == self.config.epochs - 1 and len(self.dataset.test_labels) <= bits.MOST:
+            self.images_right = {name: bits.to_text(bits.pack(self.team.interleaved(r))) for name, r in right.items()}
         row = {
             "epoch": len(self.curve),
             "lr": rate,
@@ -174,7 +179,7 @@ class Trainer:
             "refreshes": self.dual.refreshes - sum(row["refreshes"] for row in self.curve),
             "loss": loss,
             "train": tally.top(),
-            "test": evaluate(self.dual, self.dual.pass_names, self.test, self.engine, self.team),
+            "test": test,
             **self.measure(),
         }
         self.curve.append(row | {"time_s": round(self.earlier_s + time.perf_counter() - self.since, 3)})
@@ -215,6 +220,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "part": part,
             "dynamics": self.dynamics.state(),
+            "images_right": self.images_right,
             "data_sha256": self.data_sha256,
             "classes": list(self.dataset.classes),
         }
@@ -233,6 +239,7 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
         if "dynamics" in state:  # not in checkpoints from before they were measured
             self.dynamics.load_state(state["dynamics"])
+        self.images_right = state.get("images_right", {})  # likewise
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
@@ -289,6 +296,8 @@ class Trainer:
         }
         if masks := self.dynamics.summary():
             record["masks"] = masks
+        if self.images_right:
+            record["images_right"] = self.images_right
         return record | ({"reason": reason} if reason else {})
 
 

@@ -73,7 +73,7 @@ def test_a_team_of_one_is_free():
     ALONE.sum_(values)
     ALONE.mean_(values)
     ALONE.check_same(values, "the values")
-    assert values[0].tolist() == [1, 1] and ALONE.is_first
+    assert values[0].tolist() == [1, 1] and ALONE.is_first and ALONE.interleaved(values[0]) is values[0]
 
 
 def test_digests_differ_with_the_masks():
@@ -144,7 +144,7 @@ def test_two_ranks_compute_what_one_does(method, dense_every, tmp_path):
     for a, b in zip(one["curve"], two["curve"], strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9)
         assert all(a[k] == b[k] for k in ("sparsity", "flips", "refreshes", "train", "test"))
-    assert one["final"] == two["final"]
+    assert one["final"] == two["final"] and one["images_right"] == two["images_right"]
 
 
 def test_other_ranks_resume(tmp_path):
@@ -180,18 +180,21 @@ try:
 except OSError as error:
     say(f"raised {team.rank}")
 say(f"turn {team.rank} {team.in_turn(lambda: team.rank)}")
+mine = torch.tensor([[True, True], [False]][team.rank])
+say(f"in order {team.rank} {team.interleaved(mine).tolist()} {team.interleaved(mine[: 1 - team.rank]).tolist()}")
 ranks.leave(team)
 """
 
 
 def test_differences_and_errors_reach_every_rank(tmp_path):
-    """Each rank is told that masks differ, and each raises what the first one raised."""
+    """Each rank is told that masks differ, raises what the first one raised, and has the rows of all in order."""
     (tmp_path / "different.py").write_text(DIFFERENT)
     code, said = python(tmp_path, *TORCHRUN, "different.py")
     assert code == 0, said
     for rank in (0, 1):
         assert f"told {rank} the masks differ between ranks" in said
         assert f"raised {rank}" in said and f"turn {rank} {rank}" in said
+        assert f"in order {rank} [True, False, True] [True]" in said
 
 
 STATISTICS = """

@@ -3,7 +3,6 @@
 import base64
 import zlib
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -206,9 +205,3 @@ def test_a_damaged_mask_is_named(tiny_config, tiny_dataset, tmp_path):
             dynamics.final_mask(bad)
         with pytest.raises(DcilError, match="final mask"):
             records.validate(bad)
-
-
-def test_packing_is_exact():
-    """Any length comes back."""
-    mask = torch.rand(1003) < 0.1
-    assert np.array_equal(dynamics.unpack(dynamics.pack(mask), 1003), mask.numpy())

@@ -147,10 +147,21 @@ VALUES = [
     ("masks.count", 77000, "the final mask in the record .* cannot be read"),
     ("masks.stride", 0, "masks.stride must be from 1 to"),
     ("masks.stride", 2, "more than the network has weights"),
-    ("masks.final", packed(bytes(2**26)), "it does not unpack to the .* bytes that .* positions take"),
+    ("masks.final", packed(bytes(2**26)), "it does not unpack to the .* bytes that .* bits take"),
     ("masks.final", "A" * 2**18, "masks.final has 262144 characters"),
     ("masks.overlap_with_last", [{"epoch": 7, "jaccard": 1.0}], "must name epochs of the curve, in their order"),
     ("masks.overlap_with_last.1.jaccard", 3.0, "jaccard must be from 0 to 1, got 3.0"),
+    # which images are right: 16 of them, two bytes
+    ("images_right", None, "images_right must be an object, got NoneType"),
+    ("images_right", {}, r"images_right has the passes \[\], the curve has \['dense', 'sparse'\]"),
+    ("images_right.dense", ..., r"images_right has the passes \['sparse'\]"),
+    ("images_right.dense", 7, "must be str, got 7"),
+    ("images_right.dense", packed(bytes(2**26)), "does not unpack to the 2 bytes that 16 bits take"),
+    ("images_right.dense", packed(b"a"), r"images_right in the record .* cannot be read: .* 16 bits take\. "),
+    ("images_right.dense", packed(b"\xff\xff"), r"\['dense'\] has 16 of 16 images, 100.0 %, but the last top-1 is "),
+    ("data.test_size", 10**15, "images_right .* it has 1000000000000000 bits; it must have 1 to 524288"),
+    ("data.test_size", 9, "images_right"),
+    ("status", "failed", "images_right is of a run's last epoch, and this run is failed"),
     # what no reader of JSON must be sent, in a key of the record's own or in another
     ("note", nested(20), "note.* is nested more than 12 deep"),
     ("note", "half \ud800", r"note has a character that is not text, '\\ud800'"),
@@ -248,10 +259,14 @@ def test_what_is_no_file_of_a_record_is_refused(tmp_path, make, words):
         records.read(tmp_path / "bad.json")
 
 
-def test_a_mask_that_unpacks_to_much_takes_no_memory(record):
+def test_bits_that_unpack_to_much_take_no_memory(record):
     """64 MiB in 64 KiB, under a count that fits a sample, and under one that would fit the content."""
     bomb = packed(bytes(2**26))
     for count in (record["masks"]["count"], SAMPLE, 2**29):
+        other = changed(record, "data.test_size", count)
+        other["images_right"]["dense"] = bomb
+        with bounded(mib=4), pytest.raises(DcilError, match="images_right"):
+            records.validate(other)
         bad = record | {"masks": record["masks"] | {"count": count, "final": bomb}}
         with bounded(mib=4), pytest.raises(DcilError):
             records.validate(bad)
@@ -323,7 +338,7 @@ def test_what_is_accepted_breaks_no_page(record):
 
 def test_a_failed_run_breaks_no_page(record):
     """Also one that ended before its first epoch."""
-    short = {key: value for key, value in record.items() if key != "masks"}
+    short = {key: value for key, value in record.items() if key not in ("masks", "images_right")}
     for rows in (0, 1):
         curve = record["curve"][:rows]
         end = {"status": "failed", "reason": "<b>&", "curve": curve, "final": records.summarize(curve, 0.9)}

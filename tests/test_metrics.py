@@ -1,10 +1,14 @@
 """Sums over an epoch: right by hand, resettable, resumable, and evaluation that changes nothing."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from dcil.data.loaders import TestLoader
+from dcil.distributed import Ranks
 from dcil.errors import DcilError
-from dcil.metrics import Tally, evaluate
+from dcil.metrics import Tally, evaluate, evaluate_images
 from dcil.trainer import Trainer
 
 
@@ -49,6 +53,44 @@ def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_
     evaluate(run.dual, run.dual.pass_names, run.test, run.engine)
     assert all(torch.equal(before[n], b) for n, b in run.dual.named_buffers())
     assert run.dual.training
+
+
+def test_right_images_add_up_to_the_accuracy():
+    """One choice among equal logits, as bf16 often has them, decides both the count and the image."""
+    tally, labels = Tally(("sparse",), torch.device("cpu")), torch.arange(10)
+    right = tally.add({"sparse": torch.zeros(10, 10)}, labels)["sparse"]
+    assert right.tolist() == (torch.zeros(10, 10).topk(5).indices[:, 0] == labels).tolist()
+    assert tally.top()["sparse"]["top1"] == 10 * int(right.sum())
+
+
+def test_right_images_are_in_the_order_of_the_test_set(tiny_dataset, tiny_config):
+    """Of batches of seven as of the whole test set at once, for each pass."""
+    run = Trainer(tiny_config(), tiny_dataset)
+    run.test.batch_size = 7
+    top, right = evaluate_images(run.dual, run.dual.pass_names, run.test, run.engine)
+    run.dual.eval()
+    with torch.no_grad():
+        logits = run.dual(run.test.normalize(tiny_dataset.test_images))
+    for name, output in zip(run.dual.pass_names, logits, strict=True):
+        assert right[name].tolist() == (output.argmax(1) == tiny_dataset.test_labels).tolist()
+        assert top[name]["top1"] == 100 * right[name].float().mean()
+
+
+def test_a_rank_without_test_images(tiny_dataset, tiny_config):
+    """One image for two ranks: the second has none to name, and the accuracy is the first's."""
+
+    class Second(Ranks):
+        def sum_(self, tensors):
+            for tensor in tensors:
+                tensor += 1  # of the first rank's image the class is right
+
+    images, labels, second = tiny_dataset.test_images[:1], tiny_dataset.test_labels[:1], Second(1, 2)
+    one = dataclasses.replace(tiny_dataset, test_images=images, test_labels=labels)
+    run = Trainer(tiny_config(), tiny_dataset)
+    loader = TestLoader(one, run.engine.device, ranks=second)
+    top, right = evaluate_images(run.dual, run.dual.pass_names, loader, run.engine, second)
+    assert top["sparse"] == {"top1": 100.0, "top5": 100.0}
+    assert [each.tolist() for each in right.values()] == [[], []]
 
 
 @pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])

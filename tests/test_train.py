@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from dcil import checkpoint, records, trainer
+from dcil import checkpoint, metrics, records, trainer
 from dcil.config import LATER, RunConfig
 from dcil.data import datasets
 from dcil.data.decoding import Store
@@ -105,6 +105,44 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
     one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))
     assert [(s["first_epoch"], s["epochs"]) for s in resumed["cost"]["sessions"]] == [(0, 1), (1, 2)]
+
+
+def test_a_run_killed_before_its_record(tiny_dataset, tiny_config, tmp_path):
+    """The last checkpoint knows which images are right; one from before that was kept gives a record without."""
+    config = tiny_config()
+    whole = run(config, tiny_dataset, tmp_path)
+    record_path, checkpoint_path = files(tmp_path, config)
+    record_path.unlink()
+    assert records.without_timing(run(config, tiny_dataset, tmp_path)) == records.without_timing(whole)
+    record_path.unlink()
+    content = checkpoint.load(checkpoint_path)
+    del content["images_right"]
+    torch.save(content, checkpoint_path)
+    silent = records.without_timing(run(config, tiny_dataset, tmp_path))
+    assert silent == {k: v for k, v in records.without_timing(whole).items() if k != "images_right"}
+
+
+@pytest.mark.parametrize("method", ["dcil", "dense"])
+def test_a_record_says_which_test_images_are_right(method, tiny_dataset, tiny_config, tmp_path):
+    """A bit an image for each pass: those of the network in the checkpoint, in the order of the test set."""
+    config = tiny_config(method=method, epochs=6, lr=0.05, sparsity=0.5 if method == "dcil" else 0.0)
+    right = metrics.images_right(run(config, tiny_dataset, tmp_path))
+    trained = Trainer(config, tiny_dataset)
+    trained.load_state(checkpoint.load(files(tmp_path, config)[1]))
+    for name in trained.dual.pass_names:
+        network = trained.dual.export(name).eval()
+        with torch.no_grad():
+            output = network(trained.test.normalize(tiny_dataset.test_images))
+        assert right[name].tolist() == (output.argmax(1) == tiny_dataset.test_labels).tolist()
+        assert 0 < right[name].sum() < 16  # else any order would do
+    assert [*right] == [*trained.dual.pass_names]
+
+
+def test_a_test_set_too_large_for_a_record(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """The run ends well, its record does not say which images are right."""
+    monkeypatch.setattr("dcil.io.bits.MOST", 15)
+    record = run(tiny_config(method="dense", sparsity=0.0), tiny_dataset, tmp_path)
+    assert record["status"] == "complete" and metrics.images_right(record) is None
 
 
 def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path, monkeypatch):

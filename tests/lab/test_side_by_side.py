@@ -8,7 +8,9 @@ import pytest
 from dcil import fit, records
 from dcil.cli.main import main
 from dcil.errors import DcilError
+from dcil.lab.runs import images_right as tests
 from dcil.lab.runs import side_by_side
+from dcil.metrics import images_right
 
 
 @pytest.fixture
@@ -30,6 +32,23 @@ def test_differences_are_named(folder):
     assert 0 < float(rows["overlap of the final masks (Jaccard)"][2]) < 1
     assert any(k.startswith("dense pass, farthest apart (epoch") for k in rows)
     assert side_by_side.same(a, a) and not side_by_side.same(a, b)
+
+
+def test_networks_are_compared_image_by_image(folder):
+    """Where both say which images are right: how many only one gets right, and what that makes of the difference."""
+    a, b = records.load_all(folder)
+    one, two = (images_right(r)["sparse"] for r in (a, b))
+    rows = {what: rest for what, *rest in side_by_side.side_by_side(a, b)}
+    found = rows["sparse pass, images right in one only; points over images, McNemar's p"]
+    assert found == [str((one & ~two).sum()), str((two & ~one).sum()), tests.in_words(two, one)]
+    assert found[2].startswith(rows["sparse pass, last epoch, %"][2] + " (")
+    before = {key: value for key, value in a.items() if key != "images_right"}
+    for pair, said in (((before, b), ("not recorded", "recorded")), ((before, before), ("not recorded",) * 2)):
+        assert [row for row in side_by_side.side_by_side(*pair) if "images" in row[0]] == [
+            ("which test images are right", *said, "")
+        ]
+    other = b | {"data": b["data"] | {"sha256": "of other images"}}
+    assert not any("images" in row[0] and "MACs" not in row[0] for row in side_by_side.side_by_side(a, other))
 
 
 def test_found_by_file_beginning_or_hash(folder):

@@ -9,6 +9,8 @@ from typing import Any
 from dcil import records
 from dcil.config import LATER
 from dcil.dynamics import final_mask, jaccard
+from dcil.lab.runs.images_right import NOT_RECORDED, in_words, only_one
+from dcil.metrics import images_right
 from dcil.runs import by_id
 
 Row = tuple[str, str, str, str]  # what, in A, in B, the difference
@@ -52,6 +54,25 @@ def _curves(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def _images(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
+    """Return by pass how many test images only one network gets right, and what that says of their accuracies."""
+    if a["data"] != b["data"]:
+        return []
+    right = images_right(a), images_right(b)
+    if None in right:
+        return [("which test images are right", *("recorded" if r else NOT_RECORDED for r in right), "")]
+    one, two = right
+    return [
+        (
+            f"{name} pass, images right in one only; points over images, McNemar's p",
+            *map(str, only_one(one[name], two[name])),
+            in_words(two[name], one[name]),
+        )
+        for name in one
+        if name in two
+    ]
+
+
 def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     """Return what differs of configuration and environment, then accuracies, masks and costs of two records."""
     rows = _differing(LATER | a["config"], LATER | b["config"], "config")
@@ -59,7 +80,7 @@ def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     if a["status"] != b["status"]:
         rows.append(("status", a["status"], b["status"], ""))
     if a["curve"] and b["curve"]:
-        rows += _curves(a, b)
+        rows += _curves(a, b) + _images(a, b)
         rows.append(_number("sparsity, %", *(100 * r["curve"][-1]["sparsity"] for r in (a, b)), digits=4))
     masks = final_mask(a), final_mask(b)
     if all(m is not None for m in masks) and len(masks[0]) == len(masks[1]):

@@ -1,0 +1,56 @@
+"""Two networks tested on the same images, by which of them each gets right (`dcil.metrics.images_right`).
+
+One pair of networks says nothing about the ways they were trained: that takes seeds, `dcil.lab.runs.seeds_and_images`.
+Needs no more than a record does.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from statistics import NormalDist
+
+import numpy as np
+
+NOT_RECORDED = "not recorded"
+
+
+def only_one(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    """Return how many images only `a` gets right and how many only `b`, both boolean [N].
+
+    >>> only_one(np.array([True, True, True, False]), np.array([True, False, False, True]))
+    (2, 1)
+    """
+    return int((a & ~b).sum()), int((b & ~a).sum())
+
+
+def p_value(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the two-sided p-value of two networks being right equally often, both boolean [N] over the same images.
+
+    McNemar's test in its exact form: of the images that only one network gets right, each has half (McNemar 1947).
+
+    >>> p_value(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))  # (1 + 6) of 2^6 ways, and as many
+    0.21875
+    """
+    only = only_one(a, b)
+    count = sum(only)
+    ways = accumulate(range(min(only)), lambda choose, i: choose * (count - i) // (i + 1), initial=1)
+    return min(1.0, 2 * sum(ways) / 2**count)
+
+
+def interval(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the accuracy of `a` less that of `b`, boolean [N] over the same images, with its interval over images.
+
+    In points (difference, low, high). The ends are Wald's with half an image more in each of the four cells (Agresti
+    and Min 2005), so that they hold for few images, and for networks that never disagree, too.
+    """
+    only_a, only_b, count = *only_one(a, b), len(a)
+    centre, apart = (only_a - only_b) / (count + 2), (only_a + only_b + 1) / (count + 2)
+    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt((apart - centre**2) / (count + 2))
+    return 100 * (only_a - only_b) / count, 100 * (centre - half), 100 * (centre + half)
+
+
+def in_words(a: np.ndarray, b: np.ndarray) -> str:
+    """Return `interval` and `p_value` as a table shows them."""
+    mean, low, high = interval(a, b)
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}), p {p_value(a, b):.2g}"

@@ -1,0 +1,104 @@
+"""Two variants over seeds and images: the luck of training, and the luck of the test set.
+
+All runs are tested on the same images, so what these favour is in no spread between seeds. An interval over seeds says
+what other seeds would give on these very images; one over seeds and images, what they would give on another test set of
+the same kind. Records say which images are right since they have `images_right` (`dcil.metrics`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dcil import methods
+from dcil.errors import DcilError
+from dcil.lab.runs import paired
+from dcil.lab.runs.frames import MISSING, runs_table
+from dcil.lab.runs.images_right import NOT_RECORDED, p_value
+from dcil.metrics import images_right
+
+
+def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its interval over seeds and images.
+
+    In points (mean, low, high); the ends are NaN below `dcil.lab.runs.paired.SEEDS` seeds: of two they miss too often.
+    Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
+    cases in radiology (Hillis 2007). The variance of the mean is the seeds' mean square and what the images' has beyond the
+    rest, over their numbers, with Satterthwaite's degrees of freedom. Where the images' has nothing beyond, this is
+    `dcil.lab.runs.paired.interval` of the seeds' differences.
+    """
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    gaps = a.astype(float) - b  # [seeds, N], each −1, 0 or 1
+    (seeds, images), mean = gaps.shape, float(gaps.mean())
+    if seeds < paired.SEEDS:
+        return 100 * mean, math.nan, math.nan
+    of_seed, of_image = gaps.mean(1), gaps.mean(0)
+    rest = gaps - of_seed[:, None] - of_image + mean
+    freedom = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)]).clip(1)
+    squares = (
+        np.array([images * ((of_seed - mean) ** 2).sum(), seeds * ((of_image - mean) ** 2).sum(), (rest**2).sum()])
+        / freedom
+    )
+    parts = squares * ([1, 1, -1] if squares[1] > squares[2] else [1, 0, 0])
+    variance = float(parts.sum())
+    if variance == 0:
+        return 100 * mean, 100 * mean, 100 * mean
+    quantile = float(stdtrit(variance**2 / (parts**2 / freedom).sum(), (1 + level) / 2))
+    half = quantile * math.sqrt(variance / (seeds * images))
+    return 100 * mean, 100 * (mean - half), 100 * (mean + half)
+
+
+def right_at_equal_seeds(
+    found: Sequence[dict[str, Any]], a: str, b: str
+) -> dict[int, tuple[np.ndarray, np.ndarray]] | None:
+    """Return by seed which images the deployed passes of two variants get right, boolean [N] each.
+
+    Of the seeds at which both have complete runs that say so; None where there are such runs, and none says so. `found`
+    are records of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a seed occurs
+    twice, or when the runs were tested on different images.
+    """
+    table, by_id = runs_table([*found]), {r["run_id"]: r for r in found}
+    runs = pd.concat([paired.by_seed(table, variant, value="run") for variant in (a, b)], axis=1, join="inner")
+    told, tests = {}, set()
+    for seed, *names in runs.itertuples():
+        both = [by_id[name] for name in names]
+        if all("images_right" in r for r in both):
+            told[int(seed)] = tuple(images_right(r)[methods.get(r["config"]["method"]).passes[0]] for r in both)
+            tests |= {f"{r['data']['test_size']} of {r['data']['sha256']:.12}" for r in both}
+    if len(tests) > 1:
+        raise DcilError(
+            f"runs of {a!r} and {b!r} were tested on different images ({', '.join(sorted(tests))}, "
+            "by the checksums of their data); choose records of one data set"
+        )
+    return told if told or runs.empty else None
+
+
+def compared(found: Sequence[dict[str, Any]], variants: Sequence[str], baseline: str) -> pd.DataFrame:
+    """Return one row for each variant beside a baseline at equal seeds, by the images that each gets right.
+
+    n, the difference in points with its 95 % interval over seeds and over seeds and images, and McNemar's p-value of
+    each seed. Variants whose runs do not say which images are right stand together in one row, "not recorded".
+    """
+    columns = [f"less {baseline}, points, over seeds", "over seeds and images", "p over images, seed by seed"]
+    rows, silent = [], []
+    for name in (v for v in variants if v != baseline):
+        if (told := right_at_equal_seeds(found, name, baseline)) is None:
+            silent.append(name)
+            continue
+        values = [MISSING] * 3
+        if told:
+            mine, other = (np.array(side) for side in zip(*told.values(), strict=True))
+            values = [
+                paired.signed(*paired.interval(100 * (mine.mean(1) - other.mean(1)))),
+                paired.signed(*over_seeds_and_images(mine, other)),
+                ", ".join(f"{p_value(*both):.2g}" for both in told.values()),
+            ]
+        rows.append([name, len(told), *values])
+    if silent:
+        rows.append([", ".join(silent), 0, *[NOT_RECORDED] * 3])
+    return pd.DataFrame(rows, columns=["variant", "n", *columns])

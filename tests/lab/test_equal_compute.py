@@ -69,8 +69,8 @@ def test_the_standing_in_words():
     wanted = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
     assert equal_compute.standing(runs, 12_000, wanted, "dcil, 2 epochs", 0.3) == (
         "DCIL, 2 epochs minus each, in points: it has too few seeds (1 of 3) against gradual magnitude, 4 epochs: "
-        "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, 4 epochs: "
-        "+0.00 (-2.48 to +2.48), n = 3."
+        "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, "
+        "4 epochs: +0.00 (-2.48 to +2.48), n = 3."
     )
     assert "no run of this budget" in equal_compute.standing([], 12_000, wanted, "dcil, 2 epochs", 0.3)
 

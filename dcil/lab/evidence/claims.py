@@ -23,7 +23,6 @@ or does not.
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from markupsafe import Markup
 
 from dcil import methods
 from dcil.config import LATER
@@ -41,6 +41,7 @@ from dcil.errors import DcilError, unknown
 from dcil.lab.runs import paired, stability
 from dcil.lab.runs.frames import COMPARED, runs_table, variant
 from dcil.lab.runs.paired import SEEDS
+from dcil.lab.templating import render
 
 WORDS = {  # of a tier: it holds, it does not hold
     "quick": ("holds at this scale", "does not hold at this scale"),
@@ -246,43 +247,34 @@ def table(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -
     return pd.DataFrame(rows)
 
 
-def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
+def page(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> Markup:
     """Return the same as HTML, one row for each claim, a cell for each tier with its verdict as a badge.
 
     Each cell says its column too (`data-label`), so that a narrow screen can show a row as a card.
     """
     rows = []
     for text, part in table(claims, records).groupby("claim", sort=False):
-        first, tiers = part.iloc[0], part.set_index("tier")
-        link = f' <a href="{first["chapter"]}.html">chapter</a>' if first["chapter"] else ""
+        first = part.iloc[0]
         row = {
-            "claim": html.escape(text) + link,
-            "claimed by": html.escape(first["source"]),
-            "the paper says": html.escape(str(first["the paper says"])),
-            "the authors' logs, %": html.escape(first["the authors' logs say, %"]),
+            "claim": text,
+            "claimed by": first["source"],
+            "the paper says": first["the paper says"],
+            "the authors' logs, %": first["the authors' logs say, %"],
+            **dict.fromkeys((f"tier {tier}" for tier in TIERS), ""),
+            **{f"tier {found['tier']}": _badge(found) for _, found in part.iterrows()},
         }
-        for tier in TIERS:
-            found = tiers.loc[tier] if tier in tiers.index else None
-            row[f"tier {tier}"] = "" if found is None else _badge(found)
-        rows.append(row)
-    head = [name for name in rows[0] if any(row[name] for row in rows)]  # a column that is empty throughout is left out
-    header = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(_cell(name, row[name]) for name in head) + "</tr>\n" for row in rows)
-    return f'<table class="dataframe claims">\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
+        rows.append((row, first["chapter"]))
+    head = [
+        name for name in rows[0][0] if any(row[name] for row, _ in rows)
+    ]  # without columns that are empty throughout
+    return render("claims", head=head, rows=rows)
 
 
-def _cell(name: str, content: str) -> str:
-    return f'<td data-label="{html.escape(name)}">{content}</td>' if content else '<td class="none">–</td>'
-
-
-def _badge(row: pd.Series) -> str:
+def _badge(row: pd.Series) -> Markup:
+    """Return a finding as a cell: the verdict, and below it the effect and the number of seeds."""
     words, _, wanted = row["verdict"].partition(" (")  # "too few seeds (1 of 3)"
-    badge = f'<span class="verdict {row["state"].replace(" ", "-")}">{html.escape(words)}</span>'
-    if row["we measured"] == "not run":
-        return badge
     effect, _, seeds = row["we measured"].rpartition(", n = ")
-    seeds = wanted.removesuffix(")") or seeds
-    return f"{badge} <br>{html.escape(effect)}, {f'n = {seeds}'.replace(' ', '&nbsp;')}"
+    return render("verdict", state=row["state"], words=words, effect=effect, seeds=wanted.removesuffix(")") or seeds)
 
 
 def counted(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:

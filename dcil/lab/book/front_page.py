@@ -10,7 +10,7 @@ from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
-from dcil.lab.page.templating import render
+from dcil.lab.templating import render
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 RIVALS = ("st3", "gmp", "ste", "rigl")
@@ -175,7 +175,7 @@ def _standing(decided: Sequence[Finding]) -> str:
 
 def claims_page(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
     """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
-    return render("claims.html", groups=claim_groups(known, records))
+    return render("claims", groups=claim_groups(known, records))
 
 
 def count_in_words(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:

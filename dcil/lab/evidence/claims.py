@@ -23,7 +23,6 @@ or does not.
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from markupsafe import escape
 
 from dcil import methods
 from dcil.config import LATER
@@ -240,7 +240,7 @@ def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]
             continue
         begun = [finding for finding in findings(claim, records) if finding.effects]
         if not begun:
-            waiting.append(f"<li>{html.escape(claim['claim'])}</li>")
+            waiting.append(f"<li>{escape(claim['claim'])}</li>")
             continue
         said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured(claim, f)}" for f in begun)
         lines.append(f"- {claim['claim']} {said.capitalize()}.")

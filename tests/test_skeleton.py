@@ -361,7 +361,7 @@ def test_a_request_does_not_bring_its_own_check(tmp_path):
     git(change, "add", ".")
     git(change, "commit", "-qm", "a check that finds nothing, and claims that are none")
     failed, said = play()
-    assert failed.startswith("the verdicts") and "claims.yml must be a list" in said
+    assert failed.startswith("the verdicts") and "claims.yml holds dict; it must be a list" in said
     git(change, "rm", "-q", named(record))
     git(change, "commit", "-qm", "one less")
     failed, said = play()

@@ -50,8 +50,9 @@ format: .venv/ready  ## write code and notebooks in the one format
 	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools
 	$(BIN)/ruff format --quiet benchmarks book dcil tests tools
 
+# Two threads that spin while they wait would take a core each from the other tests.
 test: lint book  ## all tests: code, notebooks, and the site in a browser
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 	  --nbval-lax --nbval-cell-timeout 600 tests book
 
 # Most desktops and laptops have AVX2 only: they round and multiply otherwise, and emulate bf16. One with AVX-512 plays them.
@@ -59,7 +60,7 @@ test-avx2: export ATEN_CPU_CAPABILITY = avx2
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
 test-avx2: .venv/ready  ## tests of what depends on the processor, as on one without AVX-512 and bf16
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
 	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 

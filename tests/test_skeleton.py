@@ -256,8 +256,65 @@ def test_a_workflow_trusts_nobody(path):
         assert "${{" not in scripts
         assert writes == (path.name == "site.yml" and name == "publish")
         assert not writes or not re.search(r"\bmake\b|\bpip\b", scripts)
-        (checkout,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
-        assert writes or checkout["with"]["persist-credentials"] is False
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert checkouts and (writes or all(step["with"]["persist-credentials"] is False for step in checkouts))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=named)
+def test_a_request_writes_no_cache_that_others_read(path):
+    """What runs for a request on behalf of this repository shares its caches with the job that publishes."""
+    workflow = yaml.safe_load(path.read_text())
+    if "pull_request_target" in workflow[True]:
+        assert "cache" not in json.dumps(workflow["jobs"])
+
+
+def test_a_request_does_not_bring_its_own_check(tmp_path):
+    """The steps of records.yml, played: of a request that rewrites all of the check, nothing is executed.
+
+    Its claims are those that are read, and a record that it removes is found.
+    """
+    base, change, ran = tmp_path / "base", tmp_path / "base" / "change", tmp_path / "ran"
+
+    def git(folder, *words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    def play():
+        workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "records.yml").read_text())
+        (job,) = workflow["jobs"].values()
+        for step in (step for step in job["steps"] if "run" in step and "pip install" not in step["run"]):
+            where = base / step.get("working-directory", ".")
+            env = os.environ | workflow.get("env", {}) | job.get("env", {}) | {"BASE": "main", "PYTHONPATH": str(ROOT)}
+            env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+            done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=where, env=env, capture_output=True, text=True)
+            if done.returncode:
+                return step["name"], done.stderr
+        return "none", ""
+
+    record = min((ROOT / "records").glob("*.json"))
+    copied = {path: (ROOT / path).read_text() for path in (".ci/history.py", named(record))}
+    texts = copied | {"_toc.yml": "", "book/claims.yml": "[]", "records/README": "stays when the record goes"}
+    for name, text in texts.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(text)
+    git(base, "init", "-q", "-b", "main")
+    git(base, "add", ".")
+    git(base, "commit", "-qm", "base")
+    git(tmp_path, "clone", "-q", "base", "base/change")
+    modules = ("sitecustomize", "usercustomize", "yaml", "json", "re", "dcil/__init__", "dcil/__main__")
+    for name in (".ci/history", *(f"{folder}{module}" for folder in ("", ".ci/") for module in modules)):
+        (change / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (change / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')\nraise SystemExit(0)\n")
+    (change / "book" / "claims.yml").write_text("{}")
+    git(change, "add", ".")
+    git(change, "commit", "-qm", "a check that finds nothing, and claims that are none")
+    failed, said = play()
+    assert failed.startswith("the verdicts") and "claims.yml must be a list" in said
+    git(change, "rm", "-q", named(record))
+    git(change, "commit", "-qm", "one less")
+    failed, said = play()
+    assert failed.startswith("a record is history") and f"{named(record)}' was there already" in said
+    assert not ran.exists()
 
 
 def test_a_tags_name_executes_nothing(tmp_path):

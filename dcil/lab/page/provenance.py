@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -114,12 +114,26 @@ def footer(
     return f'<div class="provenance">{"".join(parts)}</div>'
 
 
-def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2) -> Any:
+def planned(names: Sequence[str], what: str = "variant") -> str:
+    """Return one line that opens and lists what has no run so far; "" where nothing is missing.
+
+    >>> planned(["RigL"])
+    '<details class="planned"><summary>1 more variant is planned</summary><p>RigL</p></details>'
+    """
+    if not names:
+        return ""
+    many = len(names) > 1
+    title = f"{len(names)} more {what}{'s are' if many else ' is'} planned"
+    return _fold(title, f"<p>{escape('; '.join(names))}</p>", "planned")
+
+
+def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2, waiting: Sequence[str] = ()) -> Any:
     """Return a table as the book shows it, with the source of its numbers and a CSV file under it.
 
-    `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run".
+    `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run". `waiting` names the rows that have no
+    run so far.
     """
     from IPython.display import HTML
 
     shown = table(data, digits, source.runs) if len(data) else "<p><b>not run</b></p>"
-    return HTML(shown + footer(source, place, data, shown=True))
+    return HTML(shown + planned(waiting) + footer(source, place, data, shown=True))

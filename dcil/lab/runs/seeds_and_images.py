@@ -25,7 +25,7 @@ from dcil.metrics import images_right
 def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its interval over seeds and images.
 
-    In points (mean, low, high); the ends are NaN below `dcil.lab.runs.paired.SEEDS` seeds: of two they miss too often.
+    In points (mean, low, high); the ends are NaN below three seeds: of two they miss too often.
     Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
     cases in radiology (Hillis 2007). The variance of the mean is the seeds' mean square and what the images' has beyond
     the rest, over their numbers, with Satterthwaite's degrees of freedom. Where the images' has nothing beyond, this is

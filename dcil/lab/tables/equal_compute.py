@@ -15,8 +15,9 @@ import pandas as pd
 
 from dcil import methods
 from dcil.cost import passes_a_step
-from dcil.lab.runs.frames import MISSING, at_sparsity, spread, variant
-from dcil.lab.runs.paired import interval, one_a_seed, shows, signed
+from dcil.lab.runs import names
+from dcil.lab.runs.frames import at_sparsity, spread, variant
+from dcil.lab.runs.paired import SEEDS, interval, one_a_seed, shows, signed
 
 ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
@@ -125,37 +126,51 @@ def gaps(ends: dict[str, dict[int, float]], name: str, baseline: str) -> list[fl
 def at_budget(
     records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> pd.DataFrame:
-    """Return one row for each wanted label (see `label`): runs whose training took `budget` MACs within 2 %.
+    """Return one row for each wanted label that ran (see `label`) whose training took `budget` MACs within 2 %.
 
-    Last-epoch top-1 of the deployed pass, and the difference to `baseline` at equal seeds with its 95 % interval.
+    Last-epoch top-1 of the deployed pass, and `baseline` minus it at equal seeds with its 95 % interval.
     """
-    ends, rows = lasts(within(records, budget)), []
+    ends, rows, title = lasts(within(records, budget)), [], names.label(baseline)
     for name in wanted:
-        mine, found = ends.get(name, {}), gaps(ends, name, baseline)
+        if name not in ends:
+            continue
+        itself, found = name == baseline, gaps(ends, baseline, name)
         rows.append(
             {
-                "run": name,
-                "n": len(mine),
-                "last epoch, %": spread(pd.Series(list(mine.values()))) if mine else MISSING,
-                f"less {baseline}, points": "" if name == baseline else signed(*interval(found)),
-                "what it shows": "" if name == baseline else shows(found, margin),
+                "trained": names.label(name),
+                "n": len(ends[name]),
+                "last epoch, %": spread(pd.Series(list(ends[name].values()))),
+                f"{title} minus it, points": "" if itself else signed(*interval(found)),
+                f"{title} ends": "" if itself else shows(found, margin),
             }
         )
     return pd.DataFrame(rows)
 
 
+def without_run(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str]) -> list[str]:
+    """Return what a page calls those of the wanted labels that no run of this budget has."""
+    ends = lasts(within(records, budget))
+    return [names.label(name) for name in wanted if name not in ends]
+
+
 def standing(
     records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> str:
-    """Return in words what `at_budget` shows: the wanted runs beside `baseline`, those farthest ahead first."""
+    """Return in words how `baseline` stands against the wanted runs of `at_budget`, its greatest loss first."""
     ends = lasts(within(records, budget))
-    found = {name: gaps(ends, name, baseline) for name in wanted if name != baseline}
+    found = {name: gaps(ends, baseline, name) for name in wanted if name != baseline}
+    ran = {name: points for name, points in found.items() if points}
+    if not ran:
+        return f"{names.label(baseline)} and its rivals have no run of this budget so far."
     groups: dict[str, list[str]] = {}
-    for name, points in sorted(found.items(), key=lambda item: -fmean(item[1] or [-math.inf])):
-        shown = f" {signed(*interval(points))}, n = {len(points)}" if points else ""
-        groups.setdefault(shows(points, margin), []).append(f"*{name}*{shown}")
-    parts = [f"{words.capitalize()}: {'; '.join(names)}." for words, names in groups.items()]
-    return " ".join([f"Beside *{baseline}*, in points.", *parts])
+    for name, points in sorted(ran.items(), key=lambda item: fmean(item[1])):
+        said = shows(points, margin)
+        verb = "has" if len(points) < SEEDS else "is"
+        words = {"higher": "ends above", "lower": "ends below"}.get(said, f"{verb} {said} against")
+        shown = f"{names.label(name)}: {signed(*interval(points))}, n = {len(points)}"
+        groups.setdefault(words, []).append(shown)
+    parts = [f"it {words} {'; '.join(listed)}" for words, listed in groups.items()]
+    return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
 def halved(records: Sequence[dict[str, Any]], name: str, epochs: int) -> str:
@@ -165,8 +180,8 @@ def halved(records: Sequence[dict[str, Any]], name: str, epochs: int) -> str:
     if not lost:
         return ""
     return (
-        f"Training for {epochs // 2} epochs in place of {epochs} moves {name} by {signed(*interval(lost))} points, "
-        f"whatever stands beside it, n = {len(lost)}."
+        f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(name)} by "
+        f"{signed(*interval(lost))} points, whatever stands beside it, n = {len(lost)}."
     )
 
 
@@ -192,11 +207,11 @@ def behind(
                         rows.append(
                             {
                                 "sparsity, %": f"{100 * sparsity:g}",
-                                "run": name,
-                                "behind": baseline,
+                                "run": names.label(name),
+                                "ends behind": names.label(baseline),
                                 "at equal": compared,
                                 "n": len(found),
-                                "points": signed(*interval(found)),
+                                "run minus it, points": signed(*interval(found)),
                             }
                         )
                         told |= {r["run_id"]: r for r in group if label(r) in (name, baseline)}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS, by_seed, differences, interval, signed
 from dcil.methods import METHODS
 
@@ -50,7 +51,7 @@ def design(names: Sequence[str]) -> pd.DataFrame:
         rules = [*m.rules, None][:2]
         rows.append(
             {
-                "variant": name,
+                "method": label(name),
                 "what it is": m.summary + (f"; {settings}" if settings else ""),
                 "the sparse pass trains": REACHES[rules[0]],
                 "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
@@ -119,12 +120,12 @@ def sentences(table: pd.DataFrame) -> list[str]:
     found = ingredients(table)
     found = found[found["n"] > 0]
     if found.empty:
-        return ["**Not run yet**: no variant shares a seed with the one that lacks a piece of it."]
+        return ["No variant shares a seed with the one that lacks a piece of it so far."]
     best = found.loc[found["mean"].idxmax()]
     gap = signed(best["mean"], best["low"], best["high"])
     lead = (
         f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
-        f"points ({best['has']} less {best['lacks']})"
+        f"points ({label(best['has'])} minus {label(best['lacks'])})"
     )
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
     sure = (
@@ -149,7 +150,7 @@ def _worth(row: pd.Series) -> str:
 def divided(table: pd.DataFrame) -> str:
     """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
 
-    `dcil` less `ste_split` is `dcil` less `ste` and `ste` less `ste_split`. "" where no seed has all three.
+    DCIL minus `ste_split` is DCIL minus STE and STE minus `ste_split`. "" where no seed has all three.
     """
     gains, costs = differences(table, "dcil", "ste"), differences(table, "ste", "ste_split")
     seeds = gains.index.intersection(costs.index)
@@ -158,9 +159,8 @@ def divided(table: pd.DataFrame) -> str:
     gain, cost = gains[seeds].mean(), costs[seeds].mean()
     teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
     return (
-        f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
-        "what the mutual loss costs STE, whose dense network ends at "
-        f"{teacher:.2f} %, n = {len(seeds)}."
+        f"Of the {gain + cost:+.2f} points of DCIL minus {label('ste_split')}, {gain:+.2f} are DCIL minus STE, and "
+        f"{cost:+.2f} what the mutual loss costs STE, whose dense network ends at {teacher:.2f} %, n = {len(seeds)}."
     )
 
 

@@ -99,6 +99,11 @@ def latencies(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def alone(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the latencies of one image on one thread."""
+    return rows[(rows["what"] == "latency, s") & (rows["threads"] == 1) & (rows["batch"] == 1)]
+
+
 def shown(variant: str) -> str:
     """Return an engine and variant in words."""
     return variant if "," in variant else f"PyTorch, {variant}"
@@ -128,7 +133,7 @@ def verdict(rows: pd.DataFrame) -> str:
     for network, mine in rows.groupby("network", sort=False):
         whole, sparse = (figure(mine, "bytes", to) for to in ("state_dict", "sparse"))
         macs = figure(mine, "MACs", "dense") / figure(mine, "MACs of nonzeros", "masked")
-        timed = mine[(mine["what"] == "latency, s") & (mine["threads"] == 1) & (mine["batch"] == 1)]
+        timed = alone(mine)
         speed = dict(zip(timed["variant"], timed["speedup"], strict=True))
         csr = max(v for k, v in speed.items() if k.startswith("CSR"))
         engine = speed["onnxruntime, shrunk"] / speed["onnxruntime, dense"]

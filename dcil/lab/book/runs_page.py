@@ -9,13 +9,12 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from dcil import records
 from dcil.config import RunConfig
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import PASS_COLOURS
 from dcil.lab.runs import stability
-from dcil.lab.runs.frames import variant
 from dcil.lab.sweep import train_command
+from dcil.run_record import Run
 
 COLUMNS = ("run", "variant", "sparsity, %", "seed", "deployed pass, %", "second pass, %", "epochs", "network",
            "data set", "tier", "minutes", "date")  # fmt: skip
@@ -70,21 +69,24 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
     )
 
 
-def charts(record: dict[str, Any]) -> str:
+def charts(run: Run) -> str:
     """Return how a run went: accuracy and sparsity, exchanges of weights, overlap with the last mask, by epoch."""
-    curve, epochs = record["curve"], len(record["curve"])
+    epochs = len(run.curve)
     if not epochs:
         return ""
-    accuracy = {name: [(row["epoch"] + 1, row["test"][name]["top1"]) for row in curve] for name in curve[-1]["test"]}
-    sparsity = [(row["epoch"] + 1, 100 * row["sparsity"]) for row in curve]
-    shares = list(enumerate(stability.exchanged(record), start=1)) if record["config"]["sparsity"] else []
+    lines: dict[str, Sequence[tuple[int, float]]] = {
+        "sparsity": [(done, 100 * epoch.sparsity) for done, epoch in enumerate(run.curve, start=1)]
+    }
+    for name in run.by_pass:
+        lines[name] = [(done, epoch.test[name]) for done, epoch in enumerate(run.curve, start=1)]
+    shares = list(enumerate(stability.exchange_rates(run), start=1)) if run.config.sparsity else []
     highest = float(f"{1.05 * max((v for _, v in shares if not math.isnan(v)), default=0) or 1:.2g}")
-    overlaps = [(row["epoch"] + 1, row["jaccard"]) for row in record.get("masks", {}).get("overlap_with_last", ())]
+    overlaps = [(epoch + 1, overlap) for epoch, overlap in run.overlap_with_last.items()]
     parts = [
-        chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
+        chart("test top-1 of each pass, and sparsity, %", lines, epochs, 100),
         chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
         chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
-        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(record).items()}),
+        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(run).items()}),
     ]
     return f'<div class="charts">{"".join(parts)}</div>'
 
@@ -120,71 +122,72 @@ def _short(value: Any) -> str:
     return escape(textwrap.shorten(str(value), 200, placeholder=" …"))
 
 
-def rerun(record: dict[str, Any]) -> str:
-    """Return the command that trains a record's run again."""
-    config = RunConfig.from_dict(record["config"])
+def rerun_command(config: RunConfig) -> str:
+    """Return the command that trains a run of this configuration again."""
     fetched = ["--download"] if config.dataset in ("cifar10", "cifar100", "imagenette") else []
     return " ".join(["python -m dcil train", *train_command.shortest_argv(config), *fetched])
 
 
-def details(record: dict[str, Any]) -> str:
+def details(run: Run) -> str:
     """Return what opens in a run's row: command, record, how it went, configuration, environment, cost, masks."""
-    cost = {k: v for k, v in record["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
-    found = stability.figures(record) if record["curve"] else {}
+    cost = {k: v for k, v in run["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
+    found = stability.stability_figures(run) if run.curve else {}
     measured = {name: f"{value:.3g}" for name, value in found.items() if not math.isnan(value)}
     named = {
-        "configuration": record["config"],
-        "environment": record["environment"],
-        "data": record["data"],
+        "configuration": run["config"],
+        "environment": run["environment"],
+        "data": run["data"],
         "cost": cost,
-        "nonzeros": record["cost"]["nonzeros"],
+        "nonzeros": run.cost.nonzeros,
         "masks and gradients (chapter 4 says what each is)": measured,
     }
-    address = quote(f"../records/{record['run_id']}.json")
+    address = quote(f"../records/{run.run_id}.json")
     return "".join(
         [
-            f"<p>{escape(record['reason'])}</p>" if "reason" in record else "",
-            charts(record),
+            f"<p>{escape(run['reason'])}</p>" if "reason" in run else "",
+            charts(run),
             f'<p>The whole record: <a href="{escape(address)}">JSON</a>. To train this run again:</p>',
-            provenance.command(rerun(record)),
+            provenance.command(rerun_command(run.config)),
             *(f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values),
         ]
     )
 
 
-def row(record: dict[str, Any]) -> str:
-    """Return a run's row; its id follows from the run id, so that pages can link to it."""
-    c, ends = record["config"], [end["last"]["top1"] for end in record["final"]["passes"].values()]
-    failed = "" if record["status"] == "complete" else f" <b>{escape(record['status'])}</b>"
-    run, place = escape(record["run_id"]), provenance.anchor(record["run_id"])
-    inside = f'<div class="inside"><div>{details(record)}</div></div>'  # wider than its column, see book.css
-    first = f"<details><summary><code>{run}</code>{failed}</summary>{inside}</details>"
-    accuracies = [*(f"{end:.2f}" for end in ends), "", ""][:2]
-    shared = ", shared" if math.isnan(records.own_time_s(record)) else ""
-    minutes, date = f"{record['cost']['time_s'] / 60:.1f}{shared}", record["environment"]["date"]
-    plain = [
-        variant(c),
-        f"{100 * c['sparsity']:g}",
-        str(c["seed"]),
-        *accuracies,
-        str(c["epochs"]),
-        c["model"],
-        c["dataset"],
-        record["tier"],
-        minutes,
-        date,
-    ]
-    shown = f'<td data-value="{run}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
-    kinds = {
-        "tier": record["tier"],
-        "dataset": c["dataset"],
-        "method": c["method"],
-        "sparsity": f"{c['sparsity']:g}",
-        "status": record["status"],
+def _kinds(run: Run) -> dict[str, str]:
+    """Return what a run can be filtered by, by the names of `FILTERS`."""
+    return {
+        "tier": run.tier,
+        "dataset": run.config.dataset,
+        "method": run.config.method,
+        "sparsity": f"{run.config.sparsity:g}",
+        "status": run["status"],
     }
-    words = " ".join([run, variant(c), c["model"], record["environment"]["device"], *kinds.values()]).lower()
+
+
+def run_row(run: Run) -> str:
+    """Return a run's row; its id follows from the run id, so that pages can link to it."""
+    config, run_id = run.config, escape(run.run_id)
+    failed = "" if run.complete else f" <b>{escape(run['status'])}</b>"
+    inside = f'<div class="inside"><div>{details(run)}</div></div>'  # wider than its column, see book.css
+    first = f"<details><summary><code>{run_id}</code>{failed}</summary>{inside}</details>"
+    shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
+    plain = [
+        run.variant,
+        f"{100 * config.sparsity:g}",
+        str(config.seed),
+        *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
+        str(config.epochs),
+        config.model,
+        config.dataset,
+        run.tier,
+        f"{run.cost.time_s / 60:.1f}{shared}",
+        run.environment.date,
+    ]
+    shown = f'<td data-value="{run_id}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
+    kinds = _kinds(run)
+    words = " ".join([run_id, run.variant, config.model, run.environment.device, *kinds.values()]).lower()
     data = "".join(f' data-{k}="{escape(str(v))}"' for k, v in kinds.items())
-    return f'<tr id="{place}" data-text="{escape(words)}"{data}>{shown}</tr>'
+    return f'<tr id="{provenance.anchor(run.run_id)}" data-text="{escape(words)}"{data}>{shown}</tr>'
 
 
 def _select(name: str, label: str, values: Iterable[str]) -> str:
@@ -192,21 +195,16 @@ def _select(name: str, label: str, values: Iterable[str]) -> str:
     return f'<label>{label} <select data-runs="{name}"><option value="">any</option>{options}</select></label> '
 
 
-def page(runs: Sequence[dict[str, Any]]) -> str:
+def all_runs_page(runs: Sequence[Run]) -> str:
     """Return the whole table with its filters, and the script that drives them."""
-    values = {
-        "tier": [r["tier"] for r in runs],
-        "status": [r["status"] for r in runs],
-        "sparsity": [f"{r['config']['sparsity']:g}" for r in runs],
-        **{k: [r["config"][k] for r in runs] for k in ("dataset", "method")},
-    }
-    selects = "".join(_select(name, label, values[name]) for name, label in FILTERS.items())
+    kinds = [_kinds(run) for run in runs]
+    selects = "".join(_select(name, label, (kind[name] for kind in kinds)) for name, label in FILTERS.items())
     form = (
         '<form id="runs-form" hidden onsubmit="return false"><label>words <input id="runs-words" type="search">'
         f'</label> {selects}<output id="runs-count" aria-live="polite"></output></form>'
     )
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
-    rows = "\n".join(row(r) for r in runs)
+    rows = "\n".join(run_row(run) for run in runs)
     return (
         f'{form}\n<table id="runs" class="dataframe runs"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
         '</tbody></table>\n<script src="../_static/runs-table.js" defer></script>'

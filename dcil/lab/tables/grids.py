@@ -2,72 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from dcil.lab.evidence import claims
-from dcil.lab.runs.frames import MISSING, spread, variant
+from dcil.lab.evidence.authors_logs import logged_setting, logs_in_words
+from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.sweep.grid import Planned
-
-KEY = ("dataset", "model", "scope", "sparsity", "epochs")
-
-
-def logged(dataset: str, model: str, sparsity: float, scope: str) -> str:
-    """Return last and best epoch of the authors' runs of DCIL for a setting, or nothing where they logged none."""
-    asked = {"dataset": dataset, "model": model, "sparsity": sparsity, "scope": scope}
-    for setting in claims.LOGS["settings"]:
-        if all(setting[k] == v for k, v in asked.items()):
-            return f"{setting['last'][0]:.2f} last, {setting['best_any'][0]:.2f} best"
-    return ""
+from dcil.run_record import Run, variant
 
 
-def made(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of runs that a grid asks for."""
-    ids = {run.run_id for run in planned}
-    return [r for r in records if r["run_id"] in ids]
+def recorded_runs(planned: Sequence[Planned], runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that a grid asks for."""
+    ids = {plan.run_id for plan in planned}
+    return [run for run in runs if run.run_id in ids]
 
 
-def table(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each setting and variant that a grid asks for: n of how many seeds, and where they ended.
 
     Last epoch of the deployed pass and of a second pass, mean ± sample deviation (percent), beside the authors' logs.
     """
-    ids = {r["run_id"]: r for r in records if r["status"] == "complete"}
-    rows: dict[tuple, list[Planned]] = {}
-    for run in planned:
-        config = run.config.as_dict()
-        rows.setdefault((*(config[k] for k in KEY), variant(config)), []).append(run)
-    lines = []
-    for (dataset, model, scope, sparsity, epochs, name), runs in rows.items():
-        done = [ids[run.run_id] for run in runs if run.run_id in ids]
-        ends = [[end["last"]["top1"] for end in r["final"]["passes"].values()] for r in done]
-        second = [pair[1] for pair in ends if len(pair) > 1]
-        lines.append(
+    by_id = {run.run_id: run for run in runs if run.complete}
+    settings: dict[tuple, list[Planned]] = {}
+    for plan in planned:
+        c = plan.config
+        setting = c.dataset, c.model, c.scope, c.sparsity, c.epochs, variant(c)
+        settings.setdefault(setting, []).append(plan)
+    rows = []
+    for (dataset, model, scope, sparsity, epochs, name), plans in settings.items():
+        done = [by_id[plan.run_id] for plan in plans if plan.run_id in by_id]
+        second = [end.last for run in done for end in list(run.by_pass.values())[1:]]
+        logged = logged_setting(dataset=dataset, model=model, sparsity=sparsity, scope=scope)
+        of_filters = " of filters" if scope == "filter" else ""
+        rows.append(
             {
                 "data set": dataset,
                 "network": model,
                 "epochs": epochs,
                 "variant": name,
-                "sparsity, %": f"{100 * sparsity:g}" + (" of filters" if scope == "filter" else "") if sparsity else "",
-                "n": f"{len(done)} of {len(runs)}",
-                "last epoch, %": spread(pd.Series([pair[0] for pair in ends])) if ends else MISSING,
-                "second pass, %": spread(pd.Series(second)) if second else "",
-                "authors' logs, %": logged(dataset, model, sparsity, scope) if name.startswith("dcil") else "",
+                "sparsity, %": f"{100 * sparsity:g}{of_filters}" if sparsity else "",
+                "n": f"{len(done)} of {len(plans)}",
+                "last epoch, %": spread([run.last for run in done]),
+                "second pass, %": spread(second) if second else "",
+                "authors' logs, %": logs_in_words(logged) if name.startswith("dcil") else "",
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
-def begun(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
-    """Return in words which rows of `table` have a run, with how many of their seeds, and how many rows have none."""
-    rows = table(planned, records)
+def begun_in_words(planned: Sequence[Planned], runs: Iterable[Run]) -> str:
+    """Return in words which rows of `grid_table` have a run, with how many of their seeds, and how many have none."""
+    rows = grid_table(planned, runs)
     some = rows[rows["last epoch, %"] != MISSING]
     said = []
     for _, row in some.iterrows():
-        share = row["sparsity, %"]
-        at = f" with {share.replace(' ', ' % ', 1) if ' ' in share else f'{share} %'} pruned" if share else ""
+        share, _, unit = row["sparsity, %"].partition(" ")
+        at = f" with {share} %{' ' if unit else ''}{unit} pruned" if share else ""
         said.append(
             f"{row['variant']}{at}, {row['network']} on {row['data set']}, {row['n']} seeds: "
             f"{row['last epoch, %']} % at the last epoch"
@@ -76,7 +67,7 @@ def begun(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
     return "; ".join(said or ["nothing has run"]) + (f". {rest} more settings are planned." if rest else ".")
 
 
-def coverage(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
+def coverage_in_words(planned: Sequence[Planned], runs: Iterable[Run]) -> str:
     """Return in words how many of a grid's runs have a record."""
-    ids = {r["run_id"] for r in records if r["status"] == "complete"}
-    return f"{sum(run.run_id in ids for run in planned)} of {len(planned)} runs have a record"
+    done = [run for run in recorded_runs(planned, runs) if run.complete]
+    return f"{len(done)} of {len(planned)} runs have a record"

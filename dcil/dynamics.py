@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.masks import filters_first, over_filters
@@ -140,7 +140,7 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
 class Dynamics:
     """The history of a run's masks: what was ever kept since the target was reached, and masks of some moments."""
 
-    def __init__(self, dual: DualPath, config: RunConfig):
+    def __init__(self, dual: DualPath, config: ResolvedConfig):
         self.dual, self.config = dual, config
         self.ever = torch.zeros_like(sample(dual.masks))  # kept at some time since the target sparsity was set
         self.snapshots: dict[int, bytes] = {}  # packed samples by epoch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dcil import machine
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath, unwrap
 
@@ -36,7 +36,7 @@ _CAPTURING = threading.Lock()
 class Engine:
     """The device, precision, layout and step of a resolved configuration; `fast=False` asks for plain eager steps."""
 
-    def __init__(self, config: RunConfig, ranks: Ranks = ALONE, fast: bool = True):
+    def __init__(self, config: ResolvedConfig, ranks: Ranks = ALONE, fast: bool = True):
         self.device = machine.require(config.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
@@ -91,7 +91,7 @@ class Engine:
         """Move a module to the device, dtype and layout, in place."""
         return module.to(self.device, self.dtype).to(memory_format=self.layout)
 
-    def optimizer(self, module: nn.Module, config: RunConfig) -> torch.optim.SGD:
+    def optimizer(self, module: nn.Module, config: ResolvedConfig) -> torch.optim.SGD:
         """Return the authors' optimizer, SGD with Nesterov momentum, over what is trained in the module."""
         trained = [p for p in module.parameters() if p.requires_grad]
         return torch.optim.SGD(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dcil import cost, distributed, machine, methods, models, records
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.data import datasets
 from dcil.data.images import ImageFolder
 from dcil.data.loaders import loaders_of
@@ -33,7 +33,7 @@ from dcil.refresh import refresh, require_target
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
 
 
-def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
+def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> float:
     """Return the rate for a step: a linear rise during warm-up, then a factor at each milestone."""
     warmup = config.warmup_epochs * steps_per_epoch
     rise = min(step / warmup, 1.0) if warmup else 1.0
@@ -41,7 +41,7 @@ def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     return config.lr * (1 + (config.warmup_factor - 1) * rise) * config.lr_decay**passed
 
 
-def build(config: RunConfig, num_classes: int) -> DualPath:
+def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
     with _SEEDING:
         torch.manual_seed(config.seed)
@@ -59,7 +59,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: ResolvedConfig,
         dataset: datasets.Dataset | ImageFolder,
         team: Ranks = ALONE,
         fast: bool = True,

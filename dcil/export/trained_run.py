@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcil import authors, records
-from dcil.config import FOLDERS, RunConfig
+from dcil.config import FOLDERS, ResolvedConfig, RunConfig
 from dcil.data import datasets, images
 from dcil.data.crops import RESIZE
 from dcil.data.loaders import loaders_of
@@ -28,7 +28,9 @@ CLASSES = {"digits": tuple("0123456789"), "cifar10": datasets.CIFAR10_CLASSES,
            "imagenette": tuple(images.KNOWN["imagenette"].names.values())}  # fmt: skip
 
 
-def card_of(run_id: str, config: RunConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()) -> Card:
+def card_of(
+    run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()
+) -> Card:
     """Return the card of a network trained by a configuration; classes without known names are numbers."""
     mean, std = NORMS.get(config.dataset, (images.MEAN, images.STD))
     side = config.image_size if config.dataset in FOLDERS else 32
@@ -47,7 +49,7 @@ def find_run(name: str, runs_dir: str | Path) -> Path:
     return by_id(name, known, f"finished run of {runs_dir}")
 
 
-def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, RunConfig]:
+def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, ResolvedConfig]:
     """Return the plain network of a finished run, or of an authors' .pth or .npz, its card and configuration.
 
     With `dense` it is the last pass's: the dense twin, where the method trains one.
@@ -63,7 +65,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
         return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
     folder = find_run(source, runs_dir)
     record = records.read(folder / "record.json")
-    config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
+    config, classes = ResolvedConfig.from_dict(record["config"]), record["data"]["num_classes"]
     if record["run_id"] != folder.resolve().name:
         raise DcilError(
             f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "

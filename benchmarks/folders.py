@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.bench import Act, Bench, Row, compare, peak_mib
-from dcil.data import crops, datasets, images
+from dcil.data import crops, datasets
 from dcil.data.datasets import Dataset
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
@@ -71,7 +71,7 @@ def imagenet(bench: Bench) -> Iterator[Row]:
     size = 256 if bench.device == "cuda" else 16
     noise = torch.randint(256, (size, 3, IMAGENET_SIDE, IMAGENET_SIDE), dtype=torch.uint8)
     labels = torch.arange(size)
-    few = Dataset("random", noise, labels, noise[:1], labels[:1], 1000, images.MEAN, images.STD)
+    few = Dataset("random", noise, labels, noise[:1], labels[:1], 1000, datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     part = replace(bench, model="resnet50", batch_size=size, dataset=few, few=few)
     times = part.times({method: part.stepper(method) for method in ("dcil", "dense")}, fewer=3)
     mib = {method: peak_mib(part.trainer(method, fast=False)) for method in ("dcil", "dense")}

@@ -15,13 +15,12 @@ import torch
 
 from dcil import machine, methods
 from dcil.data.crops import LARGEST_SIDE
+from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS, TORCHVISION
 from dcil.ranges import Epochs, Flag, Fraction, OneOf, Positive, Range, Removed, Whole
 
-FOLDERS = ("imagenette", "imagenet", "imagefolder")  # of images of any size
-DATASETS = ("digits", "cifar10", "cifar100", *FOLDERS)
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MOST_EPOCHS = 10_000  # of a run, for the size of its record
@@ -87,7 +86,9 @@ class RunConfig:
     """
 
     dataset: str = _field(
-        "digits", "digits (no download) | cifar10 | cifar100 | imagenette | imagenet | imagefolder", OneOf(DATASETS)
+        "digits",
+        " | ".join(f"{row.name} (no download)" if row.comes_with else row.name for row in DATASETS.values()),
+        OneOf(DATASETS),
     )
     model: str = _field("resnet20", "a name of dcil.models; the smallest network in the authors' code", OneOf(MODELS))
     method: str = _field("dcil", "a name of dcil.methods; the method this book is about", OneOf(methods.METHODS))
@@ -175,7 +176,7 @@ class RunConfig:
             "lr_decay": recipe.lr_decay,
             "ramp_end": scaled(recipe.ramp_end),
             # Other data sets have a size of their own; 64 is what their records have always said.
-            "image_size": 224 if self.dataset in FOLDERS else 64,
+            "image_size": 224 if DATASETS[self.dataset].is_folder else 64,
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
         values = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}

@@ -142,6 +142,25 @@ def test_floor_plan():
     assert {named(path) for path in MODULES if path.name != "__init__.py"} - set(rooms) == set()
 
 
+def test_no_import_goes_back_up():
+    """What stands higher in the layout knows nothing of what stands lower, so there is no circle."""
+
+    def room(place):
+        """The file or folder of dcil, in the lab one further down, that a path lies in."""
+        return "/".join(place.split("/")[: 3 if place.startswith("dcil/lab/") else 2])
+
+    floors = list(dict.fromkeys(room(path) for path in plan() if path.startswith("dcil/") and path != "dcil/"))
+    upwards = []
+    for path in MODULES:
+        here = room(named(path))
+        for module in imported(path):
+            place = module.replace(".", "/")
+            there = next((f for f in (room(place), room(place + ".py")) if f in floors), None)
+            if here in floors and there and floors.index(there) > floors.index(here):
+                upwards.append(f"{named(path)} imports {module}")
+    assert upwards == []
+
+
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])
 def test_pure_modules_import_nothing_of_ours(name):
     """The mathematics stands alone; only the error is shared."""

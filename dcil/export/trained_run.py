@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dcil import authors, records
-from dcil.config import FOLDERS, ResolvedConfig, RunConfig
-from dcil.data import datasets, images
+from dcil.config import ResolvedConfig, RunConfig
+from dcil.data import datasets
 from dcil.data.crops import RESIZE
 from dcil.data.loaders import loaders_of
 from dcil.dual_path import DualPath
@@ -22,22 +22,25 @@ from dcil.runs import RunFolder, by_id
 from dcil.trainer import build
 
 CALIBRATION = 8  # batches of 64 images on which int8 measures activations
-NORMS = {"digits": (datasets.DIGITS_MEAN, datasets.DIGITS_STD), "cifar10": (datasets.CIFAR_MEAN, datasets.CIFAR_STD),
-         "cifar100": (datasets.CIFAR_MEAN, datasets.CIFAR_STD)}  # fmt: skip
-CLASSES = {"digits": tuple("0123456789"), "cifar10": datasets.CIFAR10_CLASSES,
-           "imagenette": tuple(images.KNOWN["imagenette"].names.values())}  # fmt: skip
 
 
 def card_of(
     run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()
 ) -> Card:
     """Return the card of a network trained by a configuration; classes without known names are numbers."""
-    mean, std = NORMS.get(config.dataset, (images.MEAN, images.STD))
-    side = config.image_size if config.dataset in FOLDERS else 32
-    names = classes or CLASSES.get(config.dataset) or tuple(map(str, range(num_classes)))
-    short = round(side * RESIZE) if config.dataset in FOLDERS else side
+    known = datasets.get(config.dataset)
+    side = known.side or config.image_size
     return Card(
-        run_id, config.model, num_classes, names, round(dual.sparsity(), 6), config.dataset, side, short, mean, std
+        run_id=run_id,
+        model=config.model,
+        num_classes=num_classes,
+        classes=classes or known.classes or tuple(map(str, range(num_classes))),
+        sparsity=round(dual.sparsity(), 6),
+        dataset=config.dataset,
+        side=side,
+        short=round(side * RESIZE) if known.is_folder else side,
+        mean=known.mean,
+        std=known.std,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from dcil import methods
-from dcil.config import FOLDERS, LATER, RunConfig
+from dcil.config import LATER, RunConfig
+from dcil.data.datasets import DATASETS
 from dcil.records import own_time_s
 
 MISSING = "not run"
@@ -37,7 +38,7 @@ def variant(config: dict[str, Any]) -> str:
     For example "dcil" or "dcil, dense_every 4".
     """
     config = LATER | config
-    own = ("batch_size", "image_size") if config["dataset"] in FOLDERS else ()  # of the data, and lr follows
+    own = ("batch_size", "image_size") if DATASETS[config["dataset"]].is_folder else ()  # of the data, and lr follows
     named = {
         k: config[k] for k in ("dataset", "model", "method", "sparsity", "epochs", *own, *CARRIED_OUT) if k in config
     }

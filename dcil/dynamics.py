@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.masks import filters_first, over_filters
 from dcil.parts import transposed
+
+Booleans = TypeVar("Booleans", Tensor, np.ndarray)
 
 SAMPLE = 2**19  # positions at most; ResNet-32 has 463,792 prunable weights
 MOMENTS = 16  # epochs of a run at which the costlier measures are taken
@@ -102,14 +104,16 @@ def mask_problems(record: dict[str, Any]) -> list[str]:
     if stride_of(held["count"] * held["stride"]) < held["stride"]:
         return [f"masks.stride is {held['stride']}, though a sample of {SAMPLE} positions would have room for more"]
     mask = final_mask(record)
+    assert mask is not None
     if held["stride"] == 1 and abs(1 - mask.mean() - curve[measured[-1]]["sparsity"]) > 1e-6:
         return ["the final mask does not have the sparsity that the curve says"]
     return []
 
 
-def empty_channels(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def empty_channels(mask: Booleans) -> Booleans:
     """Return for each output channel of a mask [out, ...] whether it keeps no weight, as booleans [out]."""
-    return ~mask.reshape(len(mask), -1).any(1)
+    rows: Any = mask.reshape(len(mask), -1)
+    return ~rows.any(1)
 
 
 def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor], dual: DualPath) -> dict[str, float]:
@@ -164,7 +168,8 @@ class Dynamics:
         if not self.snapshots:
             return None
         count, total = len(self.ever), sum(mask.numel() for mask in self.dual.masks.values())
-        last = unpack(self.snapshots[max(self.snapshots)], count)
+        final = self.snapshots[max(self.snapshots)]
+        last = unpack(final, count)
         return {
             "stride": stride_of(total),
             "count": count,
@@ -172,7 +177,7 @@ class Dynamics:
                 {"epoch": epoch, "jaccard": round(jaccard(unpack(bits, count), last), 5)}
                 for epoch, bits in sorted(self.snapshots.items())
             ],
-            "final": base64.b64encode(zlib.compress(np.packbits(last).tobytes(), 9)).decode(),
+            "final": base64.b64encode(zlib.compress(final, 9)).decode(),
         }
 
     def state(self) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dcil.data.loaders import TestLoader
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath
 from dcil.engine import Engine
 from dcil.errors import DcilError
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
 
 
 class Tally:
@@ -83,7 +84,7 @@ class Tally:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+    model: nn.Module, passes: tuple[str, ...], test: Batches, engine: Engine, ranks: Ranks = ALONE
 ) -> dict[str, dict[str, float]]:
     """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
     model.eval()
@@ -114,9 +115,7 @@ REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 
 @contextlib.contextmanager
 @torch.no_grad()
-def reestimated(
-    dual: DualPath, index: int, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
-) -> Iterator[None]:
+def reestimated(dual: DualPath, index: int, batches: Batches, engine: Engine, ranks: Ranks = ALONE) -> Iterator[None]:
     """Within the block norm statistics are plain means over some training batches of what pass `index` sees today.
 
     Running statistics trail behind weights and masks, and norms that passes share average over all of them; where
@@ -142,8 +141,8 @@ def reestimated(
 
 def evaluate_reestimated(
     dual: DualPath,
-    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
-    test: TestLoader,
+    batches: Callable[[], Batches],
+    test: Batches,
     engine: Engine,
     ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:

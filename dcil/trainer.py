@@ -25,6 +25,7 @@ from dcil.dual_path import DualPath
 from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
+from dcil.losses import total
 from dcil.methods import Phase
 from dcil.metrics import Tally, evaluate, evaluate_reestimated, require_trainable
 from dcil.parts import OWN
@@ -102,7 +103,7 @@ class Trainer:
             share = self.loader.share(self.steps_done)
             losses = {name: share * value for name, value in losses.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
+        total(losses).backward()
         if self.method.clip is not None:
             nn.utils.clip_grad_norm_(self.dual.parameters(), self.method.clip)
         self.optimizer.step()

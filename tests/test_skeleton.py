@@ -114,6 +114,15 @@ def test_one_version():
     assert PYPROJECT["project"]["version"] == dcil.__version__ == citation["version"] == newest.group(1)
 
 
+def test_a_commit_is_checked_as_in_ci():
+    """Pre-commit takes the ruff of the lock, beside mypy and two checks of files."""
+    repos = {repo["repo"]: repo for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]}
+    ruff = repos["https://github.com/astral-sh/ruff-pre-commit"]
+    assert f"ruff=={ruff['rev'].removeprefix('v')}" in PINS
+    hooks = {hook["id"] for repo in repos.values() for hook in repo["hooks"]}
+    assert hooks == {"ruff-check", "ruff-format", "mypy", "check-yaml", "end-of-file-fixer"}
+
+
 # --- the code
 
 

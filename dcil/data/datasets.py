@@ -69,7 +69,7 @@ class Dataset:
         """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(np.ascontiguousarray(tensor.numpy()))
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
         return digest.hexdigest()
 
 
@@ -128,10 +128,21 @@ def read_cifar(known: Known, place: Place) -> Dataset:
     return _dataset(known, images[:train], labels[:train], images[train:], labels[train:])
 
 
-def _dataset(known: Known, *tensors: Tensor) -> Dataset:
+def _dataset(known: Known, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
     """Return images and labels, for training and testing, with what is known of them."""
     assert known.num_classes is not None
-    return Dataset(known.name, *tensors, known.num_classes, known.mean, known.std, known.flip, known.classes)
+    return Dataset(
+        known.name,
+        images,
+        labels,
+        test_images,
+        test_labels,
+        known.num_classes,
+        known.mean,
+        known.std,
+        known.flip,
+        known.classes,
+    )
 
 
 # The authors use CIFAR-10's figures for CIFAR-100 too.

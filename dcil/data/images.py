@@ -104,7 +104,7 @@ def refuse_circles(root: Path) -> None:
     """Raise `DcilError` for a link below a folder that leads back above where it was met: the walk would not end."""
     for place, folders, _ in os.walk(root, followlinks=True):
         links = [path for name in folders if os.path.islink(path := os.path.join(place, name))]
-        met = [os.path.realpath(path) for path in (place, *Path(place).parents)] if links else []
+        met = [os.path.realpath(path) for path in (Path(place), *Path(place).parents)] if links else []
         for link in links:
             target = os.path.realpath(link)
             if any(os.path.commonpath([target, path]) == target for path in met):
@@ -116,14 +116,16 @@ def contents(known: Known, folder: Path) -> Contents:
 
     Raises `DcilError` for a part that is missing, a class without images, in one part only or named in no UTF-8.
     """
-    classes, parts = {}, {}
+    classes: dict[str, list[str]] = {}
+    parts: dict[str, tuple[list[str], Tensor]] = {}
     for part in ("train", "val"):
         if not (folder / part).is_dir():
             raise DcilError(
                 f"{folder.resolve()} has no folder {part!r}; an image folder holds train/CLASS/*.jpg "
                 "and val/CLASS/*.jpg. Give it with --data-dir"
             )
-        classes[part], *parts[part] = listing(folder / part)
+        classes[part], files, labels = listing(folder / part)
+        parts[part] = files, labels
     if classes["train"] != classes["val"]:
         odd = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise DcilError(f"{folder}: train and val must have the same classes; only one of them has {odd[:5]}")
@@ -131,7 +133,7 @@ def contents(known: Known, folder: Path) -> Contents:
         raise DcilError(f"{folder.resolve()} is not {known.name}: {why}. For other images: --dataset imagefolder")
     if odd := [place for place in classes["train"] if os.fsencode(place) != place.encode(errors="replace")]:
         raise DcilError(
-            f"{folder}: the class {os.fsencode(odd[0])} is not UTF-8; rename its folders, for classes are "
+            f"{folder}: the class {os.fsencode(odd[0])!r} is not UTF-8; rename its folders, for classes are "
             "named in files that must be"
         )
     whole = hashlib.sha256()

@@ -158,7 +158,9 @@ class Samples(torch.utils.data.Dataset):
         image = self.part.image(row)
         if self.epoch is None:
             return central_sample(image, self.side)
-        return training_sample(image, training_crop(self.seed, self.epoch, row, tuple(image.shape[1:])), self.side)
+        return training_sample(
+            image, training_crop(self.seed, self.epoch, row, (image.shape[1], image.shape[2])), self.side
+        )
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.rows[index]

@@ -61,7 +61,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     """
     if source.endswith((".pth", ".npz")):
         dual = authors.load(source)
-        classes = dual.net.fc.out_features
+        classes = authors.num_classes(dual)
         rows = [mask.flatten(1) for mask in dual.masks.values()]
         scope = "filter" if all((row.any(1) == row.all(1)).all() for row in rows) else "global"
         config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
@@ -88,7 +88,7 @@ def plain(dual: DualPath, dense: bool) -> nn.Module:
     return dual.export(dual.pass_names[-1 if dense else 0]).float().eval()
 
 
-def calibration(config: RunConfig, data_dir: str | None) -> list[Tensor]:
+def calibration(config: ResolvedConfig, data_dir: str | None) -> list[Tensor]:
     """Return some batches of training images, normalised; raises `DcilError` where the data set is not there."""
     dataset = datasets.load(config.dataset, data_dir)
     config = replace(config, batch_size=64, seed=0)

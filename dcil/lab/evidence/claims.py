@@ -102,7 +102,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     return claims
 
 
-def _check(claim: dict[str, Any]) -> None:
+def _check(claim: dict[str, Any]) -> None:  # noqa: C901
     for name in claim:
         if name not in FIELDS:
             raise unknown("field", name, FIELDS)
@@ -136,10 +136,10 @@ def _check(claim: dict[str, Any]) -> None:
             raise DcilError(f"its evidence at tier {tier} is {wanted!r}; it must name settings")
 
 
-def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the setting of the authors' logs that a claim names."""
+def _logged(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of the authors' logs that a claim names; empty where there is none."""
     asked = claim.get("logs")
-    return next((s for s in LOGS["settings"] if asked and all(s[k] == v for k, v in asked.items())), None)
+    return next((s for s in LOGS["settings"] if asked and all(s[k] == v for k, v in asked.items())), {})
 
 
 def evidence(
@@ -192,7 +192,7 @@ def judge(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
         yes, no = low > 0 and mean >= margin, high < margin
         open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = paired.equivalent(values, margin), low > margin or high < -margin
+        yes, no = bool(paired.equivalent(values, margin)), low > margin or high < -margin
         open_still = "undecided"
     holds, does_not = WORDS[tier]
     return does_not if no else holds if yes else open_still
@@ -203,9 +203,9 @@ def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision
     result = []
     for tier in claim["evidence"]:
         values = effects(claim, evidence(claim, tier, records, precision))
-        _, *ci = paired.interval(values)
+        _, low, high = paired.interval(values)
         verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"], tier)
-        result.append(Finding(tier, tuple(values), *ci, verdict))
+        result.append(Finding(tier, tuple(values), low, high, verdict))
     return result
 
 

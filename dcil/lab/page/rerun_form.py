@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,7 +21,7 @@ from dcil.models import MODELS
 #: By chapter, the parameters that are not at their default in this process; `dcil.lab.book.chapters.begin` knows them.
 given: dict[str, dict[str, Any]] = {}
 
-NAMES = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
+NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
 
 
 @dataclass(frozen=True)

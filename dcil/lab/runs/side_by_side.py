@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Ro
     ]
 
 
-def _number(what: str, a: float, b: float, digits: int = 2) -> Row:
+def _number(what: str, both: Iterable[float], digits: int = 2) -> Row:
+    a, b = both
     return what, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+.{digits}f}"
 
 
@@ -42,13 +44,13 @@ def _curves(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for name in (n for n in a["final"]["passes"] if n in b["final"]["passes"]):
         ends = (r["final"]["passes"][name]["last"]["top1"] for r in (a, b))
-        rows.append(_number(f"{name} pass, last epoch, %", *ends))
+        rows.append(_number(f"{name} pass, last epoch, %", ends))
         both = [
             (x["test"][name]["top1"], y["test"][name]["top1"], x["epoch"])
             for x, y in zip(a["curve"], b["curve"], strict=False)
         ]
         one, two, epoch = max(both, key=lambda pair: abs(pair[0] - pair[1]))
-        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", one, two))
+        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", (one, two)))
     return rows
 
 
@@ -60,15 +62,15 @@ def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
         rows.append(("status", a["status"], b["status"], ""))
     if a["curve"] and b["curve"]:
         rows += _curves(a, b)
-        rows.append(_number("sparsity, %", *(100 * r["curve"][-1]["sparsity"] for r in (a, b)), digits=4))
-    masks = final_mask(a), final_mask(b)
-    if all(m is not None for m in masks) and len(masks[0]) == len(masks[1]):
-        rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(*masks):.4f}"))
+        rows.append(_number("sparsity, %", (100 * r["curve"][-1]["sparsity"] for r in (a, b)), digits=4))
+    one, two = final_mask(a), final_mask(b)
+    if one is not None and two is not None and len(one) == len(two):
+        rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(one, two):.4f}"))
     minutes = [records.own_time_s(r) / 60 for r in (a, b)]
     if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
-        rows.append(_number("minutes", *minutes, digits=1))
-    rows.append(_number("peak memory, MiB", *(r["cost"]["mem_mib"] for r in (a, b)), digits=0))
-    rows.append(_number("kept MACs an image", *(r["cost"]["inference_macs"] for r in (a, b)), digits=0))
+        rows.append(_number("minutes", minutes, digits=1))
+    rows.append(_number("peak memory, MiB", (r["cost"]["mem_mib"] for r in (a, b)), digits=0))
+    rows.append(_number("kept MACs an image", (r["cost"]["inference_macs"] for r in (a, b)), digits=0))
     return rows
 
 

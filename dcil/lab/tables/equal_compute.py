@@ -177,7 +177,8 @@ def behind(
 
     A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
     """
-    rows, told = [], {}
+    rows: list[dict[str, Any]] = []
+    told: dict[str, dict[str, Any]] = {}
     for sparsity in sorted({r["config"]["sparsity"] for r in records} - {0.0}):
         mine = at_sparsity(list(records), sparsity)
         same = [r for r in mine if r["config"]["epochs"] == epochs]

@@ -47,14 +47,14 @@ def design(names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         method, _, settings = name.partition(", ")
         m = METHODS[method]
-        rules = [*m.rules, None][:2]
+        first, *second = m.rules
         rows.append(
             {
                 "variant": name,
                 "what it is": m.summary + (f"; {settings}" if settings else ""),
-                "the sparse pass trains": REACHES[rules[0]],
-                "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
-                "each pass has its own": m.own if rules[1] else "",
+                "the sparse pass trains": REACHES[first],
+                "the second pass trains": REACHES[second[0]] if second else "there is none",
+                "each pass has its own": m.own if second else "",
             }
         )
     return pd.DataFrame(rows)
@@ -167,12 +167,12 @@ def divided(table: pd.DataFrame) -> str:
 def by_own_batch(table: pd.DataFrame) -> str:
     """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
     has, lacks = INGREDIENTS["separate norms"]
-    n, *train = _paired(table, has, lacks, "train")
+    n, *_ = train = _paired(table, has, lacks, "train")
     if not n:
         return ""
-    _, *test = _paired(table, has, lacks)
+    test = _paired(table, has, lacks)
     return (
-        f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
-        f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
+        f"Separate norms are worth {signed(*train[1:])} points to what the sparse pass learns, n = {n}, read in "
+        f"training, where each pass normalises by its own batch. The {signed(*test[1:])} in testing are no worth of "
         "theirs: shared norms are tested with one running average for two networks."
     )

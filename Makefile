@@ -48,9 +48,10 @@ offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it
 print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
 	$(BIN)/python -m tools.booklet
 
-lint: .venv/ready  ## check style and format, notebooks too
+lint: .venv/ready  ## check style, format and types, notebooks too
 	$(BIN)/ruff check benchmarks book dcil tests tools
 	$(BIN)/ruff format --check --quiet benchmarks book dcil tests tools
+	$(BIN)/mypy
 
 format: .venv/ready  ## write code and notebooks in the one format
 	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools

@@ -166,6 +166,15 @@ def test_one_version():
     assert PYPROJECT["project"]["version"] == dcil.__version__ == citation["version"] == newest.group(1)
 
 
+def test_a_commit_is_checked_as_in_ci():
+    """Pre-commit takes the ruff of the lock, beside mypy and two checks of files."""
+    repos = {repo["repo"]: repo for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]}
+    ruff = repos["https://github.com/astral-sh/ruff-pre-commit"]
+    assert f"ruff=={ruff['rev'].removeprefix('v')}" in PINS
+    hooks = {hook["id"] for repo in repos.values() for hook in repo["hooks"]}
+    assert hooks == {"ruff-check", "ruff-format", "mypy", "check-yaml", "end-of-file-fixer"}
+
+
 # --- the code
 
 
@@ -192,6 +201,25 @@ def test_floor_plan():
     rooms = plan()
     assert [room for room in rooms if not (ROOT / room).exists()] == []
     assert {named(path) for path in MODULES if path.name != "__init__.py"} - set(rooms) == set()
+
+
+def test_no_import_goes_back_up():
+    """What stands higher in the layout knows nothing of what stands lower, so there is no circle."""
+
+    def room(place):
+        """The file or folder of dcil, in the lab one further down, that a path lies in."""
+        return "/".join(place.split("/")[: 3 if place.startswith("dcil/lab/") else 2])
+
+    floors = list(dict.fromkeys(room(path) for path in plan() if path.startswith("dcil/") and path != "dcil/"))
+    upwards = []
+    for path in MODULES:
+        here = room(named(path))
+        for module in imported(path):
+            place = module.replace(".", "/")
+            there = next((f for f in (room(place), room(place + ".py")) if f in floors), None)
+            if here in floors and there and floors.index(there) > floors.index(here):
+                upwards.append(f"{named(path)} imports {module}")
+    assert upwards == []
 
 
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])

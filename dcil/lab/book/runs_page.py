@@ -11,6 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from dcil.config import RunConfig
+from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import PASS_COLOURS
 from dcil.lab.runs import stability
@@ -111,7 +112,7 @@ def _short(value: Any) -> str:
 
 def rerun_command(config: RunConfig) -> str:
     """Return the command that trains a run of this configuration again."""
-    fetched = ["--download"] if config.dataset in ("cifar10", "cifar100", "imagenette") else []
+    fetched = ["--download"] if DATASETS[config.dataset].fetch else []
     return " ".join(["python -m dcil train", *train_command.shortest_argv(config), *fetched])
 
 

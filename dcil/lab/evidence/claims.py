@@ -149,6 +149,13 @@ def claim_logs(claim: dict[str, Any]) -> dict[str, Any] | None:
     return logged_setting(**claim["logs"]) if claim.get("logs") else None
 
 
+def _logs_of(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of the authors' logs that a claim of kind "matches" names: reading it made sure of one."""
+    logs = claim_logs(claim)
+    assert logs is not None
+    return logs
+
+
 def evidence(claim: dict[str, Any], tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
     """Return the runs that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
 
@@ -181,7 +188,7 @@ def compared_values(claim: dict[str, Any], found: Sequence[Run]) -> tuple[pd.Ser
     table = runs_table(found)
     a = paired.by_seed(table, rule["a"], rule.get("a_pass"))
     if rule["kind"] == "matches":
-        return a, pd.Series([run["last"] for run in claim_logs(claim)["runs"]], dtype=float)
+        return a, pd.Series([run["last"] for run in _logs_of(claim)["runs"]], dtype=float)
     return a, paired.by_seed(table, rule["b"])
 
 
@@ -192,7 +199,7 @@ def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
         case "smaller":
             effects = 1 - a / b
         case "matches":
-            effects = a - claim_logs(claim)["last"][0]
+            effects = a - _logs_of(claim)["last"][0]
         case _:
             effects = a - b
     return effects.dropna().sort_index().tolist()
@@ -207,7 +214,7 @@ def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str
         yes, no = low > 0 and mean >= margin, high < margin
         open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = paired.equivalent(values, margin), low > margin or high < -margin
+        yes, no = bool(paired.equivalent(values, margin)), low > margin or high < -margin
         open_still = "undecided"
     holds, does_not = WORDS[tier]
     return does_not if no else holds if yes else open_still

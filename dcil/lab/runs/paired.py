@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from dcil.errors import DcilError
 from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.runs.names import label
 
-Values = Sequence[float] | pd.Series
+Values: TypeAlias = "Sequence[float] | pd.Series"
 SEEDS = 3  # paired seeds below which nothing is concluded
 MANY = 1000  # seeds: beyond this nobody will run them
 

@@ -63,9 +63,9 @@ def right_at_equal_seeds(runs: Sequence[Run], a: str, b: str) -> dict[int, tuple
     told, tests = {}, set()
     for seed, *names in ids.itertuples():
         both = [by_id[name] for name in names]
-        if all(run.images_right for run in both):
-            one, two = (run.images_right[run.deployed] for run in both)
-            told[int(seed)] = one, two
+        right = [run.images_right[run.deployed] for run in both if run.images_right]
+        if len(right) == 2:
+            told[int(seed)] = right[0], right[1]
             tests |= {f"{run.data.test_size} of {run.data.sha256:.12}" for run in both}
     if len(tests) > 1:
         raise DcilError(

@@ -77,7 +77,7 @@ class Status:
     left_s: float  # NaN where no record tells
 
 
-def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
+def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:  # noqa: C901
     """Return the runs that a grid file asks for, the most urgent first, each once; all in `precision` if it is given.
 
     The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from dcil.lab.evidence.claims import NO_VERDICT, WORDS, Finding
-from dcil.lab.page import figures
 from dcil.lab.runs.frames import at_sparsity, spread
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.tables import equal_compute, small_devices
 from dcil.lab.tables.training_cost import three_digits
@@ -33,7 +33,7 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
     """Return "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts where they are asked for."""
     said = [
-        f"minus {figures.label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
+        f"minus {label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
         + (f" (advantage: {f.verdict})" if verdict else "")
         for place, (rival, f) in enumerate(found.items())
     ]
@@ -70,7 +70,7 @@ def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick")
             f"the epochs, {_effects(behind)}. Each of these rivals computes one pass a step."
         )
     if open_still:
-        names = " or ".join(figures.label(rival) for rival in open_still)
+        names = " or ".join(label(rival) for rival in open_still)
         said.append(
             f"**you can take {names} instead.** Trained for as many epochs, with twice the computation, "
             f"{_effects(open_still, verdict=True)}."
@@ -105,7 +105,7 @@ def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
             name = end.variant if end.epochs == usual else equal_compute.schedule_label(end.variant, end.epochs)
             rows.append(
                 {
-                    "method": figures.label(name),
+                    "method": label(name),
                     "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line of a phone
                     "sparsity, %": f"{100 * sparsity:g}",
                     "cost, dense runs": f"{end.cost:.3g}",

@@ -151,7 +151,8 @@ def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int)
 
     A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
     """
-    rows, told = [], {}
+    rows: list[tuple] = []
+    told: dict[str, Run] = {}
     for sparsity in sorted({run.config.sparsity for run in runs} - {0.0}):
         mine = at_sparsity(runs, sparsity)
         same_epochs = [run for run in mine if run.config.epochs == epochs]

@@ -171,11 +171,11 @@ def decomposition_in_words(table: pd.DataFrame) -> str:
 def separate_norms_in_words(table: pd.DataFrame) -> str:
     """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
     has, lacks = INGREDIENTS["separate norms"]
-    n, *train = _paired(table, has, lacks, "train")
+    n, *_ = train = _paired(table, has, lacks, "train")
     if not n:
         return ""
-    _, *test = _paired(table, has, lacks)
-    in_training, in_testing = signed_interval(*train), signed_interval(*test)
+    test = _paired(table, has, lacks)
+    in_training, in_testing = signed_interval(*train[1:]), signed_interval(*test[1:])
     return (
         f"Separate norms are worth {in_training} points to what the sparse pass learns, n = {n}, read in "
         f"training, where each pass normalises by its own batch. The {in_testing} in testing are no worth of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ def read_device_results(folder: str | Path) -> pd.DataFrame:
     return rows.assign(network=rows["network"].where(~alike, rows["network"] + ", " + rows["run_id"]))
 
 
-def network_in_words(row: object) -> str:
+def network_in_words(row: Any) -> str:
     """Return a network in words: what it is, and how many of its weights are pruned, singly or as whole filters."""
     how = " in filters" if row.scope == "filter" else ""
     return f"{row.model.replace('resnet', 'ResNet-')}, {100 * row.sparsity:.0f} % pruned{how}"

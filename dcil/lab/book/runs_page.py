@@ -12,7 +12,7 @@ from urllib.parse import quote
 from dcil import records
 from dcil.config import RunConfig
 from dcil.lab.page import provenance
-from dcil.lab.page.figures import PASS_COLOURS
+from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
 from dcil.lab.runs import stability
 from dcil.lab.runs.frames import variant
 from dcil.lab.sweep import train_command
@@ -23,10 +23,13 @@ FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity"
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
 STYLES = {"sparsity": 'stroke="#666" stroke-dasharray="3 3"'}  # of a line; any other is a pass
+DASHES = {"--": ' stroke-dasharray="7 4"', ":": ' stroke-dasharray="2 3"'}  # in SVG, of a pass's line
 
 
 def _style(name: str) -> str:
-    return STYLES.get(name) or f'stroke="{PASS_COLOURS.get(name, "#CC79A7")}" stroke-width="2"'
+    if name in STYLES:
+        return STYLES[name]
+    return f'stroke="{PASS_COLOURS.get(name, "#CC79A7")}" stroke-width="2"{DASHES.get(PASS_LINES.get(name), "")}'
 
 
 def _legend(names: Iterable[str]) -> str:

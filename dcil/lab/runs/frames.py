@@ -170,8 +170,8 @@ def findings(table: pd.DataFrame) -> str:
                 macs, paid = row["inference_macs"] / whole["inference_macs"], row["train_macs"] / whole["train_macs"]
                 lines.append(
                     f"{label(method)} minus dense training: {row['last'] - whole['last']:+.2f} points. The "
-                    f"pruned network does {100 * macs:.1f} % of the dense network's multiply-accumulates, and its training took "
-                    f"{paid:.2f} × those of the dense training."
+                    f"pruned network does {100 * macs:.1f} % of the dense network's multiply-accumulates, and its "
+                    f"training took {paid:.2f} × those of the dense training."
                 )
     if ("dcil", "dense") in mean.index:
         gap = mean.loc[("dcil", "dense"), "last"] - mean.loc[("dcil", "sparse"), "last"]

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from test_browser import choose, unfit, violations
 
 from dcil.lab import demos
 from dcil.lab.demos import two_weights
+from tests.book.test_browser import choose, unfit, violations
 
 CHAPTER = {"masks": "book/01-why-prune-dynamically.html", "two": "book/02-refined-gradient.html",
            "terms": "book/03-dual-path-training.html"}  # fmt: skip

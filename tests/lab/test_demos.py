@@ -8,10 +8,10 @@ import torch
 from bs4 import BeautifulSoup
 from jinja2 import UndefinedError
 
+from dcil.lab import templating
 from dcil.lab.book import freshness
 from dcil.lab.checkout import root
 from dcil.lab.demos import glossary, scrubber, terms, two_weights
-from dcil.lab.page import templating
 from dcil.lab.page.figures import SIDE_COLOURS
 from dcil.lab.runs import sources
 from dcil.masks import compute_masks
@@ -185,10 +185,10 @@ def test_words_with_one_definition_share_it():
 
 def test_a_chapter_is_stale_when_a_template_changes():
     """Templates are code: a chapter is executed again after a change of one."""
-    assert "dcil/lab/page/templates/two_weights.html" in freshness.inputs("book/02-refined-gradient.ipynb", root())
+    assert "dcil/lab/templates/two_weights.html" in freshness.chapter_inputs("book/02-refined-gradient.ipynb", root())
 
 
 def test_a_template_wants_all_its_values():
     """A value that is missing is an error, not a gap in the page."""
     with pytest.raises(UndefinedError, match="measured"):
-        templating.render("terms.html", name="x", terms=[terms.Term("a", "b", "c", value=1.0)])
+        templating.render("terms", name="x", terms=[terms.Term("a", "b", "c", value=1.0)])

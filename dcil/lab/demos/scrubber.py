@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import SIDE_COLOURS
-from dcil.lab.page.templating import render
 from dcil.lab.runs.sources import Source
+from dcil.lab.templating import render
 
 #: What a refresh did to a weight, by its letter in the page.
 SIDES = {"p": "pruned", "k": "kept", "r": "revived", "n": "newly pruned"}
@@ -86,7 +86,7 @@ def html(refreshes: Sequence[dict[str, Any]], source: Source, place: str) -> str
     rows = frames(refreshes)
     where = places(refreshes[0]["corner"][0].shape)
     shown = render(
-        "scrubber.html",
+        "scrubber",
         frames=rows.to_dict("records"),
         places=where,
         sides=SIDES,

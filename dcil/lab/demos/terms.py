@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dcil.lab.page.templating import render
+from dcil.lab.templating import render
 
 
 class Term(NamedTuple):
@@ -21,4 +21,4 @@ class Term(NamedTuple):
 def html(name: str, left: Term, right: Sequence[Term], measured: str = "") -> str:
     """Return the equation `left` = `right`; `name` is what it is called, `measured` says where its values are from."""
     terms = [left, right[0]._replace(sign="="), *right[1:]]
-    return render("terms.html", name=name, terms=terms, measured=measured)
+    return render("terms", name=name, terms=terms, measured=measured)

@@ -16,8 +16,8 @@ import torch
 from dcil import methods
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import COLOURS, LABELS
-from dcil.lab.page.templating import render
 from dcil.lab.runs import sources
+from dcil.lab.templating import render
 from dcil.masks import compute_masks
 from dcil.rules import RULES
 
@@ -88,7 +88,7 @@ def html(place: str) -> str:
     every = [run for settings in runs.values() for row in settings for run in row]
     largest = max(value for run in every for value in run["weight_1"] + run["weight_2"])
     shown = render(
-        "two_weights.html",
+        "two_weights",
         runs=runs,
         at=FIRST,
         first={method: settings[FIRST["rate"]][FIRST["period"]] for method, settings in runs.items()},

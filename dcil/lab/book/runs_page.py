@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dcil.config import RunConfig
 from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
-from dcil.lab.page.figures import PASS_COLOURS
+from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
 from dcil.lab.runs import stability
 from dcil.lab.sweep import train_command
 from dcil.lab.templating import render
@@ -25,12 +25,15 @@ FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity"
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT}
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
+DASHES = {"-": {}, "--": {"stroke-dasharray": "7 4"}, ":": {"stroke-dasharray": "2 3"}}  # in SVG, of a pass's line
 DASHED = {"stroke": "#666", "stroke-dasharray": "3 3"}  # the line of the sparsity, the only one that is no pass
 
 
 def _style(name: str) -> dict[str, str]:
     """Return the attributes of a line in SVG."""
-    return DASHED if name == "sparsity" else {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"}
+    if name == "sparsity":
+        return DASHED
+    return {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"} | DASHES[PASS_LINES.get(name, "-")]
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -28,7 +28,8 @@ TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M)
 GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/running.md", "book/clusters.md")
 PINS = lock.pins((ROOT / "requirements.lock").read_text())
 # What training and records must do without.
-OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
+OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython",
+            "jinja2", "markupsafe", "pydantic", "PIL", "onnx", "plotly")  # fmt: skip
 
 
 def named(path):
@@ -236,8 +237,9 @@ def test_the_lab_is_imported_by_nobody():
         assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
 
 
-def test_training_needs_only_four_packages():
-    """`import dcil, dcil.__main__` works where nothing but torch, numpy, PyYAML and tqdm can be imported."""
+@pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])
+def test_training_needs_only_four_packages(words):
+    """Lists, a grid's queue and records work with torch, numpy, PyYAML and tqdm, and what torch brings, alone."""
     code = f"""
 import sys
 class Absent:
@@ -246,6 +248,8 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 import dcil, dcil.__main__
+from dcil.cli.main import main
+sys.exit(main({words}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -106,16 +106,6 @@ def test_no_page_is_empty_or_broken():
         assert "problematic" not in text and "undefined label" not in text, name
 
 
-@pytest.mark.parametrize("scheme", ["http", "file"])
-def test_search_finds_the_refined_gradient(watched, scheme):
-    """The site's search lists chapter 2 for its subject, without a server too."""
-    from playwright.sync_api import expect
-
-    page, problems = watched("search.html?q=refined+gradient", scheme)
-    expect(page.locator("#search-results a[href*='02-refined-gradient']").first).to_be_visible(timeout=15000)
-    assert problems == []
-
-
 def test_the_zip_needs_no_server(browser, tmp_path, would_run):
     """What `make offline` packs opens from where it is unpacked, and finds a word."""
     from playwright.sync_api import expect

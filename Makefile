@@ -12,11 +12,17 @@ export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDI
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# PyTorch's own index has builds without CUDA, gigabytes smaller; pip prefers them to PyPI's. Asked where there is no
+# NVIDIA driver, and only for PyTorch; where nothing reaches it, PyPI's build will do.
+CPU_BUILDS = $(if $(shell command -v nvidia-smi),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
+
 # The environment: exact versions from the lock, then dcil itself, editable.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(PIP) --no-deps $(CPU_BUILDS) $$(grep '^torch' requirements.lock)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps -e .
 	touch $@
 
 # The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
@@ -80,8 +86,8 @@ bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/r
 picture: book  ## take the picture of the site that README.md shows
 	$(BIN)/python -m tools.picture
 
-lock:  ## write requirements.lock and environment.yml anew from what is installed
-	$(BIN)/python -m tools.lock
+lock: .venv/ready  ## write requirements.lock and environment.yml anew from pyproject.toml: ARGS=--upgrade
+	$(BIN)/python -m tools.lock $(ARGS)
 
 clean:  ## remove what was built; runs, data and the environment stay
 	rm -rf _build .snakemake

@@ -35,6 +35,7 @@ BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
                                               .read_text("utf-8"))  # fmt: skip
 
+WAIT_S = 60  # for a server that has fallen silent; `torch.hub.download_url_to_file` would wait without end
 MOST_BYTES = 2**26  # of the arrays of a file; ResNet-32 and its masks take 4 MiB
 MOST_CLASSES = 1000  # CIFAR has 10 or 100
 # Their layer names end in what ours are told apart by: (their ending, ours, whether it is the dense pass's).
@@ -203,7 +204,7 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
 
     def download(part: Path) -> None:
         try:
-            with urllib.request.urlopen(url, timeout=60) as reply, part.open("wb") as file:
+            with urllib.request.urlopen(url, timeout=WAIT_S) as reply, part.open("wb") as file:
                 size = int(reply.headers.get("Content-Length") or 0) or None
                 with tqdm(
                     None, name, size, unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr

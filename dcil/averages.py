@@ -36,6 +36,7 @@ class Mask(Tensor):
 
     `torch.optim.swa_utils.AveragedModel` averages every buffer. Of boolean masks that would be all that was
     ever kept, or an error. Everything else is done with a mask as with the plain tensor whose memory it shares.
+    What averages a wrapper of the `DualPath` does not ask it for its buffers, and sees the plain masks.
     """
 
     @classmethod

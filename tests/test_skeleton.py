@@ -4,10 +4,11 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections import Counter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,11 @@ def imported(path):
 
 
 def test_lock_is_in_order():
-    """Every line pins one version, no package twice, header in place: what `make lock` would write of these pins."""
+    """Every line pins one version, no package twice, sorted as `make lock` writes them; CUDA has none."""
+    names = [pin.partition("==")[0] for pin in PINS]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
-    assert [n for n, k in Counter(canonicalize_name(pin.split("==")[0]) for pin in PINS).items() if k > 1] == []
-    assert (ROOT / "requirements.lock").read_text() == lock.lock(sorted(PINS, key=str.upper))
+    assert names == sorted({canonicalize_name(name) for name in names})
+    assert [name for name in names if re.match(r"nvidia|cuda|triton", name)] == []
 
 
 def test_conda_environment_is_the_lock():
@@ -81,12 +83,22 @@ def test_conda_environment_is_the_lock():
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": PINS}]
 
 
-def test_frozen_drops_what_belongs_to_the_machine(monkeypatch):
-    """Local suffixes, CUDA's own packages and folders do not enter a lock."""
-    printed = "torch==2.13.0+cu130\nnvidia-cudnn-cu13==9.1\ntriton==3.5\nmine @ file:///somewhere\nnumpy==2.4.6\n"
-    done = subprocess.CompletedProcess([], 0, stdout=printed)
-    monkeypatch.setattr(lock.subprocess, "run", lambda *args, **options: done)
-    assert lock.frozen() == ["numpy==2.4.6", "torch==2.13.0"]
+@pytest.mark.parametrize("driver", [True, False])
+def test_make_takes_pytorch_without_cuda_where_there_is_no_driver(tmp_path, driver):
+    """PyTorch's index of CPU builds is asked for PyTorch alone, and not on a machine with an NVIDIA driver."""
+    for name in ("make", "grep", "python3", *(["nvidia-smi"] if driver else [])):
+        (tmp_path / name).symlink_to(shutil.which(name) or shutil.which("true"))
+    done = subprocess.run(
+        ["make", "-n", "-W", "pyproject.toml", ".venv/ready"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pytorch, rest, ours = [line for line in done.stdout.splitlines() if "pip install" in line]
+    assert ("download.pytorch.org/whl/cpu" in pytorch) == (not driver) and "^torch" in pytorch
+    assert "download.pytorch.org" not in rest + ours
 
 
 # The executor for SLURM is of no use to CI, so not in its lock.
@@ -105,6 +117,46 @@ def test_lock_satisfies_pyproject(group):
             continue
         version = locked.get(canonicalize_name(wanted.name))
         assert version and wanted.specifier.contains(version, prereleases=True), f"{text}: the lock has {version}"
+
+
+# Whose imports, and the extras of which they may be.
+IMPORTING = {
+    "dcil": set(PYPROJECT["project"]["optional-dependencies"]) - {"test", "workflow", "cluster"},
+    "tools": {"test"},
+    "benchmarks": {"test"},
+    "tests": {"test"},
+}
+
+
+def declared(groups):
+    """The distributions that the dependencies and these extras name, and the extras that those name in turn."""
+    project, found, groups = PYPROJECT["project"], set(), set(groups)
+    texts = [*project["dependencies"], *(t for g in groups for t in project["optional-dependencies"][g])]
+    for wanted in map(Requirement, texts):
+        found |= declared(wanted.extras - groups) if wanted.name == "dcil" else {canonicalize_name(wanted.name)}
+    return found
+
+
+@pytest.mark.parametrize("folder", IMPORTING)
+def test_every_import_is_declared(folder):
+    """What is imported anywhere is of Python, ours, or a package that pyproject.toml names; none just comes along."""
+    modules = {m.partition(".")[0] for path in (ROOT / folder).rglob("*.py") for m in imported(path)}
+    ours, distributions = {"dcil", "tools", "benchmarks", "tests"}, packages_distributions()
+    theirs = sorted(modules - set(sys.stdlib_module_names) - ours)
+    allowed = declared(IMPORTING[folder])
+    missing = [m for m in theirs if not {canonicalize_name(d) for d in distributions.get(m, [m])} & allowed]
+    assert theirs and missing == []
+
+
+def test_the_sites_extensions_are_declared():
+    """What Sphinx loads is ours, of Sphinx or Jupyter Book itself, or declared."""
+    extensions = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["extensions"]
+    base = requires("jupyter-book")
+    known = declared({"book"}) | {canonicalize_name(Requirement(text).name) for text in base if "extra" not in text}
+    distributions = packages_distributions()
+    theirs = {name.partition(".")[0] for name in extensions} - {"dcil", "sphinx"}
+    missing = [name for name in theirs if canonicalize_name(distributions.get(name, [name])[0]) not in known]
+    assert theirs and missing == []
 
 
 def test_one_version():
@@ -256,8 +308,65 @@ def test_a_workflow_trusts_nobody(path):
         assert "${{" not in scripts
         assert writes == (path.name == "site.yml" and name == "publish")
         assert not writes or not re.search(r"\bmake\b|\bpip\b", scripts)
-        (checkout,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
-        assert writes or checkout["with"]["persist-credentials"] is False
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert checkouts and (writes or all(step["with"]["persist-credentials"] is False for step in checkouts))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=named)
+def test_a_request_writes_no_cache_that_others_read(path):
+    """What runs for a request on behalf of this repository shares its caches with the job that publishes."""
+    workflow = yaml.safe_load(path.read_text())
+    if "pull_request_target" in workflow[True]:
+        assert "cache" not in json.dumps(workflow["jobs"])
+
+
+def test_a_request_does_not_bring_its_own_check(tmp_path):
+    """The steps of records.yml, played: of a request that rewrites all of the check, nothing is executed.
+
+    Its claims are those that are read, and a record that it removes is found.
+    """
+    base, change, ran = tmp_path / "base", tmp_path / "base" / "change", tmp_path / "ran"
+
+    def git(folder, *words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    def play():
+        workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "records.yml").read_text())
+        (job,) = workflow["jobs"].values()
+        for step in (step for step in job["steps"] if "run" in step and "pip install" not in step["run"]):
+            where = base / step.get("working-directory", ".")
+            env = os.environ | workflow.get("env", {}) | job.get("env", {}) | {"BASE": "main", "PYTHONPATH": str(ROOT)}
+            env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+            done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=where, env=env, capture_output=True, text=True)
+            if done.returncode:
+                return step["name"], done.stderr
+        return "none", ""
+
+    record = min((ROOT / "records").glob("*.json"))
+    copied = {path: (ROOT / path).read_text() for path in (".ci/history.py", named(record))}
+    texts = copied | {"_toc.yml": "", "book/claims.yml": "[]", "records/README": "stays when the record goes"}
+    for name, text in texts.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(text)
+    git(base, "init", "-q", "-b", "main")
+    git(base, "add", ".")
+    git(base, "commit", "-qm", "base")
+    git(tmp_path, "clone", "-q", "base", "base/change")
+    modules = ("sitecustomize", "usercustomize", "yaml", "json", "re", "dcil/__init__", "dcil/__main__")
+    for name in (".ci/history", *(f"{folder}{module}" for folder in ("", ".ci/") for module in modules)):
+        (change / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (change / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')\nraise SystemExit(0)\n")
+    (change / "book" / "claims.yml").write_text("{}")
+    git(change, "add", ".")
+    git(change, "commit", "-qm", "a check that finds nothing, and claims that are none")
+    failed, said = play()
+    assert failed.startswith("the verdicts") and "claims.yml holds dict; it must be a list" in said
+    git(change, "rm", "-q", named(record))
+    git(change, "commit", "-qm", "one less")
+    failed, said = play()
+    assert failed.startswith("a record is history") and f"{named(record)}' was there already" in said
+    assert not ran.exists()
 
 
 def test_a_tags_name_executes_nothing(tmp_path):

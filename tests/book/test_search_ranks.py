@@ -7,7 +7,7 @@ import pytest
 
 from dcil.lab.book import search
 
-ASKED = search.read(Path(__file__).parents[2] / "book" / "search.yml")
+ASKED = search.read_phrases(Path(__file__).parents[2] / "book" / "search.yml")
 
 pytestmark = pytest.mark.browser
 

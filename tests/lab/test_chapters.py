@@ -22,10 +22,10 @@ def write(path, source, parameters="size = 3  # a whole number\nname = None  # N
 
 def test_find_by_number_name_and_path():
     """ "03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
-    path = chapters.find("03")
-    assert path == chapters.find(path.stem) == chapters.find(path)
+    path = chapters.find_chapter("03")
+    assert path == chapters.find_chapter(path.stem) == chapters.find_chapter(path)
     with pytest.raises(DcilError, match="did you mean '03-dual-path-training'"):
-        chapters.find("03-dual-path-trainin")
+        chapters.find_chapter("03-dual-path-trainin")
 
 
 def test_root_from_elsewhere(tmp_path, monkeypatch):
@@ -110,6 +110,6 @@ def test_what_a_chapter_takes(tmp_path):
     other = "\n| preset | for |\n|---|---|\n| `paper` | all |\n"
     cells = [nbformat.v4.new_markdown_cell(t) for t in ("# A title\n\nWords.", text + other)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
-    assert chapters.takes(tmp_path / "a.ipynb") == ("A title", {"smoke": "`a` minute", "quick": "c"})
+    assert chapters.title_and_costs(tmp_path / "a.ipynb") == ("A title", {"smoke": "`a` minute", "quick": "c"})
     nbformat.write(nbformat.v4.new_notebook(cells=cells[:1]), tmp_path / "b.ipynb")
-    assert chapters.takes(tmp_path / "b.ipynb") == ("A title", {})
+    assert chapters.title_and_costs(tmp_path / "b.ipynb") == ("A title", {})

@@ -53,10 +53,10 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text):
     """The error names the file."""
     (tmp_path / "search.yml").write_text(text)
     with pytest.raises(DcilError, match=r"search\.yml"):
-        search.read(tmp_path / "search.yml")
+        search.read_phrases(tmp_path / "search.yml")
 
 
 def test_every_phrase_leads_to_a_page_of_the_book():
     """So that a chapter that is renamed takes its phrases along."""
     pages = {path.with_suffix("").relative_to(root()).as_posix() for path in (root() / "book").rglob("*.*")}
-    assert {page for page, _ in search.read(root() / "book" / "search.yml").values()} <= pages
+    assert {page for page, _ in search.read_phrases(root() / "book" / "search.yml").values()} <= pages

@@ -12,17 +12,17 @@ from dcil.lab import checkout
 from dcil.lab.book import summary
 from dcil.lab.evidence import claims
 from dcil.lab.page import paper
-from dcil.lab.page.templating import render
+from dcil.lab.templating import render
 from tests.lab.test_claims import CLAIM, runs
 
-KNOWN = claims.read(checkout.root() / "book" / "claims.yml")
+KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
 GOOD, BAD = (81.0, 81.2, 81.1), (80.0, 80.1, 80.2)
 
 
 def page(name, known=KNOWN, found=FOUND):
     """A page, as HTML that can be asked."""
-    return BeautifulSoup(render(f"{name}.html", scale=1, pdf="", **summary.contents(known, found)), "html.parser")
+    return BeautifulSoup(render(name, scale=1, pdf="", **summary.summary_values(known, found)), "html.parser")
 
 
 def words(node):
@@ -39,7 +39,7 @@ def test_every_decided_claim_is_there_with_its_numbers(name):
     for claim in KNOWN:
         for finding in claims.findings(claim, FOUND):
             if finding.verdict != claims.NO_VERDICT:
-                number = claims.measured(claim, finding)
+                number = claims.measured_in_words(claim, finding)
                 assert number in said or number.replace(" points", "") in said, claim["id"]
 
 
@@ -89,7 +89,7 @@ def test_without_chromium_the_pages_are_there_and_say_no_pdf(tmp_path, monkeypat
     """An older PDF goes: it may say something else. The reason is given, and the build goes on."""
     monkeypatch.setattr(paper, "CHROMIUM", tmp_path / "nowhere")
     (tmp_path / "summary.pdf").write_text("old")
-    why_not = summary.write(tmp_path)
+    why_not = summary.write_summary(tmp_path)
     assert len(why_not) == 2 and "summary.pdf is left out: there is no Chromium at" in why_not[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slides.html", "summary.html"]
     assert all(".pdf" not in path.read_text() for path in tmp_path.iterdir())
@@ -121,6 +121,6 @@ def test_text_shrinks_until_it_fits_its_paper(tmp_path):
     for name, known in (("short", KNOWN[:3]), ("long", more)):
         (tmp_path / name).mkdir()
         target = tmp_path / name / "summary.html"
-        assert summary._write_page(target, 1, summary.contents(known, FOUND)) == ""
+        assert summary._write_page(target, 1, summary.summary_values(known, FOUND)) == ""
         assert paper.count_pages(target.with_suffix(".pdf")) == 1
         assert ("calc(1 *" in target.read_text()) == (name == "short")

@@ -18,7 +18,7 @@ from dcil.errors import DcilError
 ASKED = "book/search.yml"
 
 
-def read(path: str | Path) -> dict[str, tuple[str, str]]:
+def read_phrases(path: str | Path) -> dict[str, tuple[str, str]]:
     """Return for each phrase the page that answers it, as Sphinx names pages, and the place there, "" for its top.
 
     Raises `DcilError` for a file that does not map phrases to pages.
@@ -52,7 +52,7 @@ def on_doctree(app: Any, document: nodes.document) -> None:
 
 def on_config(app: Any, config: Any) -> None:
     """Read the phrases once; a page is read again when they change. Warns of a page that the book does not have."""
-    config.dcil_search = read(Path(app.srcdir) / ASKED)
+    config.dcil_search = read_phrases(Path(app.srcdir) / ASKED)
 
 
 def on_environment(app: Any, env: Any) -> None:

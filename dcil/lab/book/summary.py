@@ -21,8 +21,9 @@ from dcil.lab import checkout
 from dcil.lab.book import citation, front_page
 from dcil.lab.evidence import claims
 from dcil.lab.page.paper import count_pages, print_pdf
-from dcil.lab.page.templating import render
 from dcil.lab.runs.names import label
+from dcil.lab.templating import render
+from dcil.run_record import Run
 
 PAGES = {"summary": 1, "slides": 10}  # and how many pages of paper each may take
 SCALES = (1, 0.95, 0.9, 0.85, 0.8)  # of the text on paper: as large as its pages allow
@@ -77,12 +78,12 @@ def _side(name: str, rule: dict[str, Any], evidence: dict[str, Any]) -> str:
     return label(name) + (f"'s {rule['a_pass']} pass" if "a_pass" in rule else "") + epochs
 
 
-def differences(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[Difference]:
+def differences(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Difference]:
     """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
     result = []
     for claim in known:
         rule = claim["rule"]
-        decided = [f for f in claims.findings(claim, found) if f.verdict != claims.NO_VERDICT]
+        decided = [f for f in claims.findings(claim, runs) if f.verdict != claims.NO_VERDICT]
         if rule["kind"] not in ("better", "equal") or not decided:
             continue
         best = max(decided, key=lambda finding: claims.TIERS.index(finding.tier))
@@ -93,21 +94,21 @@ def differences(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]
     return result
 
 
-def contents(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary_values(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the templates show: the abstract, claims by how they stand, differences as pictures, how to cite."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    cff = citation.read(checkout.root() / "CITATION.cff")
+    cff = citation.read_citation(checkout.root() / "CITATION.cff")
     equal = [claim for claim in known if claim["id"].startswith(EQUAL_COMPUTE)]
     others = [claim for claim in known if claim not in equal]
-    holds, still_open, fails, rest = front_page.claim_groups(others, found)
-    text = front_page.abstract(known, found, verdicts="book/verdicts.html")
-    at_equal_compute = differences(equal, found)
-    ingredients = differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], found)
+    holds, still_open, fails, rest = front_page.claim_groups(others, runs)
+    text = front_page.abstract(known, runs, verdicts="book/verdicts.html")
+    at_equal_compute = differences(equal, runs)
+    ingredients = differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], runs)
     return {
         "abstract": Markup(MarkdownIt("js-default").render(text)),
-        "count": front_page.count_in_words(known, found),
+        "count": front_page.count_in_words(known, runs),
         "holds": holds,
         "open": still_open,
         "fails": fails,
@@ -118,17 +119,17 @@ def contents(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -
         "seeds": claims.SEEDS,
         "quick": preset("quick"),
         "paper": preset("paper"),
-        "records": len(found),
+        "records": len(runs),
         "version": dcil.__version__,
         "bibtex": citation.bibtex(cff),
-        "cited": citation.in_words(cff),
+        "cited": citation.citation_in_words(cff),
     }
 
 
-def write(folder: Path) -> list[str]:
+def write_summary(folder: Path) -> list[str]:
     """Write the two pages into the site's folder, and print them; return why one is not printed, if so."""
     root = checkout.root()
-    values = contents(claims.read(root / "book" / "claims.yml"), records.load_all(root / "records"))
+    values = summary_values(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     reasons = {name: _write_page(folder / f"{name}.html", most, values) for name, most in PAGES.items()}
     return [f"{name}.pdf is left out: {reason}" for name, reason in reasons.items() if reason]
 
@@ -138,9 +139,9 @@ def _write_page(page: Path, most: int, values: dict[str, Any]) -> str:
     pdf = page.with_suffix(".pdf")
     pdf.unlink(missing_ok=True)  # of an earlier build: it may say something else
     for scale in SCALES:
-        page.write_text(render(page.name, scale=scale, pdf=pdf.name, **values))
+        page.write_text(render(page.stem, scale=scale, pdf=pdf.name, **values))
         if reason := print_pdf(page, pdf):
-            page.write_text(render(page.name, scale=1, pdf="", **values))
+            page.write_text(render(page.stem, scale=1, pdf="", **values))
             return reason
         if count_pages(pdf) <= most:
             break
@@ -153,7 +154,7 @@ def on_finished(app: Any, error: Exception | None) -> None:
 
     if error or app.builder.format != "html":
         return
-    for reason in write(Path(app.outdir)):
+    for reason in write_summary(Path(app.outdir)):
         sphinx_logging.getLogger(__name__).info(reason)
 
 
@@ -166,7 +167,7 @@ def setup(app: Any) -> dict[str, bool]:
 def main() -> None:
     """Write them into the folder of a site that is built."""
     folder = Path(sys.argv[1])
-    for reason in write(folder):
+    for reason in write_summary(folder):
         logging.warning(reason)
     for path in sorted(path for name in PAGES for path in folder.glob(f"{name}.*")):
         print(path)

@@ -77,7 +77,7 @@ def central_difference(loss: Loss, at: Tensor, index: int, step: float = 1e-5) -
     return float(loss(at + shift) - loss(at - shift)) / (2 * step)
 
 
-def received(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
+def received_gradient(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
     """Return what the prunable weights receive [P] from the cross-entropies of all passes together, at a point [P].
 
     It goes through the passes' gradient rules, so it need not be the gradient of any function of the weights.

@@ -6,49 +6,59 @@ no verdict changes in silence.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
+from dcil.lab.yaml_files import Entry, Words, read_entries
+from dcil.run_record import Run
 
 HEAD = """\
 # When a verdict changed, to what and why. Written by `python -m dcil claims --log "WHY"`, never by hand.
 # from: null is a claim that is new; to: null one that is gone. seen: what the records said on that day.
 """
-FIELDS = {"date", "why", "changes"}
 Key = tuple[str, str]  # a claim's id and a tier
 
 
-def now(
-    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
+class Change(Entry):
+    """A verdict that became another; None is a claim that was not there."""
+
+    claim: Words
+    tier: Words
+    was: str | None = Field(alias="from")
+    to: str | None
+    seen: str | None
+
+
+class LogEntry(Entry):
+    """What changed on a day, and why."""
+
+    date: datetime.date
+    why: Words
+    changes: list[Change] = Field(min_length=1)
+
+
+def current_verdicts(
+    known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
-    """Return the verdict on each claim at each tier, and what was measured, as the records (of a precision) stand."""
+    """Return the verdict on each claim at each tier, and what was measured, as the runs (of a precision) stand."""
     return {
-        (claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
+        (claim["id"], f.tier): (f.verdict, claims.measured_in_words(claim, f))
         for claim in known
-        for f in claims.findings(claim, records, precision)
+        for f in claims.findings(claim, runs, precision)
     }
 
 
-def read(path: str | Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
-    path = Path(path)
-    try:
-        entries = (yaml.safe_load(path.read_text()) if path.exists() else None) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DcilError(f"the log {path} cannot be read: {error}") from error
-    if not isinstance(entries, list):
-        raise DcilError(f"the log {path} must be a list of entries")
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or set(entry) != FIELDS or not all(entry.values()):
-            raise DcilError(f"{path}, entry {number}: it must have {', '.join(sorted(FIELDS))}, none of them empty")
-    return entries
+    return read_entries(path, LogEntry) if Path(path).exists() else []
 
 
 def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
@@ -65,7 +75,7 @@ def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
     return {key: verdict for key, verdict in state.items() if verdict}
 
 
-def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
+def changes_since(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
     """Return what has changed since the log's last entry, in the order of the claims."""
     before = replay(entries)
     gone = {key: (None, None) for key in before if key not in found}
@@ -76,11 +86,14 @@ def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]
     ]
 
 
-def append(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
+def append_entry(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
     """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
     if not why.strip():
         raise DcilError("say why the verdicts changed")
-    entries = [*read(path), {"date": datetime.now(UTC).date(), "why": why.strip(), "changes": changed}]
+    entries = [
+        *read_log(path),
+        {"date": datetime.datetime.now(datetime.UTC).date(), "why": why.strip(), "changes": changed},
+    ]
     text = HEAD + "".join(_dump(entry) for entry in entries)
     write_atomically(Path(path), lambda part: part.write_text(text))
 

@@ -27,7 +27,7 @@ def missing(mark: str) -> str:
         known = any((data_folder() / name / "train").is_dir() for name in DATASETS["imagenette"].folders)
         return "" if known else f"Imagenette is not in {data_folder()}; set DCIL_DATA"
     if mark == "browser":
-        absent = [str(path) for path in (chromium.PATH, SITE) if not path.exists()]
+        absent = [str(path) for path in (chromium.CHROMIUM, SITE) if not path.exists()]
         return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make book`" if absent else ""
     if mark == "slurm":
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"

@@ -7,6 +7,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from dcil.lab import checkout
+from dcil.lab.book import summary
 from dcil.lab.templating import render
 
 FOLDER = checkout.root() / "dcil" / "lab"
@@ -29,4 +30,7 @@ def test_what_a_template_lacks_is_an_error():
 def test_every_template_is_rendered():
     """A file without a caller, or a caller without its file, is named."""
     code = "".join(path.read_text() for path in FOLDER.rglob("*.py"))
-    assert {path.stem for path in (FOLDER / "templates").iterdir()} == set(re.findall(r'\brender\(\s*"(\w+)"', code))
+    templates = {path.stem: path.read_text() for path in (FOLDER / "templates").iterdir()}
+    rendered = {*re.findall(r'\brender\(\s*"(\w+)"', code), *summary.PAGES}
+    imported = set(re.findall(r'{% import "(\w+)\.html"', "".join(templates.values())))
+    assert set(templates) == rendered | imported

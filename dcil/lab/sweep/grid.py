@@ -85,7 +85,8 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
     values; all combinations) and `seeds`. Raises `DcilError` naming the file and the entry for anything
     else, and for a run that is not of the file's tier.
     """
-    path, planned = Path(path), {}
+    path = Path(path)
+    planned: dict[str, Planned] = {}
     grid = _load(path)
     for number, entry in enumerate(grid["runs"], start=1):
         try:

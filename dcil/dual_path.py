@@ -260,7 +260,7 @@ class DualPath(nn.Module):
         if isinstance(state, dict):  # earlier checkpoints, the first of them without a threshold
             position = [state["target_sparsity"], state["refreshes"], state.get("threshold", float(self.threshold))]
         else:
-            position = state.tolist()
+            position = list(state)
         target, refreshes, threshold = map(float, position)
         self.target_sparsity, self.refreshes = target, round(refreshes)
         self.threshold.fill_(threshold)

@@ -156,6 +156,15 @@ def test_the_lab_is_imported_by_nobody():
         assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
 
 
+def test_a_name_of_the_lab_says_one_thing():
+    """No two functions of its modules share a name, but for those that Sphinx calls."""
+    names = Counter()
+    for path in (ROOT / "dcil" / "lab").rglob("*.py"):
+        functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        names.update(name for name in functions if not name.startswith("_"))
+    assert {name for name, count in names.items() if count > 1} == {"setup"}
+
+
 def test_training_needs_only_four_packages():
     """`import dcil, dcil.__main__` works where nothing but torch, numpy, PyYAML and tqdm can be imported."""
     code = f"""

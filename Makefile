@@ -6,17 +6,23 @@ BIN     = .venv/bin
 # Not abspath, which takes a space for the end of a name.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test test-avx2 lint format chapter serve refresh readme offline print bench picture lock clean
+.PHONY: help book runs test test-avx2 lint format chapter serve refresh readme offline print summary bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# PyTorch's own index has builds without CUDA, gigabytes smaller; pip prefers them to PyPI's. Asked where there is no
+# NVIDIA driver, and only for PyTorch; where nothing reaches it, PyPI's build will do.
+CPU_BUILDS = $(if $(shell command -v nvidia-smi),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
+
 # The environment: exact versions from the lock, then dcil itself, editable.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(PIP) --no-deps $(CPU_BUILDS) $$(grep '^torch' requirements.lock)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps -e .
 	touch $@
 
 # The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
@@ -42,9 +48,13 @@ offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it
 print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
 	$(BIN)/python -m tools.booklet
 
-lint: .venv/ready  ## check style and format, notebooks too
+summary: book  ## the book on one page and ten slides, in _build/html: as HTML, and as PDF where there is Chromium
+	$(BIN)/python -m dcil.lab.book.summary _build/html
+
+lint: .venv/ready  ## check style, format and types, notebooks too
 	$(BIN)/ruff check benchmarks book dcil tests tools
 	$(BIN)/ruff format --check --quiet benchmarks book dcil tests tools
+	$(BIN)/mypy
 
 format: .venv/ready  ## write code and notebooks in the one format
 	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools
@@ -77,8 +87,8 @@ bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/r
 picture: book  ## take the picture of the site that README.md shows
 	$(BIN)/python -m tools.picture
 
-lock:  ## write requirements.lock and environment.yml anew from what is installed
-	$(BIN)/python -m tools.lock
+lock: .venv/ready  ## write requirements.lock and environment.yml anew from pyproject.toml: ARGS=--upgrade
+	$(BIN)/python -m tools.lock $(ARGS)
 
 clean:  ## remove what was built; runs, data and the environment stay
 	rm -rf _build .snakemake

@@ -15,8 +15,11 @@ VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 def publish(site: Path, pages: Path, name: str) -> list[str]:
     """Replace the root of `pages` by `site`, keep its versions and its .git; returns the versions, newest first.
 
-    A published version is history: it is not replaced.
+    A published version is history: it is not replaced. The site comes from a job that nobody trusts: a link could lead
+    to this job's password, and git executes what a .git says.
     """
+    if odd := [str(path) for path in site.rglob("*") if path.is_symlink() or path.name == ".git"]:
+        raise SystemExit(f"{odd[0]!a} is a link or a .git; a site has files of its own only")
     if VERSION.fullmatch(name) and (pages / name).exists():
         raise SystemExit(f"{name} is published already; a version does not change")
     for path in pages.iterdir():

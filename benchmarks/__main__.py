@@ -61,7 +61,7 @@ def build_parser() -> Parser:
 def images(data_dir: str | None) -> Dataset:
     """Return CIFAR-10 where it is, else noise of its shape; says so."""
     try:
-        return datasets.load("cifar10", data_dir)
+        return datasets.cifar("cifar10", data_dir)
     except DcilError as error:
         print(f"random images stand in: {error}")
     noise = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (50_000, 10_000)]

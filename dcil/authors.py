@@ -35,6 +35,7 @@ BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
                                               .read_text("utf-8"))  # fmt: skip
 
+WAIT_S = 60  # for a server that has fallen silent; `torch.hub.download_url_to_file` would wait without end
 MOST_BYTES = 2**26  # of the arrays of a file; ResNet-32 and its masks take 4 MiB
 MOST_CLASSES = 1000  # CIFAR has 10 or 100
 # Their layer names end in what ours are told apart by: (their ending, ours, whether it is the dense pass's).
@@ -135,8 +136,8 @@ def load(path: str | Path) -> DualPath:
     """
     state = read(path)
     head = state.get("fc_part.weight")
-    num_classes = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
-    dual = DualPath(models.resnet32(num_classes=num_classes))
+    heads = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
+    dual = DualPath(models.resnet32(num_classes=heads))
     expected = {key: value for key, value in dual.state_dict().items() if key != "_extra_state"}
     found = {our_key(theirs): (theirs, value) for theirs, value in state.items()}
     unused = [t for ours, (t, v) in found.items() if ours not in expected or not isinstance(v, Tensor)]
@@ -165,13 +166,19 @@ def load(path: str | Path) -> DualPath:
     return dual
 
 
+def num_classes(dual: DualPath) -> int:
+    """Return how many classes the head of an authors' network tells apart."""
+    net: Any = dual.net
+    return net.fc.out_features
+
+
 def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     """Return test top-1 of each pass in percent, and how many prunable weights are kept of how many.
 
     In float32, on the GPU where there is one; `dual` is moved there. Raises `DcilError` when its
     head has another number of classes than the data set.
     """
-    heads = dual.net.fc.out_features
+    heads = num_classes(dual)
     if heads != dataset.num_classes:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32", channels_last=True).resolve()), dual.training
@@ -203,7 +210,7 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
 
     def download(part: Path) -> None:
         try:
-            with urllib.request.urlopen(url, timeout=60) as reply, part.open("wb") as file:
+            with urllib.request.urlopen(url, timeout=WAIT_S) as reply, part.open("wb") as file:
                 size = int(reply.headers.get("Content-Length") or 0) or None
                 with tqdm(
                     None, name, size, unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr

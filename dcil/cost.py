@@ -47,7 +47,7 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
         uses, before = grid.numel() // grid.shape[channels_at], macs.get(names[module], (0, 0))
         macs[names[module]] = (before[0] + uses * weight.numel(), before[1] + uses * int(weight.count_nonzero()))
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+    def count(module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
         # A weight meets every output position; a transposed convolution's meets every input position.
         grid = _given(inputs, named, "input")[0] if getattr(module, "transposed", False) else output
         add(module, module.weight, grid, grid.dim() - module.weight.dim() + 1)

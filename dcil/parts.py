@@ -78,9 +78,10 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
     pruned = choose("parameter", prunable, owners)
     if not pruned:
         looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
+        inner = [f"{name}.weight" for name, module in modules.items() if isinstance(module, nn.Linear)][:-1]  # no head
         raise DcilError(
             f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
-            "Name what to prune, e.g. DualPath(net, prunable=['*.weight'])"
+            f"Name what to prune, e.g. DualPath(net, prunable={inner[:2] or ['*.weight']})"
         )
     own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
     own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once

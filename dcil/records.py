@@ -108,13 +108,7 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
     problems += _unresolved(record["config"], config.resolve().as_dict())
     if not problems and record["run_id"] != run_id_of(record["config"]):
         problems.append("the run id does not follow from the configuration")
-    passes = methods.get(config.method).passes
-    for row in curve:
-        problems += [
-            f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has {sorted(passes)}"
-            for part in BY_PASS
-            if {*row.get(part, passes)} != {*passes}
-        ]
+    problems += _other_passes(curve, config.method)
     if [row["epoch"] for row in curve] != list(range(len(curve))):
         problems.append("the curve's epochs do not run 0, 1, 2, ...")
     elif record["status"] == "complete" and len(curve) != config.epochs:
@@ -129,6 +123,17 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
         meant = "take it as it was written, or leave the checksum out if the change is meant"
         problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
     return problems
+
+
+def _other_passes(curve: list[dict[str, Any]], method: str) -> list[str]:
+    """Return where a curve has other passes than its method."""
+    passes = methods.get(method).passes
+    return [
+        f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {method} has {sorted(passes)}"
+        for row in curve
+        for part in BY_PASS
+        if {*row.get(part, passes)} != {*passes}
+    ]
 
 
 def _content(record: dict[str, Any]) -> dict[str, Any]:

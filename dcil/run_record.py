@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dcil import dynamics, methods, metrics
-from dcil.config import FOLDERS, RunConfig
+from dcil.config import ResolvedConfig, RunConfig
 from dcil.cost import passes_a_step
+from dcil.data.datasets import DATASETS
 
 NAN = float("nan")
 # How a run is carried out, or which run it is: no part of what the method is.
@@ -142,7 +143,7 @@ class Run(Mapping[str, Any]):
         return self.raw["status"] == "complete"
 
     @cached_property
-    def config(self) -> RunConfig:
+    def config(self) -> ResolvedConfig:
         """The configuration, resolved; fields younger than the record are at their defaults."""
         return RunConfig.from_dict(self.raw["config"]).resolve()
 
@@ -232,7 +233,7 @@ def variant(config: RunConfig) -> str:
     """
     config = config.resolve()
     kept = ["dataset", "model", "method", "sparsity", "epochs", *CARRIED_OUT]
-    if config.dataset in FOLDERS:
+    if DATASETS[config.dataset].is_folder:
         kept += ["batch_size", "image_size"]  # of the data, and lr follows
     if config.dataset == "digits":
         kept += ["batch_size"]  # the smoke preset's own
@@ -246,7 +247,7 @@ def variant(config: RunConfig) -> str:
 
 def _part(kind: type[Part], values: Mapping[str, Any]) -> Part:
     """Return a part of a record with its type; a record may hold more than that type has."""
-    names = [known.name for known in dataclasses.fields(kind)]
+    names = [known.name for known in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: values[name] for name in names if name in values})
 
 

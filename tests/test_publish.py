@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / ".ci" / "publish.py"
 
 
@@ -37,3 +39,23 @@ def test_a_published_version_does_not_change(tmp_path):
     done = publish(tmp_path, "twice", "v1.0.0")
     assert done.returncode == 1 and "published already" in done.stderr
     assert (tmp_path / "pages" / "index.html").read_text() == "once"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        (".git", lambda path: path.write_text("gitdir: _static/git")),
+        ("_static/.git", lambda path: path.mkdir()),
+        ("password.txt", lambda path: path.symlink_to("../checkout/.git/config")),
+    ],
+)
+def test_links_and_folders_of_git_are_refused(tmp_path, name, make):
+    """The job that publishes may write and has a password; git would execute a hook that a .git names."""
+    pages, made = tmp_path / "pages", tmp_path / "site" / name
+    (tmp_path / "site" / "_static").mkdir(parents=True)
+    pages.mkdir()
+    (pages / ".git").write_text("gitdir: ../checkout/.git/worktrees/pages")
+    make(made)
+    done = publish(tmp_path, "text", "main")
+    assert done.returncode == 1 and f"{name}' is a link or a .git" in done.stderr
+    assert [path.name for path in pages.iterdir()] == [".git"] and "checkout" in (pages / ".git").read_text()

@@ -4,10 +4,12 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections import Counter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,8 @@ TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M)
 GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/running.md", "book/clusters.md")
 PINS = lock.pins((ROOT / "requirements.lock").read_text())
 # What training and records must do without.
-OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
+OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython",
+            "jinja2", "markupsafe", "pydantic", "PIL", "onnx", "plotly")  # fmt: skip
 
 
 def named(path):
@@ -68,10 +71,11 @@ def imported(path):
 
 
 def test_lock_is_in_order():
-    """Every line pins one version, no package twice, header in place: what `make lock` would write of these pins."""
+    """Every line pins one version, no package twice, sorted as `make lock` writes them; CUDA has none."""
+    names = [pin.partition("==")[0] for pin in PINS]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
-    assert [n for n, k in Counter(canonicalize_name(pin.split("==")[0]) for pin in PINS).items() if k > 1] == []
-    assert (ROOT / "requirements.lock").read_text() == lock.lock(sorted(PINS, key=str.upper))
+    assert names == sorted({canonicalize_name(name) for name in names})
+    assert [name for name in names if re.match(r"nvidia|cuda|triton", name)] == []
 
 
 def test_conda_environment_is_the_lock():
@@ -81,12 +85,22 @@ def test_conda_environment_is_the_lock():
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": PINS}]
 
 
-def test_frozen_drops_what_belongs_to_the_machine(monkeypatch):
-    """Local suffixes, CUDA's own packages and folders do not enter a lock."""
-    printed = "torch==2.13.0+cu130\nnvidia-cudnn-cu13==9.1\ntriton==3.5\nmine @ file:///somewhere\nnumpy==2.4.6\n"
-    done = subprocess.CompletedProcess([], 0, stdout=printed)
-    monkeypatch.setattr(lock.subprocess, "run", lambda *args, **options: done)
-    assert lock.frozen() == ["numpy==2.4.6", "torch==2.13.0"]
+@pytest.mark.parametrize("driver", [True, False])
+def test_make_takes_pytorch_without_cuda_where_there_is_no_driver(tmp_path, driver):
+    """PyTorch's index of CPU builds is asked for PyTorch alone, and not on a machine with an NVIDIA driver."""
+    for name in ("make", "grep", "python3", *(["nvidia-smi"] if driver else [])):
+        (tmp_path / name).symlink_to(shutil.which(name) or shutil.which("true"))
+    done = subprocess.run(
+        ["make", "-n", "-W", "pyproject.toml", ".venv/ready"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pytorch, rest, ours = [line for line in done.stdout.splitlines() if "pip install" in line]
+    assert ("download.pytorch.org/whl/cpu" in pytorch) == (not driver) and "^torch" in pytorch
+    assert "download.pytorch.org" not in rest + ours
 
 
 # The executor for SLURM is of no use to CI, so not in its lock.
@@ -107,11 +121,60 @@ def test_lock_satisfies_pyproject(group):
         assert version and wanted.specifier.contains(version, prereleases=True), f"{text}: the lock has {version}"
 
 
+# Whose imports, and the extras of which they may be.
+IMPORTING = {
+    "dcil": set(PYPROJECT["project"]["optional-dependencies"]) - {"test", "workflow", "cluster"},
+    "tools": {"test"},
+    "benchmarks": {"test"},
+    "tests": {"test"},
+}
+
+
+def declared(groups):
+    """The distributions that the dependencies and these extras name, and the extras that those name in turn."""
+    project, found, groups = PYPROJECT["project"], set(), set(groups)
+    texts = [*project["dependencies"], *(t for g in groups for t in project["optional-dependencies"][g])]
+    for wanted in map(Requirement, texts):
+        found |= declared(wanted.extras - groups) if wanted.name == "dcil" else {canonicalize_name(wanted.name)}
+    return found
+
+
+@pytest.mark.parametrize("folder", IMPORTING)
+def test_every_import_is_declared(folder):
+    """What is imported anywhere is of Python, ours, or a package that pyproject.toml names; none just comes along."""
+    modules = {m.partition(".")[0] for path in (ROOT / folder).rglob("*.py") for m in imported(path)}
+    ours, distributions = {"dcil", "tools", "benchmarks", "tests"}, packages_distributions()
+    theirs = sorted(modules - set(sys.stdlib_module_names) - ours)
+    allowed = declared(IMPORTING[folder])
+    missing = [m for m in theirs if not {canonicalize_name(d) for d in distributions.get(m, [m])} & allowed]
+    assert theirs and missing == []
+
+
+def test_the_sites_extensions_are_declared():
+    """What Sphinx loads is ours, of Sphinx or Jupyter Book itself, or declared."""
+    extensions = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["extensions"]
+    base = requires("jupyter-book")
+    known = declared({"book"}) | {canonicalize_name(Requirement(text).name) for text in base if "extra" not in text}
+    distributions = packages_distributions()
+    theirs = {name.partition(".")[0] for name in extensions} - {"dcil", "sphinx"}
+    missing = [name for name in theirs if canonicalize_name(distributions.get(name, [name])[0]) not in known]
+    assert theirs and missing == []
+
+
 def test_one_version():
     """pyproject.toml, dcil, CITATION.cff and the changelog's first heading name the same version."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     newest = re.search(r"^## \[?(\d[\w.]*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert PYPROJECT["project"]["version"] == dcil.__version__ == citation["version"] == newest.group(1)
+
+
+def test_a_commit_is_checked_as_in_ci():
+    """Pre-commit takes the ruff of the lock, beside mypy and two checks of files."""
+    repos = {repo["repo"]: repo for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]}
+    ruff = repos["https://github.com/astral-sh/ruff-pre-commit"]
+    assert f"ruff=={ruff['rev'].removeprefix('v')}" in PINS
+    hooks = {hook["id"] for repo in repos.values() for hook in repo["hooks"]}
+    assert hooks == {"ruff-check", "ruff-format", "mypy", "check-yaml", "end-of-file-fixer"}
 
 
 # --- the code
@@ -142,6 +205,25 @@ def test_floor_plan():
     assert {named(path) for path in MODULES if path.name != "__init__.py"} - set(rooms) == set()
 
 
+def test_no_import_goes_back_up():
+    """What stands higher in the layout knows nothing of what stands lower, so there is no circle."""
+
+    def room(place):
+        """The file or folder of dcil, in the lab one further down, that a path lies in."""
+        return "/".join(place.split("/")[: 3 if place.startswith("dcil/lab/") else 2])
+
+    floors = list(dict.fromkeys(room(path) for path in plan() if path.startswith("dcil/") and path != "dcil/"))
+    upwards = []
+    for path in MODULES:
+        here = room(named(path))
+        for module in imported(path):
+            place = module.replace(".", "/")
+            there = next((f for f in (room(place), room(place + ".py")) if f in floors), None)
+            if here in floors and there and floors.index(there) > floors.index(here):
+                upwards.append(f"{named(path)} imports {module}")
+    assert upwards == []
+
+
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])
 def test_pure_modules_import_nothing_of_ours(name):
     """The mathematics stands alone; only the error is shared."""
@@ -157,16 +239,17 @@ def test_the_lab_is_imported_by_nobody():
 
 
 def test_a_name_of_the_lab_says_one_thing():
-    """No two functions of its modules share a name, but for those that Sphinx calls."""
+    """No two functions of its modules share a name, but for those that Sphinx or the command line calls."""
     names = Counter()
     for path in (ROOT / "dcil" / "lab").rglob("*.py"):
         functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         names.update(name for name in functions if not name.startswith("_"))
-    assert {name for name, count in names.items() if count > 1} == {"setup"}
+    assert {name for name, count in names.items() if count > 1} <= {"setup", "main"}
 
 
-def test_training_needs_only_four_packages():
-    """`import dcil, dcil.__main__` works where nothing but torch, numpy, PyYAML and tqdm can be imported."""
+@pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])
+def test_training_needs_only_four_packages(words):
+    """Lists, a grid's queue and records work with torch, numpy, PyYAML and tqdm, and what torch brings, alone."""
     code = f"""
 import sys
 class Absent:
@@ -175,6 +258,8 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 import dcil, dcil.__main__
+from dcil.cli.main import main
+sys.exit(main({words}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -265,8 +350,65 @@ def test_a_workflow_trusts_nobody(path):
         assert "${{" not in scripts
         assert writes == (path.name == "site.yml" and name == "publish")
         assert not writes or not re.search(r"\bmake\b|\bpip\b", scripts)
-        (checkout,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
-        assert writes or checkout["with"]["persist-credentials"] is False
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert checkouts and (writes or all(step["with"]["persist-credentials"] is False for step in checkouts))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=named)
+def test_a_request_writes_no_cache_that_others_read(path):
+    """What runs for a request on behalf of this repository shares its caches with the job that publishes."""
+    workflow = yaml.safe_load(path.read_text())
+    if "pull_request_target" in workflow[True]:
+        assert "cache" not in json.dumps(workflow["jobs"])
+
+
+def test_a_request_does_not_bring_its_own_check(tmp_path):
+    """The steps of records.yml, played: of a request that rewrites all of the check, nothing is executed.
+
+    Its claims are those that are read, and a record that it removes is found.
+    """
+    base, change, ran = tmp_path / "base", tmp_path / "base" / "change", tmp_path / "ran"
+
+    def git(folder, *words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    def play():
+        workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "records.yml").read_text())
+        (job,) = workflow["jobs"].values()
+        for step in (step for step in job["steps"] if "run" in step and "pip install" not in step["run"]):
+            where = base / step.get("working-directory", ".")
+            env = os.environ | workflow.get("env", {}) | job.get("env", {}) | {"BASE": "main", "PYTHONPATH": str(ROOT)}
+            env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+            done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=where, env=env, capture_output=True, text=True)
+            if done.returncode:
+                return step["name"], done.stderr
+        return "none", ""
+
+    record = min((ROOT / "records").glob("*.json"))
+    copied = {path: (ROOT / path).read_text() for path in (".ci/history.py", named(record))}
+    texts = copied | {"_toc.yml": "", "book/claims.yml": "[]", "records/README": "stays when the record goes"}
+    for name, text in texts.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(text)
+    git(base, "init", "-q", "-b", "main")
+    git(base, "add", ".")
+    git(base, "commit", "-qm", "base")
+    git(tmp_path, "clone", "-q", "base", "base/change")
+    modules = ("sitecustomize", "usercustomize", "yaml", "json", "re", "dcil/__init__", "dcil/__main__")
+    for name in (".ci/history", *(f"{folder}{module}" for folder in ("", ".ci/") for module in modules)):
+        (change / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (change / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')\nraise SystemExit(0)\n")
+    (change / "book" / "claims.yml").write_text("{}")
+    git(change, "add", ".")
+    git(change, "commit", "-qm", "a check that finds nothing, and claims that are none")
+    failed, said = play()
+    assert failed.startswith("the verdicts") and "claims.yml holds dict; it must be a list" in said
+    git(change, "rm", "-q", named(record))
+    git(change, "commit", "-qm", "one less")
+    failed, said = play()
+    assert failed.startswith("a record is history") and f"{named(record)}' was there already" in said
+    assert not ran.exists()
 
 
 def test_a_tags_name_executes_nothing(tmp_path):

@@ -9,7 +9,6 @@ from typing import Any
 
 from dcil.cli.options import command
 from dcil.lab import checkout
-from dcil.lab.book import chapters, freshness
 
 
 def add_parser(commands: Any) -> None:
@@ -30,6 +29,8 @@ def add_parser(commands: Any) -> None:
 
 def run_chapter(args: argparse.Namespace) -> int:
     """Execute a chapter, say where the result is, and note beside it when and on what it was made."""
+    from dcil.lab.book import chapters, freshness  # they need Jinja2, which a machine that only trains may lack
+
     notebook, started = chapters.find_chapter(args.name), time.monotonic()
     out = Path(args.out or checkout.root() / "_build" / "chapters" / notebook.name)
     given = {name: chapters.parse_value(value) for name, value in args.given}

@@ -11,7 +11,7 @@ from typing import Any
 
 from dcil import methods, records
 from dcil.cli.options import command, group, table
-from dcil.config import DATASETS
+from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError
 from dcil.io.intake import plain
 from dcil.lab.runs import json_schema, side_by_side

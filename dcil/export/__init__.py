@@ -1,5 +1,5 @@
 """A trained network as a file, in five formats, and back."""
 
-from dcil.export.formats import ENDINGS, Card, difference, load, pack, save, unpack
+from dcil.export.formats import ENDINGS, TOLERANCE, Card, difference, load, pack, save, unpack
 
-__all__ = ["ENDINGS", "Card", "difference", "load", "pack", "save", "unpack"]
+__all__ = ["ENDINGS", "TOLERANCE", "Card", "difference", "load", "pack", "save", "unpack"]

@@ -31,7 +31,7 @@ def test_figures(path):
     """A figure has a caption, a name and alt text, and under it the block with its source, data and CSV file."""
     problems = []
     for cell, html in code_cells(path):
-        pictures = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        pictures = [o for o in cell["outputs"] if {"image/svg+xml", "image/png"} & o.get("data", {}).keys()]
         meta = cell["metadata"].get("mystnb", {})
         if not pictures and "figure" not in meta:
             continue

@@ -41,9 +41,10 @@ def test_effects_come_from_records():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"effect": "+1"}, "must have"),
-        ({"ours": ""}, "must have"),
+        ({"effect": "+1"}, "unknown field 'effect'"),
+        ({"ours": ""}, "ours is empty"),
         ({"fields": ["mask_perod"]}, "did you mean 'mask_period'"),
+        ({"variant": "dcil_shard"}, "did you mean 'dcil_shared'"),
     ],
 )
 def test_a_bad_entry_is_named(changes, said, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -205,6 +206,15 @@ def test_fetch_never_overwrites_and_keeps_nothing_wrong(tmp_path, server, monkey
     with pytest.raises(DcilError, match="could not be fetched: cut off"):
         authors.fetch(NAME, tmp_path / "to", url)
     assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_server_that_falls_silent_is_left(tmp_path, monkeypatch):
+    """Whoever takes the call and says nothing, as a firewall may, does not keep a job waiting."""
+    monkeypatch.setattr(authors, "WAIT_S", 0.2)
+    silent, said = socket.create_server(("127.0.0.1", 0)), "could not be fetched: timed out. Try again"
+    with silent, pytest.raises(DcilError, match=said):
+        authors.fetch(NAME, tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fetch_suggests_the_nearest_name(tmp_path):

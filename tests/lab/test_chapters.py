@@ -75,6 +75,17 @@ def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
     assert "papermill book/03-dual-path-training.ipynb" in text and text.count('<th scope="row">') == 2
 
 
+def test_code_that_ran_is_shown_where_it_is_taught(tmp_path):
+    """A cell shows the source of functions that a cell before it defined."""
+    taught = "from dcil.lab.book import chapters\n\n\ndef twice(n):\n    return 2 * n"
+    notebook = nbformat.read(write(tmp_path / "a.ipynb", taught), as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("chapters.code(twice)"))
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    out = chapters.execute(tmp_path / "a.ipynb", tmp_path / "out.ipynb", progress=False)
+    shown = nbformat.read(out, as_version=4).cells[-1].outputs[0].data["text/markdown"]
+    assert shown == "```python\ndef twice(n):\n    return 2 * n\n```"
+
+
 def test_execute_passes_parameters_and_leaves_no_clock(tmp_path):
     """The result holds the output for the given value, and neither times nor paths of the machine."""
     notebook = write(tmp_path / "a.ipynb", "print(size * 2)")

@@ -177,19 +177,26 @@ def test_chapters_say_the_same():
     ("changes", "said"),
     [
         ({"verdict": "reproduced"}, "unknown field 'verdict'"),
-        ({"rule": None}, "it has no rule"),
+        ({"rule": None}, "rule is empty"),
         ({"rule": {"kind": "better", "a": "dcil", "margin": 0.3}}, "has no b"),
         ({"rule": CLAIM["rule"] | {"kind": "obvious"}}, "unknown kind of rule 'obvious'"),
         ({"rule": CLAIM["rule"] | {"a": "dcill"}}, "did you mean 'dcil'"),
-        ({"rule": CLAIM["rule"] | {"margin": 0}}, "margin is 0"),
+        ({"rule": CLAIM["rule"] | {"margin": 0}}, "rule.margin is 0; it should be greater than 0"),
+        ({"rule": CLAIM["rule"] | {"margin": "0.3"}}, "rule.margin is '0.3'; it should be a valid number"),
+        ({"rule": CLAIM["rule"] | {"figure": "flips"}}, "rule: unknown field 'figure'"),
         (
             {"rule": {"kind": "smaller", "figure": "calm", "a": "dcil", "b": "ste", "margin": 0.1}},
             "unknown figure 'calm'",
         ),
         ({"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}}, "names no setting"),
         ({"evidence": {"soon": {}}}, "unknown tier 'soon'"),
+        (
+            {"evidence": {"quick": {"sparsty": 0.9}}},
+            "evidence.quick.sparsty: unknown setting 'sparsty': did you mean",
+        ),
+        ({"evidence": {"quick": None}}, "evidence.quick is empty"),
         ({"rule": CLAIM["rule"] | {"a": "ste"}}, "compares ste with itself"),
-        ({"claim": ""}, "it has no claim"),
+        ({"claim": ""}, "claim is empty"),
     ],
 )
 def test_a_bad_claim_is_named(changes, said, tmp_path):

@@ -26,10 +26,10 @@ def test_only_equal_budgets_stand_side_by_side():
     runs += [run("ste", s, 80.0, train_macs=30, epochs=4) for s in range(2)]
     runs += [run("ste", 5, 10.0, train_macs=30, epochs=2)]
     wanted = [equal_compute.run_label(runs[2]), equal_compute.run_label(runs[0]), "gmp, 4 epochs"]
-    table = equal_compute.budget_table(runs, 12_000, wanted, wanted[0], 0.3).set_index("run")
-    assert table.loc[wanted[0], "last epoch, %"] == "80.00 ± 0.00" and table.loc[wanted[0], "n"] == 2
-    assert table.loc[wanted[1], f"less {wanted[0]}, points"].startswith("+1.50 (")
-    assert table.loc["gmp, 4 epochs", "last epoch, %"] == "not run" and table.loc["gmp, 4 epochs", "n"] == 0
+    table = equal_compute.budget_table(runs, 12_000, wanted, wanted[1], 0.3).set_index("trained")
+    assert table.loc["STE, 4 epochs", "last epoch, %"] == "80.00 ± 0.00" and table["n"].tolist() == [2, 2]
+    assert table.loc["STE, 4 epochs", "DCIL, 2 epochs minus it, points"].startswith("+1.50 (")
+    assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude, 4 epochs"]
 
 
 def test_two_runs_of_one_seed_are_refused():
@@ -47,33 +47,35 @@ def test_who_is_behind():
     runs = [each | {"run_id": str(number)} for number, each in enumerate(runs)]
     rows, told = equal_compute.negative_results(runs, ["ste", "st3"], 4)
     assert rows[["run", "at equal", "n"]].to_numpy().tolist() == [
-        ["rigl, 4 epochs", "epochs", 1],
-        ["dcil, 2 epochs", "compute", 2],
+        ["RigL, 4 epochs", "epochs", 1],
+        ["DCIL, 2 epochs", "compute", 2],
     ]
-    assert rows["points"].tolist()[0] == "-0.50" and rows["points"].tolist()[1].startswith("-1.50 (")
+    points = rows["run minus it, points"].tolist()
+    assert points[0] == "-0.50" and points[1].startswith("-1.50 (") and set(rows["ends behind"]) == {"STE, 4 epochs"}
     assert [r.run_id for r in told] == ["0", "1", "2", "4", "5"]
     assert not len(equal_compute.negative_results([], ["ste"], 4)[0])
 
 
 def test_the_standing_in_words():
-    """By what the pairs show, the farthest ahead first, with intervals; what did not run is said."""
+    """By what the pairs show, the greatest loss first, with intervals; what did not run is left out."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(3)]
     runs += [run("ste", s, 82.0 + s / 10, train_macs=30, epochs=4) for s in range(3)]
     runs += [run("gmp", 0, 84.0, train_macs=30, epochs=4)]
     runs += [run("rigl", s, 80.0 + s, train_macs=30, epochs=4) for s in range(3)]
-    names = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
-    assert equal_compute.budget_in_words(runs, 12_000, names, "dcil, 2 epochs", 0.3) == (
-        "Beside *dcil, 2 epochs*, in points. Too few seeds (1 of 3): *gmp, 4 epochs* +3.00, n = 1. Better: "
-        "*ste, 4 epochs* +1.10 (+0.85 to +1.35), n = 3. Within noise: *rigl, 4 epochs* +0.00 (-2.48 to +2.48), n = 3. "
-        "Not run: *st3, 4 epochs*."
+    wanted = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
+    assert equal_compute.budget_in_words(runs, 12_000, wanted, "dcil, 2 epochs", 0.3) == (
+        "DCIL, 2 epochs minus each, in points: it has too few seeds (1 of 3) against gradual magnitude, 4 epochs: "
+        "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, "
+        "4 epochs: +0.00 (-2.48 to +2.48), n = 3."
     )
+    assert "no run of this budget" in equal_compute.budget_in_words([], 12_000, wanted, "dcil, 2 epochs", 0.3)
 
 
 def test_what_half_the_epochs_cost_by_themselves():
     """At the seeds that have both lengths; nothing is said where none has."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]
     assert equal_compute.half_epochs_in_words(runs, "dcil", 4) == (
-        "Training for 2 epochs in place of 4 moves dcil by -3.00 (-3.00 to -3.00) points, whatever stands beside it, "
+        "Training for 2 epochs in place of 4 moves DCIL by -3.00 (-3.00 to -3.00) points, whatever stands beside it, "
         "n = 2."
     )
     assert (

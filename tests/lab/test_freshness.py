@@ -36,6 +36,7 @@ def book(tmp_path, monkeypatch):
         "_toc.yml": "",
         "book/01-one.ipynb": notebook("n = 1"),
         "dcil/a.py": "1",
+        "dcil/b.html": "1",
         "records/x.json": "{}",
         "requirements.lock": "torch",
         "experiments/g.yaml": "",
@@ -54,6 +55,7 @@ def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
     assert freshness.chapter_inputs("book/01-one.ipynb", book) == [
         "book/01-one.ipynb",
         "dcil/a.py",
+        "dcil/b.html",
         "records/x.json",
         "requirements.lock",
     ]

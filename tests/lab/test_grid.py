@@ -98,7 +98,7 @@ def test_the_records_of_chapter_3_are_the_quick_grid():
     "change, message",
     [
         (("title:", "titel:"), "unknown key 'titel': did you mean 'title'"),
-        (("serves: table 1", "searves: table 1"), "entry 2 must be a mapping and name the table"),
+        (("serves: table 1", "searves: table 1"), "entry 2: it must be a mapping and name the table"),
         (("priority: 1", "prority: 1"), "entry 2: unknown key 'prority': did you mean 'priority'"),
         (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
         (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),

@@ -12,35 +12,28 @@ def planned(**changes):
 
 
 def test_rows_follow_the_grid():
-    """Two seeds of one setting are one row; another sparsity and method are others; the authors' logs stand beside."""
+    """Two seeds of one setting are one row; the authors' logs stand beside; what has no run waits in words."""
     runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.95), planned(method="dense")]
     done = fake_run("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id}
-    table = grids.grid_table(runs, [done])
-    assert table["n"].tolist() == ["1 of 2", "0 of 1", "0 of 1"]
-    assert table["last epoch, %"].tolist() == ["92.00", "not run", "not run"]
-    assert table["second pass, %"].tolist() == ["92.00", "", ""]
-    assert table["authors' logs, %"].tolist() == ["92.74 last, 93.12 best", "92.11 last, 92.37 best", ""]
+    (row,) = grids.grid_table(runs, [done]).to_dict("records")
+    assert (row["method"], row["n"], row["last epoch, %"]) == ("DCIL", "1 of 2", "92.00")
+    assert (row["second pass, %"], row["authors' logs, %"]) == ("92.00", "92.74 last, 93.12 best")
+    assert grids.settings_without_run(runs, [done]) == [
+        "DCIL, 95 %, resnet32, cifar10, 300 epochs",
+        "dense, 0 %, resnet32, cifar10, 300 epochs",
+    ]
     assert grids.coverage_in_words(runs, [done]) == "1 of 4 runs have a record"
 
 
-def test_what_has_begun_in_words():
-    """Settings with a run, n of how many seeds; the rest is a number, not a wall."""
-    runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.4, scope="filter"), planned(method="dense")]
-    done = [
-        fake_run("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id},
-        fake_run("dcil", 0, 91.0, passes=("sparse", "dense")) | {"run_id": runs[2].run_id},
-    ]
-    assert grids.begun_in_words(runs, done) == (
-        "dcil with 90 % pruned, resnet32 on cifar10, 1 of 2 seeds: 92.00 % at the last epoch; "
-        "dcil, scope filter with 40 % of filters pruned, resnet32 on cifar10, 1 of 1 seeds: 91.00 % at the last epoch. "
-        "1 more settings are planned."
-    )
-    assert grids.begun_in_words(runs[3:], done) == "nothing has run. 1 more settings are planned."
-    assert grids.begun_in_words(runs[:1], done).endswith("1 of 1 seeds: 92.00 % at the last epoch.")
+def test_a_column_without_content_is_left_out():
+    """Dense training has no sparsity, no second pass and no logs."""
+    run = planned(method="dense")
+    done = fake_run("dense", 0, 92.0) | {"run_id": run.run_id}
+    assert list(grids.grid_table([run], [done])) == ["method", "last epoch, %", "n", "data set", "network", "epochs"]
 
 
 def test_failed_runs_are_no_results():
-    """A failed record leaves its row at "not run"."""
+    """A failed record leaves its setting waiting."""
     run = planned()
     failed = fake_run("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
-    assert grids.grid_table([run], [failed])["last epoch, %"].item() == "not run"
+    assert grids.grid_table([run], [failed]).empty and len(grids.settings_without_run([run], [failed])) == 1

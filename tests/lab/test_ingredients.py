@@ -1,5 +1,7 @@
 """The ingredient that matters most is named only where the seeds say so."""
 
+import pandas as pd
+
 from dcil.lab.runs import frames
 from dcil.lab.tables import ingredients
 from dcil.methods import METHODS
@@ -21,7 +23,7 @@ def test_the_ingredient_worth_most_is_named():
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     (said, _) = ingredients.worth_in_words(table(**runs))
     assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00")
-    assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
+    assert "(DCIL minus STE, two passes, teaching), over 3 paired seeds. The 95 % interval excludes zero" in said
     beside, _, after, *_ = ingredients.worth_in_words(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
     assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")
     assert after == "Next: **mutual loss**, +0.10 (+0.10 to +0.10), n = 3."
@@ -31,7 +33,7 @@ def test_the_ingredient_worth_most_is_named():
     (few,) = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
     assert "over 1 of the 3 seeds that it takes. **Not settled.**" in few
     assert "contains zero" in ingredients.worth_in_words(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))[0]
-    assert "Not run yet" in ingredients.worth_in_words(table(dcil=(85,)))[0]
+    assert "No variant shares a seed" in ingredients.worth_in_words(table(dcil=(85,)))[0]
 
 
 def test_a_gap_is_divided_at_common_seeds():
@@ -41,8 +43,8 @@ def test_a_gap_is_divided_at_common_seeds():
     for r in taught:
         r["final"]["passes"]["dense"]["last"]["top1"] = 77.5
     assert ingredients.decomposition_in_words(frames.runs_table(runs + taught)) == (
-        "Of the +4.00 points of dcil over ste_split, +1.00 are dcil over ste, and +3.00 what the mutual loss costs "
-        "STE, whose dense network ends at 77.50 %, n = 2."
+        "Of the +4.00 points of DCIL minus STE, two passes, teaching, +1.00 are DCIL minus STE, and +3.00 what the "
+        "mutual loss costs STE, whose dense network ends at 77.50 %, n = 2."
     )
     assert ingredients.decomposition_in_words(frames.runs_table(runs)) == ""
 
@@ -91,7 +93,8 @@ def test_effects_are_paired_and_interact():
 def test_design_follows_the_methods():
     """Every variant of DCIL can be described, settings included."""
     names = [name for name in METHODS if name.startswith(("dcil", "ste"))]
-    rows = ingredients.design_table([*names, "dcil, dense_every 4"]).set_index("variant")
+    names = [*names, "dcil, dense_every 4"]
+    rows = ingredients.design_table(names).set_index(pd.Index(names))
     assert rows.loc["ste", "the second pass trains"] == "there is none"
     assert rows.loc["dcil", "the second pass trains"] == "pruned weights"
     assert rows.loc["dcil_dense_all", "the second pass trains"] == "all weights"

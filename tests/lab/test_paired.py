@@ -78,8 +78,8 @@ def test_differences_pair_seeds_and_sparsities():
 def test_what_pairs_show():
     """Better and worse need an interval off zero, equivalence one inside the margin; the rest is noise."""
     words = {
-        (1.0, 1.1, 0.9): "better",
-        (-1.0, -1.1, -0.9): "worse",
+        (1.0, 1.1, 0.9): "higher",
+        (-1.0, -1.1, -0.9): "lower",
         (0.0, 0.1, -0.1): "equivalent within ±0.3",
         (-3.0, 3.0, 1.0): "within noise",
         (1.0, 1.1): "too few seeds (2 of 3)",
@@ -90,16 +90,18 @@ def test_what_pairs_show():
 
 
 def test_compared_table():
-    """One row a variant, with mean, interval and the seeds it would take; "not run" where there is no pair."""
+    """One row a variant that ran: the baseline minus it, with interval and the seeds it would take; the rest waits."""
     runs = [
         fake_run(m, s, last)
         for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
         for s, last in enumerate(lasts)
     ]
-    table = paired.paired_table(frames.runs_table(runs), ["dcil", "rigl"], "ste", 0.3).set_index("variant")
-    assert table.loc["dcil", "n"] == 3 and table.loc["dcil", "less ste, points"].startswith("+1.00 (")
-    assert table.loc["dcil", "what it shows"] == "better"
-    assert table.loc["rigl", "less ste, points"] == "not run" and table.loc["rigl", "last epoch, %"] == "not run"
+    table, wanted = frames.runs_table(runs), ["dcil", "ste", "rigl"]
+    found = paired.paired_table(table, "dcil", wanted, 0.3).set_index("method")
+    assert list(found.index) == ["DCIL", "STE"] and found["n"].tolist() == [3, 3]
+    assert found.loc["STE", "DCIL minus it, points"].startswith("+1.00 (") and found.loc["STE", "DCIL ends"] == "higher"
+    assert found.loc["DCIL", "DCIL minus it, points"] == ""
+    assert paired.variants_without_run(table, wanted) == ["RigL"]
 
 
 def test_signed():

@@ -57,6 +57,14 @@ def test_long_curves_are_thinned_and_gaps_left_out():
     assert runs_page.chart("a", {"sparse": [(1, math.nan)]}, 1, 100) == "" == runs_page.bars({"conv1": 0.0})
 
 
+def test_passes_share_a_colour_and_differ_by_their_line():
+    """Of two passes the dense one is dashed, in the chart and in its legend."""
+    both = runs_page.chart("a", {name: [(1, 1.0), (2, 2.0)] for name in ("sparse", "dense")}, 2, 100)
+    styles = re.findall(r'<path d="M0 4H18" ([^/]+)/>', both)
+    assert styles[1].startswith(styles[0]) and "dasharray" in styles[1] and "dasharray" not in styles[0]
+    assert re.findall(r"<polyline [^/]+/>", both)[1].count("dasharray") == 1
+
+
 def test_hostile_text_is_escaped(tiny_config, tiny_dataset, tmp_path):
     """A record from elsewhere cannot put markup into the page."""
     record = run(tiny_config, tiny_dataset, tmp_path)

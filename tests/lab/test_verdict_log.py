@@ -58,7 +58,10 @@ def test_a_log_that_cannot_be_is_refused(tmp_path):
     """An entry without a reason, or one that does not follow from those before it."""
     log = tmp_path / "verdicts.yml"
     log.write_text("- {date: 2026-01-01, why: '', changes: []}")
-    with pytest.raises(DcilError, match="entry 1"):
+    with pytest.raises(DcilError, match="entry 1: why is empty; changes is empty"):
+        verdict_log.read_log(log)
+    log.write_text("- {date: soon, why: x, changes: [{claim: a, tier: quick, to: null, seen: null}]}")
+    with pytest.raises(DcilError, match="entry 1: date is 'soon'; it should be a valid date; changes.0 has no from"):
         verdict_log.read_log(log)
     with pytest.raises(DcilError, match="say why"):
         verdict_log.append_entry(log, [], " ")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,6 +100,13 @@ def rerun_box(name: str) -> Any:
     from IPython.display import HTML
 
     return HTML(rerun_form.box(name))
+
+
+def code(*functions: Callable[..., Any]) -> Any:
+    """Return functions that ran further up as a page shows code, to be read where the text comes to them."""
+    from IPython.display import Markdown
+
+    return Markdown("```python\n" + "\n\n".join(inspect.getsource(function) for function in functions) + "```")
 
 
 def _tidy(notebook: Any) -> Any:

@@ -60,6 +60,17 @@ def bibtex(cff: dict[str, Any]) -> str:
     return "\n\n".join((_entry("software", "dcilmeasured", book), _entry("inproceedings", "kim2021dcil", about)))
 
 
+def citation_in_words(cff: dict[str, Any]) -> list[str]:
+    """Return the same two as sentences."""
+    paper = cff["references"][0]
+    where = f"{paper['collection-title']}, {paper['year']}, pages {paper['start']}–{paper['end']}"
+    ours = ", ".join(map(_person, cff["authors"]))
+    return [
+        f"{ours[0].upper()}{ours[1:]}. {cff['title']}. Version {cff['version']}.",
+        f"{', '.join(map(_person, paper['authors']))}. {paper['title']}. {where}. doi:{paper['doi']}, {_arxiv(paper)}.",
+    ]
+
+
 def _entry(kind: str, key: str, fields: dict[str, Any]) -> str:
     lines = (f"  {name} = {{{value}}}," for name, value in fields.items())
     return "\n".join([f"@{kind}{{{key},", *lines, "}"])

@@ -33,7 +33,7 @@ READS = {
     "citation": ["CITATION.cff"],
     "chapters": ["book/*.ipynb"],
 }
-CODE = ["dcil/**/*.py", "dcil/**/*.json", "requirements.lock"]
+CODE = ["dcil/**/*.py", "dcil/**/*.json", "dcil/**/*.html", "requirements.lock"]
 FRESH, STALE, NEVER = "fresh", "stale", "not executed"
 
 

@@ -11,8 +11,8 @@ from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
-from dcil.lab.page.templating import render
 from dcil.lab.runs.sources import number_of
+from dcil.lab.templating import render
 from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
@@ -183,7 +183,7 @@ def _standing(decided: Sequence[Finding]) -> str:
 
 def claims_page(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
     """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
-    return render("claims.html", groups=claim_groups(known, runs))
+    return render("claims", groups=claim_groups(known, runs))
 
 
 def count_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:

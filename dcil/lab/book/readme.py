@@ -13,6 +13,7 @@ from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
+from dcil.lab.runs import names
 from dcil.lab.tables.equal_compute import budget_table, schedule_label
 from dcil.run_record import Run
 
@@ -66,13 +67,14 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
         baseline = schedule_label("dcil", usual.epochs // 2)
         wanted = [*(schedule_label(name, usual.epochs) for name in RIVALS), baseline]
         table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN)
-        if table["n"].iloc[-1] == 0:
+        title = names.label(baseline)
+        if table.empty or table["trained"].iloc[-1] != title:
             continue
-        head = ("trained", "seeds", "test top-1 at the last epoch, %", f"points above {baseline}", "it is")
-        counts = Counter(table["what it shows"].iloc[:-1])
-        said = ", ".join(f"{count} {words}" for words, count in counts.items())
+        counts = Counter(table[f"{title} ends"].iloc[:-1])
+        said = ", ".join(f"{words} {count} time{'s' if count > 1 else ''}" for words, count in counts.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
-        parts.append(f"{where}. Rivals beside DCIL: {said}.\n\n{markdown_table(head, table.itertuples(index=False))}")
+        rows = table.itertuples(index=False)
+        parts.append(f"{where}. Against its rivals {title} ends: {said}.\n\n{markdown_table(list(table), rows)}")
     return "\n\n".join(parts) or "Not run."
 
 

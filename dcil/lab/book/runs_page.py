@@ -4,37 +4,44 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from dcil.config import RunConfig
+from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
-from dcil.lab.page.figures import PASS_COLOURS
+from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
 from dcil.lab.runs import stability
 from dcil.lab.sweep import train_command
+from dcil.lab.templating import render
 from dcil.run_record import Run
 
 COLUMNS = ("run", "variant", "sparsity, %", "seed", "deployed pass, %", "second pass, %", "epochs", "network",
            "data set", "tier", "minutes", "date")  # fmt: skip
 FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity": "sparsity", "status": "status"}
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
+FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT}
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
-STYLES = {"sparsity": 'stroke="#666" stroke-dasharray="3 3"'}  # of a line; any other is a pass
+DASHES = {"-": {}, "--": {"stroke-dasharray": "7 4"}, ":": {"stroke-dasharray": "2 3"}}  # in SVG, of a pass's line
+DASHED = {"stroke": "#666", "stroke-dasharray": "3 3"}  # the line of the sparsity, the only one that is no pass
 
 
-def _style(name: str) -> str:
-    return STYLES.get(name) or f'stroke="{PASS_COLOURS.get(name, "#CC79A7")}" stroke-width="2"'
+def _style(name: str) -> dict[str, str]:
+    """Return the attributes of a line in SVG."""
+    if name == "sparsity":
+        return DASHED
+    return {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"} | DASHES[PASS_LINES.get(name, "-")]
 
 
-def _legend(names: Iterable[str]) -> str:
-    names = list(names)
-    key = '<svg width="18" height="8" aria-hidden="true"><path d="M0 4H18" {}/></svg>'
-    return "".join(f" {key.format(_style(name))} {escape(name)}" for name in names) if len(names) > 1 else ""
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    step = -(-len(points) // POINTS)
+    return [*points[:-1:step], *points[-1:]]
 
 
-def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int, top: float, unit: str = "") -> str:
+def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int, top: float) -> str:
     """Return lines over epochs, from 0 to `top`, as a small SVG picture with axes; "" without a point.
 
     A line is its points (epoch counted from 1, value); a value that is NaN was not measured and is left out.
@@ -43,29 +50,25 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
     if not any(measured.values()):
         return ""
 
-    def place(epoch: float, value: float) -> tuple[float, float]:
-        across = (epoch - 1) / max(epochs - 1, 1)
-        return LEFT + (WIDTH - LEFT - 8) * across, 8 + (HEIGHT - LOW - 8) * (1 - value / top)
+    def across(epoch: int) -> float:
+        return LEFT + (WIDTH - LEFT - 8) * (epoch - 1) / max(epochs - 1, 1)
 
-    grid, drawn = [], []
-    for value in (0, top / 2, top):
-        y = place(1, value)[1]
-        grid.append(
-            f'<path d="M{LEFT} {y:.0f}H{WIDTH - 8}" stroke="#ddd"/><text x="{LEFT - 4}" y="{y + 3:.0f}" '
-            f'text-anchor="end">{value:g}{unit}</text>'
-        )
-    for epoch in sorted({1, epochs}):
-        x = place(epoch, 0)[0]
-        grid.append(f'<text x="{x:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{epoch}</text>')
-    for name, points in measured.items():
-        step = -(-len(points) // POINTS)
-        at = " ".join("{:.1f},{:.1f}".format(*place(*p)) for p in [*points[:-1:step], *points[-1:]])
-        drawn.append(f'<polyline fill="none" {_style(name)} points="{at}"/>')
-    words = f"{title}, over {epochs} epochs, from 0 to {top:g}{unit}: {', '.join(k for k, v in measured.items() if v)}"
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g font-size="10" fill="#444">{"".join(grid)}</g>'
-        f"{''.join(drawn)}</svg><figcaption>{escape(title)}{_legend(lines)}</figcaption></figure>"
+    def down(value: float) -> float:
+        return 8 + (HEIGHT - LOW - 8) * (1 - value / top)
+
+    drawn = {
+        name: " ".join(f"{across(epoch):.1f},{down(value):.1f}" for epoch, value in _thinned(points))
+        for name, points in measured.items()
+    }
+    named = ", ".join(name for name, points in measured.items() if points)
+    return render(
+        "chart",
+        words=f"{title}, over {epochs} epochs, from 0 to {top:g}: {named}",
+        title=title,
+        values=[(down(value), f"{value:g}") for value in (0, top / 2, top)],
+        epochs=[(across(epoch), epoch) for epoch in sorted({1, epochs})],
+        lines=[(name, _style(name), points) for name, points in drawn.items()],
+        **FRAME,
     )
 
 
@@ -88,43 +91,31 @@ def charts(run: Run) -> str:
         chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
         bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(run).items()}),
     ]
-    return f'<div class="charts">{"".join(parts)}</div>'
+    return render("charts", parts=parts)
 
 
 def bars(shares: dict[str, float]) -> str:
     """Return the share removed from each layer as bars, in the order of the network; "" for a dense run."""
     if not any(shares.values()):
         return ""
-    wide, high = (WIDTH - LEFT - 8) / len(shares), HEIGHT - LOW - 8
-    drawn = "".join(
-        f'<rect x="{LEFT + wide * i:.1f}" y="{8 + high * (1 - v):.1f}" width="{0.8 * wide:.1f}" height='
-        f'"{high * v:.1f}"><title>{escape(name)}: {100 * v:.1f} %</title></rect>'
-        for i, (name, v) in enumerate(shares.items())
+    return render(
+        "bars",
+        words="sparsity of each layer, %: " + ", ".join(f"{name} {100 * v:.1f}" for name, v in shares.items()),
+        shares=shares,
+        wide=(WIDTH - LEFT - 8) / len(shares),
+        high=HEIGHT - LOW - 8,
+        **FRAME,
     )
-    marks = "".join(
-        f'<text x="{LEFT - 4}" y="{11 + high * (1 - v):.0f}" text-anchor="end">{100 * v:g}</text>' for v in (0, 0.5, 1)
-    )
-    words = "sparsity of each layer, %: " + ", ".join(f"{name} {100 * v:.1f}" for name, v in shares.items())
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(words)}">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><g fill="#0072B2">{drawn}</g><g font-size="10" '
-        f'fill="#444">{marks}</g></svg><figcaption>sparsity of each layer, from input to output, %</figcaption>'
-        "</figure>"
-    )
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return " · ".join(f"{_short(k)} <b>{_short(v)}</b>" for k, v in values.items())
 
 
 def _short(value: Any) -> str:
-    """Return a value of a record as HTML, cut where it is longer than a line or two: others may put anything there."""
-    return escape(textwrap.shorten(str(value), 200, placeholder=" …"))
+    """Return a value of a record in a line or two: others may put anything there."""
+    return textwrap.shorten(str(value), 200, placeholder=" …")
 
 
 def rerun_command(config: RunConfig) -> str:
     """Return the command that trains a run of this configuration again."""
-    fetched = ["--download"] if config.dataset in ("cifar10", "cifar100", "imagenette") else []
+    fetched = ["--download"] if DATASETS[config.dataset].fetch else []
     return " ".join(["python -m dcil train", *train_command.shortest_argv(config), *fetched])
 
 
@@ -141,15 +132,13 @@ def details(run: Run) -> str:
         "nonzeros": run.cost.nonzeros,
         "masks and gradients (chapter 4 says what each is)": measured,
     }
-    address = quote(f"../records/{run.run_id}.json")
-    return "".join(
-        [
-            f"<p>{escape(run['reason'])}</p>" if "reason" in run else "",
-            charts(run),
-            f'<p>The whole record: <a href="{escape(address)}">JSON</a>. To train this run again:</p>',
-            provenance.command(rerun_command(run.config)),
-            *(f"<p><i>{name}</i>: {_pairs(values)}</p>" for name, values in named.items() if values),
-        ]
+    return render(
+        "run_details",
+        reason=run.get("reason"),
+        charts=charts(run),
+        address=quote(f"../records/{run.run_id}.json"),
+        command=provenance.command(rerun_command(run.config)),
+        named={name: {_short(k): _short(v) for k, v in values.items()} for name, values in named.items() if values},
     )
 
 
@@ -164,48 +153,39 @@ def _kinds(run: Run) -> dict[str, str]:
     }
 
 
-def run_row(run: Run) -> str:
+def run_row(run: Run) -> Markup:
     """Return a run's row; its id follows from the run id, so that pages can link to it."""
-    config, run_id = run.config, escape(run.run_id)
-    failed = "" if run.complete else f" <b>{escape(run['status'])}</b>"
-    inside = f'<div class="inside"><div>{details(run)}</div></div>'  # wider than its column, see book.css
-    first = f"<details><summary><code>{run_id}</code>{failed}</summary>{inside}</details>"
+    config, kinds = run.config, _kinds(run)
     shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
-    plain = [
-        run.variant,
-        f"{100 * config.sparsity:g}",
-        str(config.seed),
-        *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
-        str(config.epochs),
-        config.model,
-        config.dataset,
-        run.tier,
-        f"{run.cost.time_s / 60:.1f}{shared}",
-        run.environment.date,
-    ]
-    shown = f'<td data-value="{run_id}">{first}</td>' + "".join(f"<td>{escape(text)}</td>" for text in plain)
-    kinds = _kinds(run)
-    words = " ".join([run_id, run.variant, config.model, run.environment.device, *kinds.values()]).lower()
-    data = "".join(f' data-{k}="{escape(str(v))}"' for k, v in kinds.items())
-    return f'<tr id="{provenance.anchor(run.run_id)}" data-text="{escape(words)}"{data}>{shown}</tr>'
-
-
-def _select(name: str, label: str, values: Iterable[str]) -> str:
-    options = "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in sorted(set(values)))
-    return f'<label>{label} <select data-runs="{name}"><option value="">any</option>{options}</select></label> '
+    return render(
+        "run",
+        run_id=run.run_id,
+        anchor=provenance.anchor(run.run_id),
+        status=run["status"],
+        details=details(run),
+        cells=[
+            run.variant,
+            f"{100 * config.sparsity:g}",
+            config.seed,
+            *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
+            config.epochs,
+            config.model,
+            config.dataset,
+            run.tier,
+            f"{run.cost.time_s / 60:.1f}{shared}",
+            run.environment.date,
+        ],
+        kinds=kinds,
+        words=" ".join([run.run_id, run.variant, config.model, run.environment.device, *kinds.values()]).lower(),
+    )
 
 
 def all_runs_page(runs: Sequence[Run]) -> str:
     """Return the whole table with its filters, and the script that drives them."""
     kinds = [_kinds(run) for run in runs]
-    selects = "".join(_select(name, label, (kind[name] for kind in kinds)) for name, label in FILTERS.items())
-    form = (
-        '<form id="runs-form" hidden onsubmit="return false"><label>words <input id="runs-words" type="search">'
-        f'</label> {selects}<output id="runs-count" aria-live="polite"></output></form>'
-    )
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
-    rows = "\n".join(run_row(run) for run in runs)
-    return (
-        f'{form}\n<table id="runs" class="dataframe runs"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n'
-        '</tbody></table>\n<script src="../_static/runs-table.js" defer></script>'
+    return render(
+        "runs",
+        filters=[(name, label, sorted({kind[name] for kind in kinds})) for name, label in FILTERS.items()],
+        columns=COLUMNS,
+        rows=map(run_row, runs),
     )

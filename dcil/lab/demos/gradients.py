@@ -84,8 +84,10 @@ def received_gradient(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor
     """
     weights = dual.weights
     pieces = at.detach().split([w.numel() for w in weights.values()])
-    placed = {f"net.{name}": nn.Parameter(p.view_as(weights[name])) for name, p in zip(weights, pieces, strict=True)}
-    loss = sum(F.cross_entropy(output, labels) for output in functional_call(dual, placed, images))
+    placed: dict[str, Tensor] = {
+        f"net.{name}": nn.Parameter(p.view_as(weights[name])) for name, p in zip(weights, pieces, strict=True)
+    }
+    loss = torch.stack([F.cross_entropy(output, labels) for output in functional_call(dual, placed, (images,))]).sum()
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(placed.values()))])
 
 

@@ -23,22 +23,23 @@ or does not.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-import yaml
+from markupsafe import escape
+from pydantic import Field, PositiveInt, model_validator
 
 from dcil import methods
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError
 from dcil.lab.evidence.authors_logs import logged_setting
 from dcil.lab.runs import paired, stability
 from dcil.lab.runs.frames import COMPARED, runs_table
 from dcil.lab.runs.paired import SEEDS
+from dcil.lab.yaml_files import Entry, Setting, Variant, Words, one_of, read_entries
 from dcil.run_record import Run
 
 WORDS = {  # of a tier: it holds, it does not hold
@@ -49,14 +50,68 @@ TIERS = tuple(WORDS)
 NO_VERDICT = "not yet run"
 VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
             NO_VERDICT)  # fmt: skip
-FIELDS = ("id", "claim", "source", "paper", "logs", "rule", "evidence", "chapter")
-OPTIONAL = ("logs", "paper", "chapter")
-RULES = {  # what a rule of each kind names besides kind and margin
-    "better": ("a", "b"),
-    "smaller": ("figure", "a", "b"),
-    "equal": ("a", "b"),
-    "matches": ("a",),
-}
+Tier = Annotated[str, one_of("tier", TIERS)]
+
+
+class Rule(Entry):
+    """What decides a claim: `a` is looked at, in its deployed pass and at the evidence's epochs if nothing is said."""
+
+    margin: float = Field(gt=0)
+    a: Variant
+    a_pass: str | None = None
+    a_epochs: PositiveInt | None = None
+
+
+class Pair(Rule):
+    """A rule that compares `a` with `b`."""
+
+    b: Variant
+
+    @model_validator(mode="after")
+    def compares_two(self) -> Self:
+        """Refuse one variant beside itself, unless another of its passes is meant."""
+        if self.a == self.b and self.a_pass is None:
+            raise DcilError(f"it compares {self.a} with itself; a and b must be two")
+        return self
+
+
+class PairOfAccuracies(Pair):
+    """A rule about the accuracies of two variants."""
+
+    kind: Literal["better", "equal"]
+
+
+class PairOfFigures(Pair):
+    """A rule about a figure of `stability` of two variants."""
+
+    kind: Literal["smaller"]
+    figure: Annotated[str, one_of("figure", stability.FIGURES)]
+
+
+class MatchesLogs(Rule):
+    """A rule that compares `a` with the authors' logs."""
+
+    kind: Literal["matches"]
+
+
+class Claim(Entry):
+    """A claim as book/claims.yml has it; the head of that file says what each field is."""
+
+    id: Words
+    claim: Words
+    source: Words
+    paper: str | None = None
+    logs: dict[str, Any] | None = None
+    rule: Annotated[PairOfAccuracies | PairOfFigures | MatchesLogs, Field(discriminator="kind")]
+    evidence: dict[Tier, dict[Setting, Any]] = Field(min_length=1)
+    chapter: str | None = None
+
+    @model_validator(mode="after")
+    def logs_are_there(self) -> Self:
+        """Refuse a claim about the authors' logs that names no setting of theirs."""
+        if self.rule.kind == "matches" and not claim_logs({"logs": self.logs}):
+            raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
+        return self
 
 
 @dataclass(frozen=True)
@@ -83,60 +138,22 @@ class Finding:
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
     """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
-    try:
-        claims = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DcilError(f"the claims {path} cannot be read: {error}") from error
-    if not isinstance(claims, list):
-        raise DcilError(f"the claims {path} must be a list")
-    for number, claim in enumerate(claims, start=1):
-        where = f"{path}, claim {claim.get('id', number) if isinstance(claim, dict) else number}"
-        try:
-            _check(claim)
-        except (DcilError, TypeError, AttributeError) as error:
-            raise DcilError(f"{where}: {error}") from error
+    claims = read_entries(path, Claim, "claim")
     if len({claim["id"] for claim in claims}) < len(claims):
         raise DcilError(f"{path} has two claims of one id")
     return claims
 
 
-def _check(claim: dict[str, Any]) -> None:
-    for name in claim:
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS)
-    for name in (field for field in FIELDS if field not in OPTIONAL):
-        if not claim.get(name):
-            raise DcilError(f"it has no {name}")
-    rule = claim["rule"]
-    if rule.get("kind") not in RULES:
-        raise unknown("kind of rule", str(rule.get("kind")), RULES)
-    allowed = ("kind", "margin", "a_pass", "a_epochs", *RULES[rule["kind"]])
-    for name in rule:
-        if name not in allowed:
-            raise unknown("key of its rule", name, allowed)
-    for name in ("margin", *RULES[rule["kind"]]):
-        if name not in rule:
-            raise DcilError(f"its rule of kind {rule['kind']} has no {name}")
-    if not isinstance(rule["margin"], (int, float)) or not rule["margin"] > 0:
-        raise DcilError(f"its margin is {rule['margin']!r}; it must be a positive number")
-    for name in (rule[k].split(",")[0] for k in ("a", "b") if k in rule):
-        methods.get(name)
-    if rule["a"] == rule.get("b") and "a_pass" not in rule:
-        raise DcilError(f"its rule compares {rule['a']} with itself; a and b must be two")
-    if rule["kind"] == "smaller" and rule["figure"] not in stability.FIGURES:
-        raise unknown("figure", rule["figure"], stability.FIGURES)
-    if rule["kind"] == "matches" and not claim_logs(claim):
-        raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
-    for tier, wanted in claim["evidence"].items():
-        if tier not in TIERS:
-            raise unknown("tier", tier, TIERS)
-        if not isinstance(wanted, dict):
-            raise DcilError(f"its evidence at tier {tier} is {wanted!r}; it must name settings")
-
-
 def claim_logs(claim: dict[str, Any]) -> dict[str, Any] | None:
     """Return the setting of the authors' logs that a claim names, or None."""
     return logged_setting(**claim["logs"]) if claim.get("logs") else None
+
+
+def _logs_of(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of the authors' logs that a claim of kind "matches" names: reading it made sure of one."""
+    logs = claim_logs(claim)
+    assert logs is not None
+    return logs
 
 
 def evidence(claim: dict[str, Any], tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
@@ -171,7 +188,7 @@ def compared_values(claim: dict[str, Any], found: Sequence[Run]) -> tuple[pd.Ser
     table = runs_table(found)
     a = paired.by_seed(table, rule["a"], rule.get("a_pass"))
     if rule["kind"] == "matches":
-        return a, pd.Series([run["last"] for run in claim_logs(claim)["runs"]], dtype=float)
+        return a, pd.Series([run["last"] for run in _logs_of(claim)["runs"]], dtype=float)
     return a, paired.by_seed(table, rule["b"])
 
 
@@ -182,7 +199,7 @@ def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
         case "smaller":
             effects = 1 - a / b
         case "matches":
-            effects = a - claim_logs(claim)["last"][0]
+            effects = a - _logs_of(claim)["last"][0]
         case _:
             effects = a - b
     return effects.dropna().sort_index().tolist()
@@ -197,7 +214,7 @@ def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str
         yes, no = low > 0 and mean >= margin, high < margin
         open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = paired.equivalent(values, margin), low > margin or high < -margin
+        yes, no = bool(paired.equivalent(values, margin)), low > margin or high < -margin
         open_still = "undecided"
     holds, does_not = WORDS[tier]
     return does_not if no else holds if yes else open_still
@@ -239,7 +256,7 @@ def verdicts_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run], chap
             continue
         begun = [finding for finding in findings(claim, runs) if finding.effects]
         if not begun:
-            waiting.append(f"<li>{html.escape(claim['claim'])}</li>")
+            waiting.append(f"<li>{escape(claim['claim'])}</li>")
             continue
         said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured_in_words(claim, f)}" for f in begun)
         lines.append(f"- {claim['claim']} {said.capitalize()}.")

@@ -6,24 +6,43 @@ no verdict changes in silence.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
+from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 
 HEAD = """\
 # When a verdict changed, to what and why. Written by `python -m dcil claims --log "WHY"`, never by hand.
 # from: null is a claim that is new; to: null one that is gone. seen: what the records said on that day.
 """
-FIELDS = {"date", "why", "changes"}
 Key = tuple[str, str]  # a claim's id and a tier
+
+
+class Change(Entry):
+    """A verdict that became another; None is a claim that was not there."""
+
+    claim: Words
+    tier: Words
+    was: str | None = Field(alias="from")
+    to: str | None
+    seen: str | None
+
+
+class LogEntry(Entry):
+    """What changed on a day, and why."""
+
+    date: datetime.date
+    why: Words
+    changes: list[Change] = Field(min_length=1)
 
 
 def current_verdicts(
@@ -39,17 +58,7 @@ def current_verdicts(
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
-    path = Path(path)
-    try:
-        entries = (yaml.safe_load(path.read_text()) if path.exists() else None) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DcilError(f"the log {path} cannot be read: {error}") from error
-    if not isinstance(entries, list):
-        raise DcilError(f"the log {path} must be a list of entries")
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or set(entry) != FIELDS or not all(entry.values()):
-            raise DcilError(f"{path}, entry {number}: it must have {', '.join(sorted(FIELDS))}, none of them empty")
-    return entries
+    return read_entries(path, LogEntry) if Path(path).exists() else []
 
 
 def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
@@ -81,7 +90,10 @@ def append_entry(path: str | Path, changed: list[dict[str, Any]], why: str) -> N
     """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
     if not why.strip():
         raise DcilError("say why the verdicts changed")
-    entries = [*read_log(path), {"date": datetime.now(UTC).date(), "why": why.strip(), "changes": changed}]
+    entries = [
+        *read_log(path),
+        {"date": datetime.datetime.now(datetime.UTC).date(), "why": why.strip(), "changes": changed},
+    ]
     text = HEAD + "".join(_dump(entry) for entry in entries)
     write_atomically(Path(path), lambda part: part.write_text(text))
 

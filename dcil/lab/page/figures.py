@@ -10,7 +10,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dcil.lab.page.provenance import footer
+from dcil.lab.runs.names import LABELS, label
 from dcil.lab.runs.sources import Source
+
+__all__ = ["LABELS", "colour", "label", "show_figure", "style"]
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
@@ -32,38 +35,15 @@ MARKERS = {
     "st3_stepwise": "X",
     "dcil_soft": "h",
 }
-PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
+# The passes of one method share its colour, here DCIL's; the line tells them apart.
+PASS_COLOURS = dict.fromkeys(("sparse", "dense", "pruned"), COLOURS["dcil"])
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
-# What a choice of masks did to a weight, and where in training a gradient was measured.
-SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "newly pruned": "#D55E00"}
-STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
+# What a choice of masks did to a weight (a mark tells the last two apart), and where in training a gradient was
+# measured: greys, for these are no methods.
+SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#ADADAD", "revived": "#111111", "newly pruned": "#111111"}
+STATE_COLOURS = {"at initialisation": "#8C8C8C", "after training": "#222222"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
-# What a method is called on a page: in legends, tables and sentences.
-LABELS = {
-    "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
-    "one_shot": "one shot", "gmp": "gradual magnitude", "gmp_stepwise": "gradual magnitude, by step",
-    "gmp_distill": "gradual magnitude, taught", "set": "SET", "rigl": "RigL", "rigl_returning": "RigL, returning",
-    "ste": "STE", "ste_tenth": "STE, a tenth", "ste_split": "STE, two passes, teaching",
-    "ste_split_ce": "STE, two passes", "st3": "ST-3", "st3_stepwise": "ST-3, by step",
-    "kept_only": "no gradient to pruned", "acdc": "AC/DC", "self_distill": "dense, two passes, teaching",
-    "dcil": "DCIL", "dcil_soft": "DCIL, soft threshold", "dcil_no_mutual": "DCIL without teaching",
-    "dcil_sparse_learns": "DCIL, only sparse learns", "dcil_dense_learns": "DCIL, only dense learns",
-    "dcil_not_detached": "DCIL, teachers move too", "dcil_shared_norms": "DCIL, shared norms",
-    "dcil_shared_head": "DCIL, shared classifier", "dcil_shared": "DCIL, shared norms and classifier",
-    "dcil_dense_all": "DCIL, dense trains all", "dcil_pruned_pass": "DCIL, second pass pruned only",
-}  # fmt: skip
 WIDTH = 5.0  # inches of a figure; several panels stand one above the other
-SETTINGS = {"dense_every 4": "dense pass every 4th step", "dense_every 2": "dense pass every 2nd step"}
-
-
-def label(variant: str) -> str:
-    """Return what a page calls a variant: its method's label, then its settings.
-
-    >>> label("dcil_no_mutual"), label("dcil, dense_every 4"), label("ste, 32 epochs")
-    ('DCIL without teaching', 'DCIL, dense pass every 4th step', 'STE, 32 epochs')
-    """
-    method, *settings = variant.split(", ")
-    return ", ".join([LABELS.get(method, method), *(SETTINGS.get(setting, setting) for setting in settings)])
 
 
 def colour(name: str) -> str:

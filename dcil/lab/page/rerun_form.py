@@ -10,21 +10,23 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from dcil.errors import DcilError
+from dcil.lab.templating import render
 from dcil.methods import METHODS
 from dcil.models import MODELS
 
 #: By chapter, the parameters that are not at their default in this process; `dcil.lab.book.chapters.begin` knows them.
 given: dict[str, dict[str, Any]] = {}
 #: By chapter, its form, from `begin` to the box at its end.
-forms: dict[str, str] = {}
+forms: dict[str, Markup] = {}
 
-NAMES = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
+NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,7 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value) if isinstance(value, list) else repr(value)
 
 
-def _tag(name: str, attributes: dict[str, Any]) -> str:
-    named = "".join(f' {k}="{escape(str(v))}"' for k, v in attributes.items() if v is not None)
-    return f"<{name}{named} hidden>"
-
-
-def field(parameter: Parameter, value: Any) -> str:
+def field(parameter: Parameter, value: Any) -> Markup:
     """Return the input of a parameter, hidden until the script shows it: a list to choose from, a number, or text."""
     name = f"rerun-{parameter.name}"
     common = {
@@ -85,15 +82,13 @@ def field(parameter: Parameter, value: Any) -> str:
     }
     if parameter.choices:
         none = ["None"] if parameter.nullable else []
-        options = "".join(
-            f"<option{' selected' * (c == shown(value))}>{escape(c)}</option>"
-            for c in dict.fromkeys([*none, *parameter.choices, shown(value)])
-        )
-        return f"{_tag('select', common)}{options}</select>"
+        options = list(dict.fromkeys([*none, *parameter.choices, shown(value)]))
+        return render("rerun_field", attributes=common, options=options, chosen=shown(value))
     limits = parameter.limits
     kind = {"type": "text", "spellcheck": "false"} if limits is None else {"type": "number", **limits}
     empty = {"placeholder": "None"} if parameter.nullable else {"required": "required"}
-    return _tag("input", common | kind | empty | {"value": "" if value is None else shown(value)})
+    typed = {"value": "" if value is None else shown(value)}
+    return render("rerun_field", attributes=common | kind | empty | typed, options=[])
 
 
 def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
@@ -105,15 +100,14 @@ def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def box(chapter: str) -> str:
+def box(chapter: str) -> Markup:
     """Return the closed box at the end of a chapter, as HTML: its form and the lines that run it again.
 
     Raises `DcilError` for a chapter that has not begun.
     """
     if chapter not in forms:
         raise DcilError(f"{chapter} has not begun; its second cell calls chapters.begin({chapter!r}, globals())")
-    title = "<summary>Run this page yourself</summary>"
-    return f'<details class="rerun-box">{title}\n{forms[chapter]}\n</details>'
+    return render("rerun_box", form=forms[chapter])
 
 
 def redraw(chapter: str) -> str:
@@ -121,27 +115,17 @@ def redraw(chapter: str) -> str:
     return lines(chapter, given.get(chapter, {}))["make"]
 
 
-def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> str:
+def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> Markup:
     """Return the form of a chapter, as HTML: a row for each declared parameter with its value in this run (`given`)."""
-    rows = []
-    for p in declared:
-        name, meaning = f"rerun-{p.name}", escape(p.meaning.replace(" | ", ", "))
-        rows.append(
-            f'<tr><th scope="row"><label for="{name}"><code>{p.name}</code></label></th>'
-            f"<td><code>{escape(shown(given[p.name]))}</code>{field(p, given[p.name])}</td>"
-            f"<td><code>{escape(shown(p.value))}</code></td>"
-            f'<td id="{name}-meaning">{meaning}</td></tr>'
-        )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("parameter", "value", "default", "meaning and range"))
+    rows = [
+        {
+            "name": p.name,
+            "value": shown(given[p.name]),
+            "field": field(p, given[p.name]),
+            "default": shown(p.value),
+            "meaning": p.meaning.replace(" | ", ", "),
+        }
+        for p in declared
+    ]
     example = {declared[0].name: given[declared[0].name]}
-    written = "\n".join(
-        f'<div class="highlight"><pre data-line="{tool}" aria-live="polite">{escape(line)}</pre></div>'
-        for tool, line in lines(chapter, example).items()
-    )
-    return (
-        f'<form class="rerun" data-chapter="{chapter}" aria-label="Run this chapter with other values">\n'
-        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody></table>\n"
-        "<p>To run this chapter with other values, use one of these lines at the top of the repository. "
-        '<span hidden>They follow what you choose above. <button type="reset">values of this page</button></span>'
-        f"<output></output></p>\n{written}\n</form>"
-    )
+    return render("rerun_form", chapter=chapter, rows=rows, lines=lines(chapter, example))

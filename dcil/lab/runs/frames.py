@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from dcil.lab.runs.names import label
 from dcil.run_record import Run
 
 MISSING = "not run"
@@ -151,18 +152,18 @@ def findings_in_words(table: pd.DataFrame) -> str:
     mean = table.groupby(["method", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
     if ("dense", "dense") in mean.index:
         whole = mean.loc[("dense", "dense")]
-        for method in ("ste", "dcil"):
+        for method in ("dcil", "ste"):
             if (method, "sparse") in mean.index:
                 row = mean.loc[(method, "sparse")]
                 macs, paid = row["inference_macs"] / whole["inference_macs"], row["train_macs"] / whole["train_macs"]
                 lines.append(
-                    f"{method} keeps {macs:.1%} of the dense network's multiply-accumulates and ends "
-                    f"{row['last'] - whole['last']:+.2f} points from it; training it took {paid:.2f} × the "
-                    "dense run's multiply-accumulates."
+                    f"{label(method)} minus dense training: {row['last'] - whole['last']:+.2f} points. The "
+                    f"pruned network does {100 * macs:.1f} % of the dense network's multiply-accumulates, and its "
+                    f"training took {paid:.2f} × those of the dense training."
                 )
     if ("dcil", "dense") in mean.index:
         gap = mean.loc[("dcil", "dense"), "last"] - mean.loc[("dcil", "sparse"), "last"]
-        lines.append(f"The dense pass of the same DCIL runs, a second network, ends {gap:+.2f} points from the sparse.")
+        lines.append(f"DCIL's dense pass minus its sparse pass, two networks of the same runs: {gap:+.2f} points.")
     picked = (table["best_at_target"] - table["last"]).mean()
-    lines.append(f"Reporting the best epoch at target sparsity instead would add {picked:.2f} points on average.")
+    lines.append(f"Best epoch at target sparsity minus last epoch, on average over all runs: {picked:+.2f} points.")
     return "\n".join(f"- {line}" for line in lines)

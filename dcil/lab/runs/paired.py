@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TypeAlias
 
 import pandas as pd
 
 from dcil.errors import DcilError
 from dcil.lab.runs.frames import MISSING, spread
+from dcil.lab.runs.names import label
 
-Values = Sequence[float] | pd.Series
+Values: TypeAlias = "Sequence[float] | pd.Series"
 SEEDS = 3  # paired seeds below which nothing is concluded
 MANY = 1000  # seeds: beyond this nobody will run them
 
@@ -137,34 +139,44 @@ def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> st
     return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
 
 
-def paired_table(table: pd.DataFrame, variants: Sequence[str], baseline: str, margin: float) -> pd.DataFrame:
-    """Return one row for each variant beside a baseline at equal seeds: n, both means, the difference with its 95 %
-    interval, what it shows at a margin (points) fixed beforehand, and how many seeds would show that margin.
+def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
+    """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
+
+    The difference has its 95 % interval, what it shows at a margin (points) fixed beforehand, and how many seeds would
+    show that margin. What did not run has no row: see `variants_without_run`.
     """
-    complete = table[table["deployed"] & (table["status"] == "complete")]
-    columns = [
-        "variant",
-        "n",
-        "last epoch, %",
-        f"less {baseline}, points",
-        "what it shows",
-        f"seeds to show {margin:g}",
-    ]
-    rows = []
-    for name in variants:
-        gaps = differences(table, name, baseline)
-        told = ["", "", ""]
-        if name != baseline:
-            told = [signed_interval(*t_interval(gaps)), conclusion(gaps, margin), seeds_needed_in_words(gaps, margin)]
-        rows.append([name, len(gaps), spread(complete[complete["variant"] == name]["last"]), *told])
-    return pd.DataFrame(rows, columns=columns)
+    name, rows = label(baseline), []
+    ends = table[table["deployed"] & (table["status"] == "complete")]
+    for variant in variants:
+        mine = ends.loc[ends["variant"] == variant, "last"]
+        if mine.empty:
+            continue
+        gaps = differences(table, baseline, variant)
+        itself = variant == baseline
+        rows.append(
+            {
+                "method": label(variant),
+                "n": len(mine) if itself else len(gaps),
+                "last epoch, %": spread(mine),
+                f"{name} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{name} ends": "" if itself else conclusion(gaps, margin),
+                f"seeds to show {margin:g}": "" if itself else seeds_needed_in_words(gaps, margin),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[str]:
+    """Return what a page calls those variants of which no complete run is in the table."""
+    ran = set(table.loc[table["status"] == "complete", "variant"])
+    return [label(variant) for variant in variants if variant not in ran]
 
 
 def conclusion(gaps: Values, margin: float) -> str:
-    """Return in words what paired differences show: better, worse, equivalent within the margin, or within noise."""
+    """Return in words what paired differences of a minus b show: a ends higher or lower, or what else is known."""
     if len(gaps) < SEEDS:
         return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
     _, low, high = t_interval(gaps)
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"
-    return "better" if low > 0 else "worse" if high < 0 else "within noise"
+    return "higher" if low > 0 else "lower" if high < 0 else "within noise"

@@ -23,7 +23,7 @@ from dcil.run_record import Run
 def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its interval over seeds and images.
 
-    In points (mean, low, high); the ends are NaN below `dcil.lab.runs.paired.SEEDS` seeds: of two they miss too often.
+    In points (mean, low, high); the ends are NaN below three seeds: of two they miss too often.
     Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
     cases in radiology (Hillis 2007). The variance of the mean is the seeds' mean square and what the images' has beyond
     the rest, over their numbers, with Satterthwaite's degrees of freedom. Where the images' has nothing beyond, this is
@@ -63,9 +63,9 @@ def right_at_equal_seeds(runs: Sequence[Run], a: str, b: str) -> dict[int, tuple
     told, tests = {}, set()
     for seed, *names in ids.itertuples():
         both = [by_id[name] for name in names]
-        if all(run.images_right for run in both):
-            one, two = (run.images_right[run.deployed] for run in both)
-            told[int(seed)] = one, two
+        right = [run.images_right[run.deployed] for run in both if run.images_right]
+        if len(right) == 2:
+            told[int(seed)] = right[0], right[1]
             tests |= {f"{run.data.test_size} of {run.data.sha256:.12}" for run in both}
     if len(tests) > 1:
         raise DcilError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Ro
     ]
 
 
-def _number(what: str, a: float, b: float, digits: int = 2) -> Row:
+def _number(what: str, both: Iterable[float], digits: int = 2) -> Row:
+    a, b = both
     return what, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+.{digits}f}"
 
 
@@ -42,10 +44,10 @@ def _accuracies(a: Run, b: Run) -> list[Row]:
     """Return by pass the last epochs' test top-1, and where the two curves lie farthest apart."""
     rows: list[Row] = []
     for name in (n for n in a.by_pass if n in b.by_pass):
-        rows.append(_number(f"{name} pass, last epoch, %", a.by_pass[name].last, b.by_pass[name].last))
+        rows.append(_number(f"{name} pass, last epoch, %", (a.by_pass[name].last, b.by_pass[name].last)))
         both = [(x.test[name], y.test[name], x.epoch) for x, y in zip(a.curve, b.curve, strict=False)]
         one, two, epoch = max(both, key=lambda pair: abs(pair[0] - pair[1]))
-        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", one, two))
+        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", (one, two)))
     return rows
 
 
@@ -55,13 +57,13 @@ def _images(a: Run, b: Run) -> list[Row]:
         return []
     one, two = a.images_right, b.images_right
     if one is None or two is None:
-        said = ("recorded" if right else NOT_RECORDED for right in (one, two))
-        return [("which test images are right", *said, "")]
+        mine, theirs = ("recorded" if right else NOT_RECORDED for right in (one, two))
+        return [("which test images are right", mine, theirs, "")]
     rows: list[Row] = []
     for name in (n for n in one if n in two):
         what = f"{name} pass, images right in one only; points over images, McNemar's p"
-        alone = only_one(one[name], two[name])
-        rows.append((what, *map(str, alone), image_difference_in_words(two[name], one[name])))
+        in_a, in_b = only_one(one[name], two[name])
+        rows.append((what, str(in_a), str(in_b), image_difference_in_words(two[name], one[name])))
     return rows
 
 
@@ -74,15 +76,15 @@ def comparison(a: Run, b: Run) -> list[Row]:
         rows.append(("status", a["status"], b["status"], ""))
     if a.curve and b.curve:
         rows += _accuracies(a, b) + _images(a, b)
-        rows.append(_number("sparsity, %", 100 * a.sparsity, 100 * b.sparsity, digits=4))
+        rows.append(_number("sparsity, %", (100 * a.sparsity, 100 * b.sparsity), digits=4))
     one, two = a.final_mask, b.final_mask
     if one is not None and two is not None and len(one) == len(two):
         rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(one, two):.4f}"))
     minutes = [run.cost.own_time_s / 60 for run in (a, b)]
     if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
-        rows.append(_number("minutes", *minutes, digits=1))
-    rows.append(_number("peak memory, MiB", a.cost.mem_mib, b.cost.mem_mib, digits=0))
-    rows.append(_number("kept MACs an image", a.cost.inference_macs, b.cost.inference_macs, digits=0))
+        rows.append(_number("minutes", minutes, digits=1))
+    rows.append(_number("peak memory, MiB", (a.cost.mem_mib, b.cost.mem_mib), digits=0))
+    rows.append(_number("kept MACs an image", (a.cost.inference_macs, b.cost.inference_macs), digits=0))
     return rows
 
 

@@ -161,7 +161,7 @@ def mask_overlaps_table(runs: Iterable[Run]) -> pd.DataFrame:
                     "variant": one.variant,
                     "sparsity": one.config.sparsity,
                     "seeds": f"{one.config.seed} and {two.config.seed}",
-                    "overlap": jaccard(one.final_mask, two.final_mask),
+                    "overlap": jaccard(*(run.final_mask for run in (one, two) if run.final_mask is not None)),
                     "chance": chance_overlap(one, two),
                 }
             )

@@ -86,6 +86,20 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
     else, and for a run that is not of the file's tier.
     """
     path = Path(path)
+    grid = _load(path)
+    planned: dict[str, Planned] = {}
+    for number, entry in enumerate(grid["runs"], start=1):
+        try:
+            runs = _planned(grid, entry, number, {"precision": precision} if precision else {})
+        except (DcilError, TypeError, AttributeError) as error:
+            raise DcilError(f"{path}, entry {number}: {error}") from error
+        for run in runs:
+            planned[run.run_id] = _merged(planned.get(run.run_id), run)
+    return sorted(planned.values(), key=urgency)  # stable: then as written
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return a file's content, of which only the keys are checked, and that `runs` is a list."""
     try:
         grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
     except DcilError:
@@ -94,35 +108,42 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
         raise DcilError(f"the grid {path} cannot be read: {error}") from error
     if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
         raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
-    _refuse(path, "the grid", grid, TOP)
-    planned: dict[str, Planned] = {}
-    for number, entry in enumerate(grid["runs"], start=1):
-        where = f"{path}, entry {number}"
-        if not isinstance(entry, dict) or not entry.get("serves"):
-            raise DcilError(f"{where} must be a mapping and name the table or figure it serves")
-        _refuse(path, f"entry {number}", entry, ENTRY)
-        if not isinstance(priority := entry.get("priority", number), int):
-            raise DcilError(f"{path}, entry {number}: priority is {priority!r}; it must be a whole number, 1 first")
-        try:
-            wanted = _combinations(grid.get("base") or {}, entry)
-            configs = [_config(values | ({"precision": precision} if precision else {})).resolve() for values in wanted]
-        except (DcilError, TypeError, AttributeError) as error:
-            raise DcilError(f"{where}: {error}") from error
-        for config in configs:
-            if grid.get("tier") and config.tier != grid["tier"]:
-                raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
-            turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
-            run = Planned(config, priority, turn, (str(entry["serves"]),))
-            if known := planned.get(run.run_id):
-                run = replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
-            planned[run.run_id] = run
-    return sorted(planned.values(), key=urgency)  # stable: then as written
+    try:
+        _refuse_unknown(grid, TOP)
+    except DcilError as error:
+        raise DcilError(f"the grid {path}: {error}") from error
+    return grid
 
 
-def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> None:
+def _planned(grid: dict[str, Any], entry: Any, number: int, otherwise: dict[str, Any]) -> list[Planned]:
+    """Return the runs of an entry, each with the fields `otherwise` in place of the grid's."""
+    if not isinstance(entry, dict) or not entry.get("serves"):
+        raise DcilError("it must be a mapping and name the table or figure it serves")
+    _refuse_unknown(entry, ENTRY)
+    priority = entry.get("priority", number)
+    if not isinstance(priority, int):
+        raise DcilError(f"priority is {priority!r}; it must be a whole number, 1 first")
+    runs = []
+    for values in _combinations(grid.get("base") or {}, entry):
+        config = _config(values | otherwise).resolve()
+        if grid.get("tier") and config.tier != grid["tier"]:
+            raise DcilError(f"{config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
+        turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
+        runs.append(Planned(config, priority, turn, (str(entry["serves"]),)))
+    return runs
+
+
+def _merged(known: Planned | None, run: Planned) -> Planned:
+    """Return a run as the more urgent of two entries asks for it, serving what both serve."""
+    if known is None:
+        return run
+    return replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
+
+
+def _refuse_unknown(given: dict[str, Any], allowed: tuple[str, ...]) -> None:
     for name in given:
         if name not in allowed:
-            raise DcilError(f"{path}, {what}: {unknown('key', name, allowed)}")
+            raise unknown("key", name, allowed)
 
 
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:

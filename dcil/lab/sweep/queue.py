@@ -91,7 +91,8 @@ def _take_in(folder: RunFolder, records_dir: str | Path) -> str:
 
 def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
     """Yield (run, outcome) as runs end, `pack` under way at a time, beginning none after `stop`."""
-    waiting, under_way = list(todo), {}
+    waiting = list(todo)
+    under_way: dict[Future, Planned] = {}
     with ThreadPoolExecutor(pack) as pool:
         while waiting or under_way:
             while waiting and len(under_way) < pack and not stop.reason() and stop.left_s() > LEAST_S:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from dcil.config import RunConfig
-from dcil.errors import DcilError, unknown
 from dcil.lab.runs.paired import differences, signed_interval, t_interval
+from dcil.lab.yaml_files import Entry, Setting, Variant, Words, read_entries
 
-FIELDS = ("question", "authors", "ours", "fields", "variant")
+
+class Assumption(Entry):
+    """A question, the authors' answer and ours; the head of book/assumptions.yml says what the other fields are."""
+
+    question: Words
+    authors: Words
+    ours: Words
+    fields: list[Setting]
+    variant: Variant | None
 
 
 def read_assumptions(path: str | Path) -> list[dict[str, Any]]:
     """Return the entries of a file; raises `DcilError` naming one with other keys or an unknown setting."""
-    try:
-        entries = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DcilError(f"the assumptions {path} cannot be read: {error}") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DcilError(f"the assumptions {path} must be a list of mappings")
-    known = [f.name for f in dataclasses.fields(RunConfig)]
-    for number, entry in enumerate(entries, start=1):
-        if set(entry) != set(FIELDS) or not all(entry[k] for k in ("question", "authors", "ours")):
-            raise DcilError(f"{path}, entry {number} must have {', '.join(FIELDS)}; it has {', '.join(entry)}")
-        for name in entry["fields"]:
-            if name not in known:
-                raise DcilError(f"{path}, entry {number}: {unknown('setting', name, known)}")
-    return entries
+    return read_entries(path, Assumption)
 
 
 def settings_in_words(names: list[str], config: RunConfig) -> str:

@@ -12,13 +12,14 @@ from statistics import fmean
 
 import pandas as pd
 
+from dcil.lab.runs import names
 from dcil.lab.runs.frames import at_sparsity, spread
-from dcil.lab.runs.paired import conclusion, one_value_a_seed, signed_interval, t_interval
+from dcil.lab.runs.paired import SEEDS, conclusion, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
-NEGATIVE_COLUMNS = ["sparsity, %", "run", "behind", "at equal", "n", "points"]
+NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]
 BySeed = Mapping[int, float]  # last-epoch top-1 (%) of the deployed pass
 
 
@@ -86,35 +87,50 @@ def gaps_at_common_seeds(mine: BySeed, theirs: BySeed) -> list[float]:
 def budget_table(
     runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> pd.DataFrame:
-    """Return one row for each wanted label (see `run_label`): runs whose training took `budget` MACs within 2 %.
+    """Return one row for each wanted label that ran (see `run_label`) whose training took `budget` MACs within 2 %.
 
-    Last-epoch top-1 of the deployed pass, and the difference to `baseline` at equal seeds with its 95 % interval.
+    Last-epoch top-1 of the deployed pass, and `baseline` minus it at equal seeds with its 95 % interval.
     """
-    lasts, rows = lasts_by_label(at_budget(runs, budget)), []
+    lasts, rows, title = lasts_by_label(at_budget(runs, budget)), [], names.label(baseline)
     for label in wanted:
-        mine = lasts.get(label, {})
-        told = ["", ""]
-        if label != baseline:
-            gaps = gaps_at_common_seeds(mine, lasts.get(baseline, {}))
-            told = [signed_interval(*t_interval(gaps)), conclusion(gaps, margin)]
-        rows.append([label, len(mine), spread(list(mine.values())), *told])
-    return pd.DataFrame(rows, columns=["run", "n", "last epoch, %", f"less {baseline}, points", "what it shows"])
+        if label not in lasts:
+            continue
+        itself, gaps = label == baseline, gaps_at_common_seeds(lasts.get(baseline, {}), lasts[label])
+        rows.append(
+            {
+                "trained": names.label(label),
+                "n": len(lasts[label]),
+                "last epoch, %": spread(list(lasts[label].values())),
+                f"{title} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{title} ends": "" if itself else conclusion(gaps, margin),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
+    """Return what a page calls those of the wanted labels that no run of this budget has."""
+    lasts = lasts_by_label(at_budget(runs, budget))
+    return [names.label(label) for label in wanted if label not in lasts]
 
 
 def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float) -> str:
-    """Return in words what `budget_table` shows: the wanted runs beside `baseline`, those farthest ahead first."""
+    """Return in words how `baseline` stands against the wanted runs of `budget_table`, its greatest loss first."""
     lasts = lasts_by_label(at_budget(runs, budget))
-    found = {}
-    for label in wanted:
-        if label != baseline:
-            found[label] = gaps_at_common_seeds(lasts.get(label, {}), lasts.get(baseline, {}))
+    mine = lasts.get(baseline, {})
+    found = {label: gaps_at_common_seeds(mine, lasts.get(label, {})) for label in wanted if label != baseline}
+    ran = {label: gaps for label, gaps in found.items() if gaps}
+    if not ran:
+        return f"{names.label(baseline)} and its rivals have no run of this budget so far."
     by_conclusion: dict[str, list[str]] = {}
-    for label in sorted(found, key=lambda label: -fmean(found[label] or [-math.inf])):
-        gaps = found[label]
-        shown = f" {signed_interval(*t_interval(gaps))}, n = {len(gaps)}" if gaps else ""
-        by_conclusion.setdefault(conclusion(gaps, margin), []).append(f"*{label}*{shown}")
-    parts = [f"{words.capitalize()}: {'; '.join(labels)}." for words, labels in by_conclusion.items()]
-    return " ".join([f"Beside *{baseline}*, in points.", *parts])
+    for label, gaps in sorted(ran.items(), key=lambda item: fmean(item[1])):
+        said = conclusion(gaps, margin)
+        verb = "has" if len(gaps) < SEEDS else "is"
+        words = {"higher": "ends above", "lower": "ends below"}.get(said, f"{verb} {said} against")
+        shown = f"{names.label(label)}: {signed_interval(*t_interval(gaps))}, n = {len(gaps)}"
+        by_conclusion.setdefault(words, []).append(shown)
+    parts = [f"it {words} {'; '.join(shown)}" for words, shown in by_conclusion.items()]
+    return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
 def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
@@ -125,7 +141,7 @@ def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
     if not lost:
         return ""
     return (
-        f"Training for {epochs // 2} epochs in place of {epochs} moves {variant} by "
+        f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(variant)} by "
         f"{signed_interval(*t_interval(lost))} points, whatever stands beside it, n = {len(lost)}."
     )
 
@@ -135,7 +151,8 @@ def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int)
 
     A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
     """
-    rows, told = [], {}
+    rows: list[tuple] = []
+    told: dict[str, Run] = {}
     for sparsity in sorted({run.config.sparsity for run in runs} - {0.0}):
         mine = at_sparsity(runs, sparsity)
         same_epochs = [run for run in mine if run.config.epochs == epochs]
@@ -146,7 +163,8 @@ def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int)
                     gaps = gaps_at_common_seeds(lasts[label], lasts.get(baseline, {}))
                     if gaps and sum(gaps) < 0:
                         points = signed_interval(*t_interval(gaps))
-                        rows.append((f"{100 * sparsity:g}", label, baseline, equal, len(gaps), points))
+                        told_as = names.label(label), names.label(baseline)
+                        rows.append((f"{100 * sparsity:g}", *told_as, equal, len(gaps), points))
                         told |= {run.run_id: run for run in group if run_label(run) in (label, baseline)}
     return pd.DataFrame(rows, columns=NEGATIVE_COLUMNS), list(told.values())
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from pydantic import Field
 
 from dcil.config import preset
 from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.tables.training_cost import by_machine, ratio_in_words, rows_where, three_digits
+from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 
 IMAGES = 1_281_167  # in ImageNet's training part (ILSVRC 2012)
@@ -20,9 +21,19 @@ ESTIMATE_COLUMNS = ["machine", "batch", "dense step, s", "DCIL step, s", "DCIL /
                     "DCIL run, device-hours", "DCIL step, GiB"]  # fmt: skip
 
 
+class Published(Entry):
+    """What others report of a method: top-1 in percent by sparsity in percent, its cost, and what they count."""
+
+    method: Words
+    top1: dict[int, float] = Field(min_length=1)
+    budget: Words
+    counts: Words
+    source: Words
+
+
 def read_published(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of `book/published.yml`."""
-    return yaml.safe_load(Path(path).read_text())
+    """Return the rows of `book/published.yml`; raises `DcilError` naming one that has another shape."""
+    return read_entries(path, Published)
 
 
 def published_table(rows: list[dict[str, Any]], runs: Iterable[Run]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS, by_seed, differences, signed_interval, t_interval
 from dcil.methods import METHODS
 
@@ -50,7 +51,7 @@ def design_table(names: Sequence[str]) -> pd.DataFrame:
         first, *second = method.rules
         rows.append(
             {
-                "variant": name,
+                "method": label(name),
                 "what it is": method.summary + (f"; {settings}" if settings else ""),
                 "the sparse pass trains": REACHES[first],
                 "the second pass trains": REACHES[second[0]] if second else "there is none",
@@ -117,12 +118,12 @@ def worth_in_words(table: pd.DataFrame) -> list[str]:
     found = worth_table(table)
     found = found[found["n"] > 0]
     if found.empty:
-        return ["**Not run yet**: no variant shares a seed with the one that lacks a piece of it."]
+        return ["No variant shares a seed with the one that lacks a piece of it so far."]
     best = found.loc[found["mean"].idxmax()]
     gap = signed_interval(best["mean"], best["low"], best["high"])
     lead = (
         f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
-        f"points ({best['has']} less {best['lacks']})"
+        f"points ({label(best['has'])} minus {label(best['lacks'])})"
     )
     settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
     sure = (
@@ -153,7 +154,7 @@ def _worth(row: pd.Series) -> str:
 def decomposition_in_words(table: pd.DataFrame) -> str:
     """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
 
-    `dcil` less `ste_split` is `dcil` less `ste` and `ste` less `ste_split`. "" where no seed has all three.
+    DCIL minus `ste_split` is DCIL minus STE and STE minus `ste_split`. "" where no seed has all three.
     """
     gains, costs = differences(table, "dcil", "ste"), differences(table, "ste", "ste_split")
     seeds = gains.index.intersection(costs.index)
@@ -162,20 +163,19 @@ def decomposition_in_words(table: pd.DataFrame) -> str:
     gain, cost = gains[seeds].mean(), costs[seeds].mean()
     teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
     return (
-        f"Of the {gain + cost:+.2f} points of dcil over ste_split, {gain:+.2f} are dcil over ste, and {cost:+.2f} "
-        "what the mutual loss costs STE, whose dense network ends at "
-        f"{teacher:.2f} %, n = {len(seeds)}."
+        f"Of the {gain + cost:+.2f} points of DCIL minus {label('ste_split')}, {gain:+.2f} are DCIL minus STE, and "
+        f"{cost:+.2f} what the mutual loss costs STE, whose dense network ends at {teacher:.2f} %, n = {len(seeds)}."
     )
 
 
 def separate_norms_in_words(table: pd.DataFrame) -> str:
     """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
     has, lacks = INGREDIENTS["separate norms"]
-    n, *train = _paired(table, has, lacks, "train")
+    n, *_ = train = _paired(table, has, lacks, "train")
     if not n:
         return ""
-    _, *test = _paired(table, has, lacks)
-    in_training, in_testing = signed_interval(*train), signed_interval(*test)
+    test = _paired(table, has, lacks)
+    in_training, in_testing = signed_interval(*train[1:]), signed_interval(*test[1:])
     return (
         f"Separate norms are worth {in_training} points to what the sparse pass learns, n = {n}, read in "
         f"training, where each pass normalises by its own batch. The {in_testing} in testing are no worth of "

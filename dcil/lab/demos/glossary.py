@@ -1,0 +1,45 @@
+"""A Sphinx extension: the glossary's definitions as one small script, which a page loads when a reader opens a word.
+
+A page opened as a file may not read another page, but may load a script. `book/_static/glossary.js` shows it in place.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup
+
+FILE = "glossary-words.js"
+
+
+def definitions(page: str) -> dict[str, dict[str, str]]:
+    """Return what a page of HTML defines, by the anchor of the word: the word, and its definition as HTML."""
+    found: dict[str, dict[str, str]] = {}
+    for term in BeautifulSoup(page, "html.parser").select("dl.glossary > dt[id]"):
+        says = term.find_next_sibling("dd")
+        for link in term.select("a.headerlink"):
+            link.decompose()
+        if says is not None:
+            found[str(term["id"])] = {"word": term.get_text().strip(), "says": says.decode_contents().strip()}
+    return found
+
+
+def write_words(app: Any, error: Exception | None) -> None:
+    """Put the definitions of every glossary of the book beside the site's scripts."""
+    if error or app.builder.format != "html":
+        return
+    objects = app.env.domaindata["std"]["objects"].items()
+    pages = sorted({docname for (kind, _), (docname, _) in objects if kind == "term"})
+    out = Path(app.outdir)
+    words: dict[str, dict[str, str]] = {}
+    for docname in pages:
+        words |= definitions((out / f"{docname}.html").read_text())
+    (out / "_static" / FILE).write_text(f"window.glossaryWords = {json.dumps(words, ensure_ascii=False)};\n")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Tell Sphinx when to call."""
+    app.connect("build-finished", write_words)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,28 @@
+"""What methods and their variants are called on a page: in legends, tables and sentences."""
+
+from __future__ import annotations
+
+LABELS = {
+    "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
+    "one_shot": "one shot", "gmp": "gradual magnitude", "gmp_stepwise": "gradual magnitude, by step",
+    "gmp_distill": "gradual magnitude, taught", "set": "SET", "rigl": "RigL", "rigl_returning": "RigL, returning",
+    "ste": "STE", "ste_tenth": "STE, a tenth", "ste_split": "STE, two passes, teaching",
+    "ste_split_ce": "STE, two passes", "st3": "ST-3", "st3_stepwise": "ST-3, by step",
+    "kept_only": "no gradient to pruned", "acdc": "AC/DC", "self_distill": "dense, two passes, teaching",
+    "dcil": "DCIL", "dcil_soft": "DCIL, soft threshold", "dcil_no_mutual": "DCIL without teaching",
+    "dcil_sparse_learns": "DCIL, only sparse learns", "dcil_dense_learns": "DCIL, only dense learns",
+    "dcil_not_detached": "DCIL, teachers move too", "dcil_shared_norms": "DCIL, shared norms",
+    "dcil_shared_head": "DCIL, shared classifier", "dcil_shared": "DCIL, shared norms and classifier",
+    "dcil_dense_all": "DCIL, dense trains all", "dcil_pruned_pass": "DCIL, second pass pruned only",
+}  # fmt: skip
+SETTINGS = {"dense_every 4": "dense pass every 4th step", "dense_every 2": "dense pass every 2nd step"}
+
+
+def label(variant: str) -> str:
+    """Return what a page calls a variant: its method's label, then its settings.
+
+    >>> label("dcil_no_mutual"), label("dcil, dense_every 4"), label("ste, 32 epochs")
+    ('DCIL without teaching', 'DCIL, dense pass every 4th step', 'STE, 32 epochs')
+    """
+    method, *settings = variant.split(", ")
+    return ", ".join([LABELS.get(method, method), *(SETTINGS.get(setting, setting) for setting in settings)])

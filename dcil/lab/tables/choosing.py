@@ -1,0 +1,114 @@
+"""For the page on one's own network: when DCIL is the method to choose, and what accuracy to expect, from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from dcil.lab.evidence.claims import NO_VERDICT, WORDS, Finding
+from dcil.lab.runs.frames import at_sparsity, spread
+from dcil.lab.runs.names import label
+from dcil.lab.runs.paired import SEEDS
+from dcil.lab.tables import equal_compute, small_devices
+from dcil.lab.tables.training_cost import three_digits
+from dcil.run_record import Run
+
+Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
+#: Claims on DCIL minus a rival: trained for equally many epochs, and over half of them, which is equal compute.
+EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl": "better-than-rigl", "gmp": "better-than-gmp",
+                "st3": "better-than-st3"}  # fmt: skip
+EQUAL_COMPUTE = {name: f"equal-compute-{name}" for name in EQUAL_EPOCHS}
+SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")
+HOLDS, FAILS = ({words[side] for words in WORDS.values()} for side in (0, 1))
+
+
+def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, Finding]:
+    """Return the findings at a tier that have a verdict, by rival, the largest effect first."""
+    all_of_tier = {rival: found.get(claim, {}).get(tier) for rival, claim in asked.items()}
+    mine = {rival: f for rival, f in all_of_tier.items() if f and f.verdict != NO_VERDICT}
+    return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
+
+
+def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
+    """Return "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts where they are asked for."""
+    said = [
+        f"minus {label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
+        + (f" (advantage: {f.verdict})" if verdict else "")
+        for place, (rival, f) in enumerate(found.items())
+    ]
+    return f"DCIL {', '.join(said)}"
+
+
+def reasons_for(found: Findings, tier: str = "quick") -> str:
+    """Return as a list in Markdown when to use DCIL; every effect is DCIL minus the rival."""
+    ahead = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict in HOLDS}
+    swaps = _decided(found, {"ste": "fewer-exchanges"}, tier).get("ste")
+    said = []
+    if ahead:
+        said.append(
+            "**your epochs are limited and your computation is not.** Trained for as many epochs, with twice the "
+            f"computation, {_effects(ahead)}."
+        )
+    if swaps and swaps.verdict in HOLDS:
+        said.append(
+            "**your masks have to settle.** Once the sparsity is final, DCIL exchanges "
+            f"{100 * swaps.mean:.0f} % fewer weights than STE."
+        )
+    said.append('**you want a dense network beside the sparse one.** `dual.export("dense")` is the second pass.')
+    return "\n".join(f"- {line}" for line in said)
+
+
+def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> str:
+    """Return as a list in Markdown when not to use DCIL; `devices` as `small_devices.read_device_results` has them."""
+    behind = {rival: f for rival, f in _decided(found, EQUAL_COMPUTE, tier).items() if f.verdict in FAILS}
+    open_still = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict not in HOLDS}
+    said = []
+    if behind:
+        said.append(
+            "**your computation is limited.** A step of DCIL computes two passes. Given the same computation, so half "
+            f"the epochs, {_effects(behind)}. Each of these rivals computes one pass a step."
+        )
+    if open_still:
+        names = " or ".join(label(rival) for rival in open_still)
+        said.append(
+            f"**you can take {names} instead.** Trained for as many epochs, with twice the computation, "
+            f"{_effects(open_still, verdict=True)}."
+        )
+    if speeds := _speeds(devices):
+        said.append(
+            f"**you want a faster network.** Zeros rarely save time: on one core the masked networks of "
+            f"[chapter 10](10-small-devices) run {speeds} as fast as the dense ones."
+        )
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _speeds(devices: pd.DataFrame) -> str:
+    """Return the slowest and the fastest masked network, one image on one thread, as times of the dense one."""
+    timed = small_devices.alone(devices)
+    masked = timed[timed["variant"] == "masked"]["speedup"]
+    return f"{three_digits(masked.min())} to {three_digits(masked.max())} times" if len(masked) else ""
+
+
+def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row for each method, sparsity and length of schedule of at least `SEEDS` seeds, dense first.
+
+    Last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, and the cost of training in
+    multiply-accumulates of the dense run. A name says the epochs where they are not the longest schedule's. The
+    runs must be of one data set, network and precision.
+    """
+    usual, rows = max((run.config.epochs for run in runs), default=0), []
+    for sparsity in sorted({run.config.sparsity for run in runs}):
+        ends = equal_compute.schedules_table(at_sparsity(runs, sparsity))
+        ends = ends[ends["variant"].isin(SHOWN if sparsity else ("dense",)) & (ends["n"] >= SEEDS)]
+        for end in ends.sort_values("mean", ascending=False).itertuples():
+            name = end.variant if end.epochs == usual else equal_compute.schedule_label(end.variant, end.epochs)
+            rows.append(
+                {
+                    "method": label(name),
+                    "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line of a phone
+                    "sparsity, %": f"{100 * sparsity:g}",
+                    "cost, dense runs": f"{end.cost:.3g}",
+                }
+            )
+    return pd.DataFrame(rows, columns=["method", "top-1, %", "sparsity, %", "cost, dense runs"])

@@ -1,0 +1,99 @@
+"""What the book keeps in YAML: a list of entries of one shape, checked by pydantic, refused in sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dcil import methods
+from dcil.config import RunConfig
+from dcil.errors import DcilError, unknown
+
+Words = Annotated[str, Field(min_length=1)]
+
+
+def one_of(kind: str, names: Iterable[str]) -> AfterValidator:
+    """Return the check that a text is one of some names; the nearest one is suggested for another."""
+    known = tuple(names)
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise unknown(kind, name, known)
+        return name
+
+    return AfterValidator(check)
+
+
+Setting = Annotated[str, one_of("setting", (field.name for field in dataclasses.fields(RunConfig)))]
+Variant = Annotated[str, AfterValidator(lambda name: methods.get(name.partition(",")[0]) and name)]
+
+
+class Entry(BaseModel):
+    """A mapping with the fields that are named, and no others; a text is no number."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def names_are_known(cls, given: Any) -> Any:
+        """Refuse a field of another name, with the nearest that there is."""
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for name in given if isinstance(given, dict) else ():
+            if name not in known:
+                raise unknown("field", name, known)
+        return given
+
+
+def read_entries(path: str | Path, shape: type[Entry], noun: str = "entry") -> list[dict[str, Any]]:
+    """Return the entries of a file as they are written there, each of which has the shape.
+
+    Raises `DcilError` for anything else, naming the file and each fault of the first bad entry; the entry is named by
+    its id, else by its number.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise DcilError(f"{path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DcilError(f"{path} holds {type(entries).__name__}; it must be a list, with a - before each {noun}")
+    for number, entry in enumerate(entries, start=1):
+        try:
+            shape.model_validate(entry)
+        except ValidationError as error:
+            name = entry.get("id", number) if isinstance(entry, dict) else number
+            faults = "; ".join(_sentence(fault, entry) for fault in error.errors())
+            raise DcilError(f"{path}, {noun} {name}: {faults}") from error
+    return entries
+
+
+def _place(steps: tuple[int | str, ...], entry: Any) -> str:
+    """Return where in an entry a fault is, without the names that pydantic gives to alternatives."""
+    named, inside = [], entry
+    for step in steps:
+        is_key = isinstance(inside, dict) and step in inside
+        is_index = isinstance(inside, list) and isinstance(step, int)
+        if is_key or is_index:
+            named.append(str(step))
+            inside = inside[step]
+    return ".".join(named)
+
+
+def _sentence(fault: Mapping[str, Any], entry: Any) -> str:
+    """Return what is wrong in an entry, where, and what was expected."""
+    inside, came, context = _place(fault["loc"], entry), fault["input"], fault.get("ctx", {})
+    place = inside or "it"
+    if fault["type"] == "value_error":
+        return f"{inside}: {context['error']}".removeprefix(": ")
+    if fault["type"] == "missing":
+        return f"{place} has no {fault['loc'][-1]}"
+    if fault["type"] == "union_tag_invalid":
+        return str(unknown(f"kind of {place}", context["tag"], re.findall(r"'(\w+)'", context["expected_tags"])))
+    if came in (None, "", [], {}):
+        return f"{place} is empty"
+    return f"{place} is {came!r:.60}; {fault['msg'].replace('Input', 'it', 1)}"

@@ -1,0 +1,32 @@
+"""Templates: what is put into one is escaped once, what one lacks is an error, and none is left over."""
+
+import re
+
+import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
+
+from dcil.lab import checkout
+from dcil.lab.templating import render
+
+FOLDER = checkout.root() / "dcil" / "lab"
+
+
+def test_text_is_escaped_once_and_html_not_again():
+    """Also in an attribute; the result of one template goes into another as it is."""
+    inner = render("command", text="""<b> & "it's" """)
+    assert inner == Markup('<div class="highlight"><pre>&lt;b&gt; &amp; &quot;it&#x27;s&quot; </pre></div>')
+    assert render("charts", parts=[inner]) == f'<div class="charts">{inner}</div>'
+    assert 'href="runs.html#&quot;&gt;"' in render("run_link", run_id="x", anchor='">')
+
+
+def test_what_a_template_lacks_is_an_error():
+    """An empty place in a page would be seen by nobody."""
+    with pytest.raises(UndefinedError, match="'text' is undefined"):
+        render("command")
+
+
+def test_every_template_is_rendered():
+    """A file without a caller, or a caller without its file, is named."""
+    code = "".join(path.read_text() for path in FOLDER.rglob("*.py"))
+    assert {path.stem for path in (FOLDER / "templates").iterdir()} == set(re.findall(r'\brender\(\s*"(\w+)"', code))

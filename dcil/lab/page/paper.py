@@ -23,7 +23,7 @@ def print_pdf(page: Path, pdf: Path) -> str:
     def printed(part: Path) -> None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]
         with tempfile.TemporaryDirectory() as profile:  # in one that is in use it prints nothing
-            line = [CHROMIUM, *options, f"--user-data-dir={profile}", page.resolve().as_uri()]
+            line = [str(CHROMIUM), *options, f"--user-data-dir={profile}", page.resolve().as_uri()]
             subprocess.run(line, check=True, capture_output=True, timeout=SECONDS)
         if not part.stat().st_size:
             raise DcilError("it wrote nothing")

@@ -378,7 +378,7 @@ def test_the_deployed_pass_is_the_methods_first(record):
     """Also in a table of records that nobody read from files."""
     turned = copy.deepcopy(record)
     turned["final"]["passes"] = dict(reversed(turned["final"]["passes"].items()))
-    table = frames.runs_table([turned]).set_index("pass")
+    table = frames.runs_table([Run(turned)]).set_index("pass")
     assert table["deployed"].to_dict() == {"dense": False, "sparse": True}
 
 

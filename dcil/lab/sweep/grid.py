@@ -86,8 +86,8 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
     else, and for a run that is not of the file's tier.
     """
     path = Path(path)
-    grid = _load(path)
     planned: dict[str, Planned] = {}
+    grid = _load(path)
     for number, entry in enumerate(grid["runs"], start=1):
         try:
             runs = _planned(grid, entry, number, {"precision": precision} if precision else {})

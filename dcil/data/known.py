@@ -1,4 +1,4 @@
-"""What is known of a data set before it is read: a row of `dcil.data.datasets.ROWS`."""
+"""What is known of a data set before it is read: a row of `ROWS` in `dcil.data.datasets`."""
 
 from __future__ import annotations
 

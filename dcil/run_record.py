@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dcil import dynamics, methods, metrics
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig, RunConfig
 from dcil.cost import passes_a_step
 from dcil.data.datasets import DATASETS
 
@@ -143,7 +143,7 @@ class Run(Mapping[str, Any]):
         return self.raw["status"] == "complete"
 
     @cached_property
-    def config(self) -> RunConfig:
+    def config(self) -> ResolvedConfig:
         """The configuration, resolved; fields younger than the record are at their defaults."""
         return RunConfig.from_dict(self.raw["config"]).resolve()
 

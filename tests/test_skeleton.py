@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -235,6 +236,15 @@ def test_the_lab_is_imported_by_nobody():
     for path in MODULES:
         inside = "lab" in path.parts or "cli" in path.parts
         assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
+
+
+def test_a_name_of_the_lab_says_one_thing():
+    """No two functions of its modules share a name, but for those that Sphinx or the command line calls."""
+    names = Counter()
+    for path in (ROOT / "dcil" / "lab").rglob("*.py"):
+        functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        names.update(name for name in functions if not name.startswith("_"))
+    assert {name for name, count in names.items() if count > 1} <= {"setup", "main"}
 
 
 @pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])

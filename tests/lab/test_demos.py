@@ -128,7 +128,7 @@ def test_a_long_run_is_thinned():
 
 def test_every_side_has_its_shape():
     """A weight is drawn by the shape of its side, which differ in form, not in colour alone."""
-    page = BeautifulSoup(scrubber.html(refreshes(3), sources.exact("a test"), "01-x#masks"), "html.parser")
+    page = BeautifulSoup(scrubber.scrubber_html(refreshes(3), sources.exact("a test"), "01-x#masks"), "html.parser")
     drawn = [use["href"].removeprefix("#mask-") for use in page.select("svg.mask use")]
     assert "".join(drawn) == data(page)[1]["sides"]
     shapes = {page.find(id=f"mask-{letter}").decode_contents() for letter in scrubber.SIDES}
@@ -152,7 +152,7 @@ def test_a_term_says_what_it_does():
     """Formulas between dollars are set as such, a value has its words, and nothing becomes markup."""
     measured = terms.Term("a", "one", "Of $x_1$: less <b>than</b> $y$.", value=-0.5)
     right = [measured, terms.Term("b", "two", "No value.", sign="−")]
-    page = BeautifulSoup(terms.html("A & B", terms.Term("c", "all", "The sum."), right, "Here:"), "html.parser")
+    page = BeautifulSoup(terms.terms_html("A & B", terms.Term("c", "all", "The sum."), right, "Here:"), "html.parser")
     assert page.div["aria-label"] == "A & B, term by term"
     assert [sign.text for sign in page.select(".sign")] == ["=", "−"]
     first, second, _ = (" ".join(dd.text.split()) for dd in page.select("dd"))

@@ -29,7 +29,7 @@ def test_only_equal_budgets_stand_side_by_side():
     table = equal_compute.budget_table(runs, 12_000, wanted, wanted[1], 0.3).set_index("trained")
     assert table.loc["STE, 4 epochs", "last epoch, %"] == "80.00 ± 0.00" and table["n"].tolist() == [2, 2]
     assert table.loc["STE, 4 epochs", "DCIL, 2 epochs minus it, points"].startswith("+1.50 (")
-    assert equal_compute.without_run(runs, 12_000, wanted) == ["gradual magnitude, 4 epochs"]
+    assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude, 4 epochs"]
 
 
 def test_two_runs_of_one_seed_are_refused():

@@ -18,7 +18,7 @@ def test_rows_follow_the_grid():
     (row,) = grids.grid_table(runs, [done]).to_dict("records")
     assert (row["method"], row["n"], row["last epoch, %"]) == ("DCIL", "1 of 2", "92.00")
     assert (row["second pass, %"], row["authors' logs, %"]) == ("92.00", "92.74 last, 93.12 best")
-    assert grids.without_run(runs, [done]) == [
+    assert grids.settings_without_run(runs, [done]) == [
         "DCIL, 95 %, resnet32, cifar10, 300 epochs",
         "dense, 0 %, resnet32, cifar10, 300 epochs",
     ]
@@ -36,4 +36,4 @@ def test_failed_runs_are_no_results():
     """A failed record leaves its setting waiting."""
     run = planned()
     failed = fake_run("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
-    assert grids.grid_table([run], [failed]).empty and len(grids.without_run([run], [failed])) == 1
+    assert grids.grid_table([run], [failed]).empty and len(grids.settings_without_run([run], [failed])) == 1

@@ -34,7 +34,7 @@ def words(node):
 def test_every_decided_claim_is_there_with_its_numbers(name):
     """Mean, interval and number of seeds; as a picture where both pages draw it."""
     said = words(page(name))
-    drawn = {d.name for d in summary.differences(KNOWN, FOUND)}
+    drawn = {d.name for d in summary.decided_differences(KNOWN, FOUND)}
     assert len(drawn) > 10
     for claim in KNOWN:
         for finding in claims.findings(claim, FOUND):
@@ -60,7 +60,7 @@ def test_a_claim_stands_where_its_verdict_puts_it():
 
 def test_equal_compute_is_a_picture_of_its_claims():
     """A line each: what minus what, over how many epochs."""
-    drawn = [d for d in summary.differences(KNOWN, FOUND) if "epochs" in d.name]
+    drawn = [d for d in summary.decided_differences(KNOWN, FOUND) if "epochs" in d.name]
     assert [d.name for d in drawn] == [
         f"DCIL with 8 of 16 epochs minus {rival}, 90\N{NO-BREAK SPACE}%"
         for rival in ("STE", "gradual magnitude", "RigL", "ST-3")

@@ -102,7 +102,7 @@ def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, 
 
 def _paper_scale(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
-    verdicts = [f for tiers in findings_by_id(known, runs).values() for f in tiers.values() if f.tier == "paper"]
+    verdicts = [tiers["paper"] for tiers in findings_by_id(known, runs).values() if "paper" in tiers]
     decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
     if decided:
         return f"At the paper's own scale {len(decided)} of {len(verdicts)} claims are decided."

@@ -78,7 +78,7 @@ def _side(name: str, rule: dict[str, Any], evidence: dict[str, Any]) -> str:
     return label(name) + (f"'s {rule['a_pass']} pass" if "a_pass" in rule else "") + epochs
 
 
-def differences(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Difference]:
+def decided_differences(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Difference]:
     """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
     result = []
     for claim in known:
@@ -104,8 +104,8 @@ def summary_values(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict
     others = [claim for claim in known if claim not in equal]
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
     text = front_page.abstract(known, runs, verdicts="book/verdicts.html")
-    at_equal_compute = differences(equal, runs)
-    ingredients = differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], runs)
+    at_equal_compute = decided_differences(equal, runs)
+    ingredients = decided_differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], runs)
     return {
         "abstract": Markup(MarkdownIt("js-default").render(text)),
         "count": front_page.count_in_words(known, runs),

@@ -30,10 +30,10 @@ def sides(before: Tensor, after: Tensor) -> str:
     )
 
 
-def spread(number: int, most: int = MOST) -> list[int]:
+def evenly_spaced(number: int, most: int = MOST) -> list[int]:
     """Return the places of at most `most` of `number` things, evenly spread, the first and the last among them.
 
-    >>> spread(3), spread(100, most=4)
+    >>> evenly_spaced(3), evenly_spaced(100, most=4)
     ([0, 1, 2], [0, 33, 66, 99])
     """
     if number <= most:
@@ -48,7 +48,7 @@ def frames(refreshes: Sequence[dict[str, Any]], most: int = MOST) -> pd.DataFram
     masks of the weights that are drawn, before and after it, each boolean [filters, channels, height, width].
     Columns: refresh, counted from 1; step; sparsity in percent; revived, newly pruned; kept, of those drawn; sides.
     """
-    taken = [(i + 1, refreshes[i]) for i in spread(len(refreshes), most)]
+    taken = [(i + 1, refreshes[i]) for i in evenly_spaced(len(refreshes), most)]
     return pd.DataFrame(
         [
             {
@@ -81,7 +81,7 @@ def places(shape: Sequence[int], gap: float = 0.6) -> list[tuple[float, float]]:
     ]
 
 
-def html(refreshes: Sequence[dict[str, Any]], source: Source, place: str) -> str:
+def scrubber_html(refreshes: Sequence[dict[str, Any]], source: Source, place: str) -> str:
     """Return the piece for a run's refreshes, see `frames`; `place` is where it stands, as in `sources.footer`."""
     rows = frames(refreshes)
     where = places(refreshes[0]["corner"][0].shape)

@@ -18,7 +18,7 @@ class Term(NamedTuple):
     value: float | None = None  # measured in the page
 
 
-def html(name: str, left: Term, right: Sequence[Term], measured: str = "") -> str:
+def terms_html(name: str, left: Term, right: Sequence[Term], measured: str = "") -> str:
     """Return the equation `left` = `right`; `name` is what it is called, `measured` says where its values are from."""
     terms = [left, right[0]._replace(sign="="), *right[1:]]
     return render("terms", name=name, terms=terms, measured=measured)

@@ -82,7 +82,7 @@ def grid() -> dict[str, list[list[dict[str, list[float]]]]]:
     }
 
 
-def html(place: str) -> str:
+def two_weights_html(place: str) -> str:
     """Return the piece with all its settings; `place` is where it stands, see `dcil.lab.page.provenance.footer`."""
     runs = grid()
     every = [run for settings in runs.values() for row in settings for run in row]

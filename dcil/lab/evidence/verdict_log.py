@@ -49,11 +49,11 @@ def current_verdicts(
     known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
     """Return the verdict on each claim at each tier, and what was measured, as the runs (of a precision) stand."""
-    return {
-        (claim["id"], f.tier): (f.verdict, claims.measured_in_words(claim, f))
-        for claim in known
-        for f in claims.findings(claim, runs, precision)
-    }
+    verdicts = {}
+    for claim in known:
+        for found in claims.findings(claim, runs, precision):
+            verdicts[claim["id"], found.tier] = found.verdict, claims.measured_in_words(claim, found)
+    return verdicts
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -124,8 +124,9 @@ def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], 
             if c not in entered
         ]
         if entered:
-            tiers = ", ".join(t for t in claims.TIERS if any(c["tier"] == t for c in entered))
-            several = f"{len({c['claim'] for c in entered})} claim(s)"
+            of_tiers, of_claims = {c["tier"] for c in entered}, {c["claim"] for c in entered}
+            tiers = ", ".join(t for t in claims.TIERS if t in of_tiers)
+            several = f"{len(of_claims)} claim(s)"
             rows.append((several, tiers, "new", claims.NO_VERDICT, ""))
         if rows:
             lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]

@@ -143,7 +143,7 @@ def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], ma
     """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
 
     The difference has its 95 % interval, what it shows at a margin (points) fixed beforehand, and how many seeds would
-    show that margin. What did not run has no row: see `without_run`.
+    show that margin. What did not run has no row: see `variants_without_run`.
     """
     name, rows = label(baseline), []
     ends = table[table["deployed"] & (table["status"] == "complete")]
@@ -166,7 +166,7 @@ def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], ma
     return pd.DataFrame(rows)
 
 
-def without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[str]:
+def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[str]:
     """Return what a page calls those variants of which no complete run is in the table."""
     ran = set(table.loc[table["status"] == "complete", "variant"])
     return [label(variant) for variant in variants if variant not in ran]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -19,11 +20,15 @@ TIME_COLUMNS = ["minutes", "one run of", "all recorded runs of"]
 def runs_by_figure(planned: Sequence[Planned], runs: Iterable[Run]) -> dict[str, tuple[int, list[Run]]]:
     """Return for each figure or table that grids serve how many runs they ask for, and the recorded ones."""
     by_id = {run.run_id: run for run in runs}
-    asked: dict[str, list[str]] = {}
+    asked: Counter[str] = Counter()
+    made: dict[str, list[Run]] = {}
     for plan in planned:
         for figure in plan.serves:
-            asked.setdefault(figure, []).append(plan.run_id)
-    return {figure: (len(ids), [by_id[name] for name in ids if name in by_id]) for figure, ids in asked.items()}
+            asked[figure] += 1
+            made.setdefault(figure, [])
+            if plan.run_id in by_id:
+                made[figure].append(by_id[plan.run_id])
+    return {figure: (asked[figure], its) for figure, its in made.items()}
 
 
 def device_hours_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def budget_table(
     return pd.DataFrame(rows)
 
 
-def without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
+def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
     """Return what a page calls those of the wanted labels that no run of this budget has."""
     lasts = lasts_by_label(at_budget(runs, budget))
     return [names.label(label) for label in wanted if label not in lasts]

@@ -64,7 +64,7 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     return found.loc[:, (found != "").any()] if rows else found
 
 
-def without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> list[str]:
+def settings_without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> list[str]:
     """Return in words each setting and variant of a grid that has no run so far."""
     done = {run.run_id for run in runs if run.complete}
     return [

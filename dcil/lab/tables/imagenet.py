@@ -38,16 +38,12 @@ def read_published(path: str | Path) -> list[dict[str, Any]]:
 
 def published_table(rows: list[dict[str, Any]], runs: Iterable[Run]) -> pd.DataFrame:
     """Return others' top-1 (percent) by sparsity with budget, what is counted and source; then this book's own rows."""
-    lines = [
-        {
-            "method": r["method"],
-            **{f"{s} %": f"{r['top1'][s]:.2f}" if s in r["top1"] else "" for s in SPARSITIES},
-            "budget": r["budget"],
-            "what the sparsity counts": r["counts"],
-            "source": r["source"],
-        }
-        for r in rows
-    ]
+    lines = []
+    for r in rows:
+        line = {"method": r["method"]}
+        for s in SPARSITIES:
+            line[f"{s} %"] = f"{r['top1'][s]:.2f}" if s in r["top1"] else ""
+        lines.append(line | {"budget": r["budget"], "what the sparsity counts": r["counts"], "source": r["source"]})
     mine = [run for run in runs if run.complete and run.config.dataset == "imagenet"]
     epochs = preset("imagenet").epochs
     for method, budget in (("dcil", f"{epochs} epochs, two passes a step"), ("ste", f"{epochs} epochs")):

@@ -113,19 +113,20 @@ def dense_ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 def ratios_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return every timed ratio in words: machine, what, its ratio with quartiles, and the seconds on both sides."""
-    lines = [
-        {
-            "machine": machine,
-            "benchmark": r.name,
-            "what": f"{r.case} / {r.baseline}",
-            "network": r.model,
-            "batch": r.batch_size,
-            "ratio": ratio_in_words(r),
-            "seconds": f"{three_digits(r.median_s)} / {three_digits(r.baseline_s)}",
-        }
-        for machine, rows in by_machine(results)
-        for r in rows[rows["median_s"].notna()].itertuples()
-    ]
+    lines = []
+    for machine, rows in by_machine(results):
+        for r in rows[rows["median_s"].notna()].itertuples():
+            lines.append(
+                {
+                    "machine": machine,
+                    "benchmark": r.name,
+                    "what": f"{r.case} / {r.baseline}",
+                    "network": r.model,
+                    "batch": r.batch_size,
+                    "ratio": ratio_in_words(r),
+                    "seconds": f"{three_digits(r.median_s)} / {three_digits(r.baseline_s)}",
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -146,38 +147,40 @@ def step_parts_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def memory_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return what a step allocates at its peak, DCIL's and STE's beside a dense one's."""
-    lines = [
-        {
-            "machine": machine,
-            "method": r.case,
-            "network": r.model,
-            "batch": r.batch_size,
-            "MiB": f"{r.mem_mib:.0f}",
-            "dense, MiB": f"{r.baseline_mib:.0f}",
-            "ratio": ratio_in_words(r),
-        }
-        for machine, rows in by_machine(results)
-        for r in rows_where(rows, name="memory").itertuples()
-    ]
+    lines = []
+    for machine, rows in by_machine(results):
+        for r in rows_where(rows, name="memory").itertuples():
+            lines.append(
+                {
+                    "machine": machine,
+                    "method": r.case,
+                    "network": r.model,
+                    "batch": r.batch_size,
+                    "MiB": f"{r.mem_mib:.0f}",
+                    "dense, MiB": f"{r.baseline_mib:.0f}",
+                    "ratio": ratio_in_words(r),
+                }
+            )
     return pd.DataFrame(lines)
 
 
 def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return what an epoch and the authors' whole schedule take by network, dense and DCIL."""
-    lines = [
-        {
-            "machine": machine,
-            "network": r.model,
-            "dense epoch, s": f"{r.baseline_s:.1f}",
-            "DCIL epoch, s": f"{r.median_s:.1f}",
-            "ratio": ratio_in_words(r),
-            "epochs": f"{r.recipe_epochs:.0f}",
-            "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}",
-            "how": r.how,
-        }
-        for machine, rows in by_machine(results)
-        for r in rows_where(rows, name="epoch").itertuples()
-    ]
+    lines = []
+    for machine, rows in by_machine(results):
+        for r in rows_where(rows, name="epoch").itertuples():
+            lines.append(
+                {
+                    "machine": machine,
+                    "network": r.model,
+                    "dense epoch, s": f"{r.baseline_s:.1f}",
+                    "DCIL epoch, s": f"{r.median_s:.1f}",
+                    "ratio": ratio_in_words(r),
+                    "epochs": f"{r.recipe_epochs:.0f}",
+                    "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}",
+                    "how": r.how,
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -255,11 +258,11 @@ def precision_pairs(runs: Iterable[Run]) -> pd.DataFrame:
 
 def pairs_by_network(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
     """Return the pairs of each network and pass, in this order, empty where there are none."""
-    return [
-        (network, name, rows_where(pairs, **{"network": network, "pass": name}))
-        for network in networks
-        for name in ("sparse", "dense")
-    ]
+    found = []
+    for network in networks:
+        for name in ("sparse", "dense"):
+            found.append((network, name, rows_where(pairs, **{"network": network, "pass": name})))
+    return found
 
 
 def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ BIN     = .venv/bin
 # Not abspath, which takes a space for the end of a name.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book runs test test-avx2 lint format chapter serve refresh readme offline print bench picture lock clean
+.PHONY: help book runs test test-avx2 lint format chapter serve refresh readme offline print summary bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
@@ -48,9 +48,13 @@ offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it
 print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
 	$(BIN)/python -m tools.booklet
 
-lint: .venv/ready  ## check style and format, notebooks too
+summary: book  ## the book on one page and ten slides, in _build/html: as HTML, and as PDF where there is Chromium
+	$(BIN)/python -m dcil.lab.book.summary _build/html
+
+lint: .venv/ready  ## check style, format and types, notebooks too
 	$(BIN)/ruff check benchmarks book dcil tests tools
 	$(BIN)/ruff format --check --quiet benchmarks book dcil tests tools
+	$(BIN)/mypy
 
 format: .venv/ready  ## write code and notebooks in the one format
 	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools

@@ -24,8 +24,8 @@ PRESET = config.get("preset", "smoke")
 # have such a parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
-CODE = freshness.matching(freshness.CODE)
-TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js"))
+CODE = freshness.matching_files(freshness.CODE)
+TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js", ".yml"))
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
 # Where the site is published from, if that is known: the book that it is built from gets launch buttons.
@@ -36,7 +36,7 @@ LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.book.launch", "_build/stage", conf
 if GRID and workflow.is_main_process:
     from dcil.lab.sweep import grid
 
-    URGENCY = {run.run_id: -run.priority for run in grid.read(GRID)}
+    URGENCY = {run.run_id: -run.priority for run in grid.read_grid(GRID)}
 else:
     URGENCY = {}
 WANTED = [f"{RECORDS_DIR}/{run_id}.json" for run_id in URGENCY]
@@ -56,7 +56,7 @@ def chapter_reads(wildcards):
     """What a chapter depends on: itself, the code, and the data that it reads, the grid's records included."""
     notebook = f"book/{wildcards.name}.ipynb"
     records = RECORDS if "records" in freshness.declared_reads(notebook) else []
-    return sorted({*freshness.inputs(notebook), *records})
+    return sorted({*freshness.chapter_inputs(notebook), *records})
 
 
 def given(wildcards):

@@ -16,7 +16,6 @@ from itertools import chain, count
 from pathlib import Path
 
 import torch
-import yaml
 
 from benchmarks.bench import Bench, Row
 from benchmarks.cases import BENCHMARKS
@@ -27,6 +26,7 @@ from dcil.data import datasets
 from dcil.data.datasets import Dataset
 from dcil.errors import DcilError
 from dcil.io.files import write_atomically
+from dcil.lab.tables.targets import read_targets
 from dcil.models import MODELS
 
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def build_parser() -> Parser:
 def images(data_dir: str | None) -> Dataset:
     """Return CIFAR-10 where it is, else noise of its shape; says so."""
     try:
-        return datasets.load("cifar10", data_dir)
+        return datasets.cifar("cifar10", data_dir)
     except DcilError as error:
         print(f"random images stand in: {error}")
     noise = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (50_000, 10_000)]
@@ -115,21 +115,17 @@ def write(rows: list[Row], path: Path) -> None:
 
 def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
     """Return a line for each target: what, measured, target, met; those of another device, or not run, say so."""
-    asked = yaml.safe_load((HERE / "targets.yaml").read_text())
     lines = []
-    for device in ("cpu", "cuda"):
-        for target in asked[device]:
-            place = target["benchmark"], target["case"], target["baseline"], asked["model"], asked["batch_size"]
-            found = [
-                r[target.get("column", "ratio")]
-                for r in rows
-                if device == kind and tuple(r[k] for k in ("name", "case", "baseline", "model", "batch_size")) == place
-            ]
-            absent = "not run: needs a GPU" if device == "cuda" and kind != "cuda" else "not run"
-            low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
-            wanted = f"<= {high}" if "at_most" in target else f">= {low}"
-            met = ("yes" if low <= found[0] <= high else "no") if found else ""
-            lines.append((f"{device}: {target['target']}", f"{found[0]:.3g}" if found else absent, wanted, met))
+    for target in read_targets(HERE / "targets.yaml"):
+        value = None
+        for row in rows if target.kind == kind else ():
+            if target.place.items() <= row.items():
+                value = row[target.column]
+                break
+        absent = "not run: needs a GPU" if target.kind == "cuda" and kind != "cuda" else "not run"
+        measured = absent if value is None else f"{value:.3g}"
+        bound = target.bound("<=", ">=")
+        lines.append((f"{target.kind}: {target.target}", measured, bound, target.met(value)))
     return lines
 
 

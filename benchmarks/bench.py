@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from dcil.config import RunConfig
 from dcil.data.datasets import Dataset
+from dcil.data.images import ImageFolder
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import set_masks
 from dcil.engine import CapturedStep
@@ -40,7 +41,7 @@ class Bench:
     rounds: int
     model: str
     batch_size: int
-    dataset: Dataset
+    dataset: Dataset | ImageFolder
     few: Dataset
     data_dir: str | None = None
 
@@ -90,7 +91,8 @@ def stepper(trainer: Trainer, steps: int = 1) -> Act:
     def step() -> None:
         with engine.on_stream():
             for _ in range(steps):
-                trainer.take_step(*next(batches), phase)
+                images, labels = next(batches)
+                trainer.take_step(images, labels, phase)
 
     with engine.on_stream():
         batches = cycle(list(islice(trainer.loader.epoch(0), 4)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count, cycle
 
 import torch
@@ -12,6 +13,7 @@ from benchmarks import several
 from benchmarks.bench import SPARSITY, Act, Bench, Row, compare, peak_mib, stepper
 from benchmarks.folders import imagenet, loading
 from dcil.config import RunConfig
+from dcil.data.datasets import Dataset
 from dcil.data.loaders import PAD, TrainLoader
 from dcil.data.vision import import_torchvision
 from dcil.dual_path import set_masks
@@ -58,6 +60,7 @@ def per_image(bench: Bench) -> Act:
 
 def loader(bench: Bench) -> Iterator[Row]:
     """making a batch (crop, flip, normalise): its share of a step; torchvision's time for the same"""
+    assert isinstance(bench.dataset, Dataset)
     ours = TrainLoader(bench.dataset, bench.batch_size, 0, torch.device(bench.device))
     batches = chain.from_iterable(map(ours.epoch, count()))
     acts: dict[str, Act] = {"batch": lambda: next(batches), **{m: bench.stepper(m) for m in ("dense", "dcil")}}
@@ -103,7 +106,7 @@ def estimated(bench: Bench) -> dict[str, list[float]]:
     acts: dict[str, Act] = {"batch": lambda: next(batches), "masks": lambda: set_masks(runs["dcil"].dual, SPARSITY)}
     for method, run in runs.items():
         acts[method] = stepper(run)
-        acts[f"{method} test"] = lambda r=run: evaluate(r.dual, r.dual.pass_names, r.test, r.engine)
+        acts[f"{method} test"] = partial(evaluate, run.dual, run.dual.pass_names, run.test, run.engine)
     times = bench.times(acts, title=bench.model, fewer=3)
     steps = -(-len(bench.dataset.train_labels) // bench.batch_size)
     tests = len(bench.dataset.test_labels) / len(bench.few.test_labels)
@@ -164,9 +167,9 @@ def gpu(bench: Bench) -> Iterator[Row]:
     for name in plain:
         yield bench.row("dcil, captured", f"dcil, {name}", compare(times["captured"], times[name]))
     for how in (several.in_threads, several.in_processes):
-        times = how(bench, (1, 2, 4, 8))
+        seconds = how(bench, (1, 2, 4, 8))
         for k in (2, 4, 8):  # the ratio is the gain in throughput
-            yield bench.row("1 alone", f"1 of {k}, {how.__name__.replace('_', ' ')}", compare(times[1], times[k]))
+            yield bench.row("1 alone", f"1 of {k}, {how.__name__.replace('_', ' ')}", compare(seconds[1], seconds[k]))
 
 
 BENCHMARKS = {act.__name__: act for act in (step, eager, refresh, loader, memory, epoch, scaling, ranks, gpu,

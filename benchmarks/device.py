@@ -7,6 +7,7 @@ A RUN is what `python -m dcil export` takes. Latencies are of variants that take
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from dcil.export.formats import Card, Network
 from dcil.export.onnx_files import OnnxNetwork, write_onnx
 from dcil.export.shrink import shrink
 from dcil.io.files import write_atomically
+from dcil.metrics import Batches
 
 HERE = Path(__file__).parent
 BATCHES = 1, 64
@@ -82,7 +84,7 @@ def forward(net: Network, images: Tensor) -> Tensor:
     return net(images)
 
 
-def accuracy(net: Network, test: object) -> float:
+def accuracy(net: Network, test: Batches) -> float:
     """Return top-1 on the test set, in percent."""
     hits = [(forward(net, images).argmax(1) == labels) for images, labels in test]
     return 100 * float(torch.cat(hits).double().mean())
@@ -109,7 +111,7 @@ def latency(variants: dict[str, Network], side: int, threads: int, rounds: int) 
             }
 
 
-def measure(source: str, args: object, folder: Path) -> Iterator[Row]:
+def measure(source: str, args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Yield every row of one network; its files are written into `folder`."""
     net, card, config = trained_run.network(source, args.runs_dir)
     dense = trained_run.network(source, args.runs_dir, dense=True)[0]
@@ -175,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 rows = pd.DataFrame([about | row | where for row in measure(source, args, Path(folder))])
             path = args.out / f"{card.run_id}.csv"
-            write_atomically(path, lambda part, rows=rows: rows.to_csv(part, index=False, float_format="%.10g"))
+            write_atomically(path, partial(rows.to_csv, index=False, float_format="%.10g"))
             print(path, flush=True)
         return 0
     except (DcilError, OSError) as error:

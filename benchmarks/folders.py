@@ -5,16 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
 import torch
 
 from benchmarks.bench import Act, Bench, Row, compare, peak_mib
-from dcil.data import crops, datasets, images
+from dcil.data import crops, datasets
 from dcil.data.datasets import Dataset
 from dcil.data.decoding import Store
-from dcil.data.images import ImageFolder
+from dcil.data.images import ImageFolder, read_folder
+from dcil.data.known import Place
 from dcil.data.loaders import FolderTrainLoader
 from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError
@@ -46,16 +48,17 @@ def loading(bench: Bench) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as kept:
             store = Store(Path(kept))
+            known, place = datasets.get("imagenette"), Place(datasets.data_folder(bench.data_dir))
             folders = {
-                "originals": datasets.load("imagenette", bench.data_dir),
-                "decoded": datasets.load("imagenette", bench.data_dir, store=store),
+                "originals": read_folder(known, place),
+                "decoded": read_folder(known, place._replace(store=store)),
             }
             root = Path(folders["decoded"].train.files[0]).parents[1]
             acts: dict[str, Act] = {"ImageFolder + DataLoader": plain(folders["decoded"], root)}
             for name, folder in folders.items():
                 loader = FolderTrainLoader(folder, BATCH, 0, SIDE, torch.device("cpu"))
                 batches = chain.from_iterable(map(loader.epoch, count()))
-                acts[name] = lambda batches=batches: next(batches)
+                acts[name] = partial(next, batches)
             times = bench.times(acts)
     except DcilError as error:
         print(f"loading: not run: {error}")
@@ -71,7 +74,7 @@ def imagenet(bench: Bench) -> Iterator[Row]:
     size = 256 if bench.device == "cuda" else 16
     noise = torch.randint(256, (size, 3, IMAGENET_SIDE, IMAGENET_SIDE), dtype=torch.uint8)
     labels = torch.arange(size)
-    few = Dataset("random", noise, labels, noise[:1], labels[:1], 1000, images.MEAN, images.STD)
+    few = Dataset("random", noise, labels, noise[:1], labels[:1], 1000, datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     part = replace(bench, model="resnet50", batch_size=size, dataset=few, few=few)
     times = part.times({method: part.stepper(method) for method in ("dcil", "dense")}, fewer=3)
     mib = {method: peak_mib(part.trainer(method, fast=False)) for method in ("dcil", "dense")}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,11 @@ class CsrConv(nn.Module):
         matrix = conv.weight.detach().flatten(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "in beta state"
-            self.matrix = matrix.to_sparse_csr() if kernel == "torch" else sparse.csr_matrix(matrix.numpy())
+            self.matrix: Any = matrix.to_sparse_csr() if kernel == "torch" else sparse.csr_matrix(matrix.numpy())
 
     def forward(self, x: Tensor) -> Tensor:
         conv, n = self.conv, len(x)
+        assert isinstance(conv.padding, tuple)  # not "same"
         height, width = (
             (size + 2 * pad - k) // step + 1
             for size, pad, k, step in zip(x.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True)

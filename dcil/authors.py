@@ -136,8 +136,8 @@ def load(path: str | Path) -> DualPath:
     """
     state = read(path)
     head = state.get("fc_part.weight")
-    num_classes = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
-    dual = DualPath(models.resnet32(num_classes=num_classes))
+    heads = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
+    dual = DualPath(models.resnet32(num_classes=heads))
     expected = {key: value for key, value in dual.state_dict().items() if key != "_extra_state"}
     found = {our_key(theirs): (theirs, value) for theirs, value in state.items()}
     unused = [t for ours, (t, v) in found.items() if ours not in expected or not isinstance(v, Tensor)]
@@ -166,13 +166,19 @@ def load(path: str | Path) -> DualPath:
     return dual
 
 
+def num_classes(dual: DualPath) -> int:
+    """Return how many classes the head of an authors' network tells apart."""
+    net: Any = dual.net
+    return net.fc.out_features
+
+
 def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     """Return test top-1 of each pass in percent, and how many prunable weights are kept of how many.
 
     In float32, on the GPU where there is one; `dual` is moved there. Raises `DcilError` when its
     head has another number of classes than the data set.
     """
-    heads = dual.net.fc.out_features
+    heads = num_classes(dual)
     if heads != dataset.num_classes:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32", channels_last=True).resolve()), dual.training

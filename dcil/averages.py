@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -27,8 +28,15 @@ def _copy(olds: list[Tensor], news: list[Tensor], *rest: Any) -> None:
 
 
 # What an average is made of: decay·old + (1 − decay)·new, or old + (new − old)/n.
-_NEWEST = {Tensor.mul: _scaled, Tensor.div: _first, Tensor.sub: _first, Tensor.add: _second, torch._foreach_sub: _first,
-           torch._foreach_add_: _copy, torch._foreach_addcdiv_: _copy}  # fmt: skip
+_NEWEST: dict[Any, Callable[..., Any]] = {
+    Tensor.mul: _scaled,
+    Tensor.div: _first,
+    Tensor.sub: _first,
+    Tensor.add: _second,
+    torch._foreach_sub: _first,
+    torch._foreach_add_: _copy,
+    torch._foreach_addcdiv_: _copy,
+}
 
 
 class Mask(Tensor):
@@ -51,5 +59,5 @@ class Mask(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return memo.setdefault(id(self), self.as_subclass(Tensor).clone())
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.as_subclass(Tensor).__reduce_ex__(protocol)

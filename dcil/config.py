@@ -9,18 +9,18 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from dcil import machine, methods
 from dcil.data.crops import LARGEST_SIDE
+from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS, TORCHVISION
+from dcil.ranges import Epochs, Flag, Fraction, OneOf, Positive, Range, Removed, Whole
 
-FOLDERS = ("imagenette", "imagenet", "imagefolder")  # of images of any size
-DATASETS = ("digits", "cifar10", "cifar100", *FOLDERS)
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 MOST_EPOCHS = 10_000  # of a run, for the size of its record
@@ -50,21 +50,13 @@ WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
 # training as in their CIFAR runs.
 IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=256)
 
-# The rate at the end of warm-up must be a number in float32 too.
-MOST = {"lr": 1e30, "temperature": 1e30, "warmup_factor": 1e6, "lr_decay": 1.0}
-MOST_WHOLE = {"epochs": MOST_EPOCHS, "image_size": LARGEST_SIDE, "seed": 2**32 - 1}  # others: a billion
 
+def _field(default: Any, why: str, takes: Range, since: str | None = None) -> Any:
+    """Return a field with its default, the reason for that, and the values it takes.
 
-def _field(default: Any, why: str) -> Any:
-    return field(default=default, metadata={"why": why})
-
-
-# Fields added since the first records, with their defaults.
-LATER: dict[str, Any] = {"sync_batchnorm": False, "distill_warmup": 0, "dense_every": 1, "label_smoothing": 0.0}
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    `since` is the day on which a field younger than the first records came: those do not name it, and mean its default.
+    """
+    return field(default=default, metadata={"why": why, "takes": takes, "since": since})
 
 
 def run_id_of(config: dict[str, Any]) -> str:
@@ -93,107 +85,69 @@ class RunConfig:
     dcil.errors.DcilError: sparsity is 95.0; it is the fraction removed and must be in [0, 1); did you mean 0.95?
     """
 
-    dataset: str = _field("digits", "digits (no download) | cifar10 | cifar100 | imagenette | imagenet | imagefolder")
-    model: str = _field("resnet20", "a name of dcil.models; the smallest network in the authors' code")
-    method: str = _field("dcil", "a name of dcil.methods; the method this book is about")
-    sparsity: float = _field(0.9, "final fraction removed, in [0, 1); the authors' first setting")
-    scope: str = _field("global", "one threshold over all layers (authors) | layer | filter")
-    score: str = _field("l2", "l2 = w² (authors) | l1 = |w|")
-    epochs: int = _field(300, "passes over the training set (authors, CIFAR ResNets)")
-    batch_size: int = _field(128, "images a step (authors)")
-    lr: float | None = _field(None, "learning rate before warm-up (authors: 0.1; ImageNet: 0.01 for 256 images a step)")
-    momentum: float = _field(0.9, "Nesterov momentum (authors)")
-    weight_decay: float | None = _field(None, "on all parameters (authors): 1e-4, Wide ResNets 5e-4")
-    warmup_epochs: int | None = _field(None, "lr rises linearly this long (authors: 5 of 300; none for Wide ResNets)")
-    warmup_factor: float | None = _field(None, "to lr times this (authors: 2; 1 for Wide ResNets)")
-    milestones: tuple[int, ...] | None = _field(None, "epochs at which lr falls (authors: 150, 225 of 300)")
-    lr_decay: float | None = _field(None, "lr is multiplied by this (authors: 0.1; Wide ResNets 0.2)")
-    ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)")
-    mask_period: int = _field(16, "steps between mask choices (authors); set, rigl* and *_stepwise have their own")
-    distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)")
-    distill_warmup: int = _field(0, "epochs over which the mutual loss grows to full strength (authors: at once)")
-    dense_every: int = _field(1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)")
-    label_smoothing: float = _field(0.0, "part of each target spread over all classes; 0.1 is common on ImageNet")
-    temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)")
-    image_size: int | None = _field(None, "side of the crops in pixels, folders of images only (224, as usual)")
-    precision: str = _field("float32", "float32 (authors) | tf32 (GPU) | bf16 (autocast) | float64")
-    channels_last: bool = _field(False, "memory layout; faster on a CPU and with bf16, the same mathematics")
-    sync_batchnorm: bool = _field(False, "batch norm over all ranks' images; GPUs only, for small shares of a batch")
-    device: str = _field("auto", "auto = the GPU where there is one | cpu | cuda")
-    seed: int = _field(0, "of initial weights, order and augmentation; the authors set none")
+    dataset: str = _field(
+        "digits",
+        " | ".join(f"{row.name} (no download)" if row.comes_with else row.name for row in DATASETS.values()),
+        OneOf(DATASETS),
+    )
+    model: str = _field("resnet20", "a name of dcil.models; the smallest network in the authors' code", OneOf(MODELS))
+    method: str = _field("dcil", "a name of dcil.methods; the method this book is about", OneOf(methods.METHODS))
+    sparsity: float = _field(0.9, "final fraction removed, in [0, 1); the authors' first setting", Removed())
+    scope: str = _field("global", "one threshold over all layers (authors) | layer | filter", OneOf(SCOPES))
+    score: str = _field("l2", "l2 = w² (authors) | l1 = |w|", OneOf(SCORES))
+    epochs: int = _field(300, "passes over the training set (authors, CIFAR ResNets)", Whole(1, MOST_EPOCHS))
+    batch_size: int = _field(128, "images a step (authors)", Whole(1))
+    # Times its warm-up factor it must be a number in float32 too.
+    lr: float | None = _field(
+        None, "learning rate before warm-up (authors: 0.1; ImageNet: 0.01 for 256 images a step)", Positive(1e30)
+    )
+    momentum: float = _field(0.9, "Nesterov momentum (authors)", Fraction())
+    weight_decay: float | None = _field(None, "on all parameters (authors): 1e-4, Wide ResNets 5e-4", Fraction())
+    warmup_epochs: int | None = _field(
+        None, "lr rises linearly this long (authors: 5 of 300; none for Wide ResNets)", Whole()
+    )
+    warmup_factor: float | None = _field(None, "to lr times this (authors: 2; 1 for Wide ResNets)", Positive(1e6))
+    milestones: tuple[int, ...] | None = _field(None, "epochs at which lr falls (authors: 150, 225 of 300)", Epochs())
+    lr_decay: float | None = _field(None, "lr is multiplied by this (authors: 0.1; Wide ResNets 0.2)", Positive(1.0))
+    ramp_end: int | None = _field(None, "epoch at which sparsity is final (authors: 225 of 300)", Whole())
+    mask_period: int = _field(
+        16, "steps between mask choices (authors); set, rigl* and *_stepwise have their own", Whole(1)
+    )
+    distill_from: int | None = _field(None, "first epoch of the mutual loss (authors: 70 of 300)", Whole())
+    distill_warmup: int = _field(
+        0, "epochs over which the mutual loss grows to full strength (authors: at once)", Whole(), since="2026-11-23"
+    )
+    dense_every: int = _field(
+        1, "steps from one second pass to the next: cost 1 + 1/k (authors: at every step)", Whole(1), since="2026-11-23"
+    )
+    label_smoothing: float = _field(
+        0.0, "part of each target spread over all classes; 0.1 is common on ImageNet", Fraction(), since="2026-11-24"
+    )
+    temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)", Positive(1e30))
+    image_size: int | None = _field(
+        None, "side of the crops in pixels, folders of images only (224, as usual)", Whole(8, LARGEST_SIDE)
+    )
+    precision: str = _field("float32", "float32 (authors) | tf32 (GPU) | bf16 (autocast) | float64", OneOf(PRECISIONS))
+    channels_last: bool = _field(False, "memory layout; faster on a CPU and with bf16, the same mathematics", Flag())
+    sync_batchnorm: bool = _field(
+        False, "batch norm over all ranks' images; GPUs only, for small shares of a batch", Flag(), since="2026-11-23"
+    )
+    device: str = _field("auto", "auto = the GPU where there is one | cpu | cuda", OneOf(DEVICES))
+    seed: int = _field(0, "of initial weights, order and augmentation; the authors set none", Whole(0, 2**32 - 1))
 
-    def __post_init__(self):
-        for name, allowed in (
-            ("dataset", DATASETS),
-            ("model", MODELS),
-            ("method", methods.METHODS),
-            ("scope", SCOPES),
-            ("score", SCORES),
-            ("precision", PRECISIONS),
-            ("device", DEVICES),
-        ):
-            if getattr(self, name) not in tuple(allowed):
-                raise unknown(name, getattr(self, name), allowed)
+    def __post_init__(self) -> None:
+        for known in dataclasses.fields(RunConfig):
+            value, takes = getattr(self, known.name), known.metadata["takes"]
+            if value is None and known.default is None:
+                continue  # left to the recipe
+            if value is None and not isinstance(takes, OneOf):
+                raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
+            object.__setattr__(self, known.name, takes.accept(known.name, value))
         if not methods.get(self.method).scored and (self.scope, self.score) != ("global", "l2"):
             raise DcilError(
                 f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
                 "of each layer and chooses by neither; leave them out, or take another method"
             )
-        for known in dataclasses.fields(self):
-            if getattr(self, known.name) is None and known.default is not None:
-                raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
-        whole = {
-            "epochs": 1,
-            "batch_size": 1,
-            "mask_period": 1,
-            "image_size": 8,
-            "seed": 0,
-            "warmup_epochs": 0,
-            "ramp_end": 0,
-            "distill_from": 0,
-            "distill_warmup": 0,
-            "dense_every": 1,
-        }
-        for name, least in whole.items():
-            if (value := getattr(self, name)) is not None and not _is_whole(value, least):
-                raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-            if value is not None and value > (most := MOST_WHOLE.get(name, 10**9)):
-                raise DcilError(f"{name} is {value}; it must be at most {most:,}")
-        for name in (
-            "sparsity",
-            "lr",
-            "momentum",
-            "temperature",
-            "weight_decay",
-            "warmup_factor",
-            "lr_decay",
-            "label_smoothing",
-        ):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
-                raise DcilError(f"{name} is {value!r}; it must be a number")
-            if isinstance(value, int) and abs(value) > 1e300:  # more than a float holds
-                raise DcilError(f"{name} is a number of {len(str(value))} digits; none so large is of use")
-            if value is not None:  # 1 and 1.0 are one value, so they must be one run id
-                object.__setattr__(self, name, float(value) + 0.0)  # and -0.0 is 0.0
-        if not 0 <= self.sparsity < 1:
-            mend = f"; did you mean {self.sparsity / 100:g}?" if 1 <= self.sparsity < 100 else ""
-            raise DcilError(f"sparsity is {self.sparsity}; it is the fraction removed and must be in [0, 1){mend}")
-        for name in ("lr", "temperature", "warmup_factor", "lr_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= MOST[name]:
-                raise DcilError(f"{name} is {value}; it must be a positive number of at most {MOST[name]:g}")
-        for name in ("momentum", "weight_decay", "label_smoothing"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise DcilError(f"{name} is {value}; it must be in [0, 1)")
-        for name in ("channels_last", "sync_batchnorm"):
-            if not isinstance(getattr(self, name), bool):
-                raise DcilError(f"{name} is {getattr(self, name)!r}; it must be true or false")
-        if self.milestones is not None:
-            if not isinstance(self.milestones, (tuple, list)) or not all(_is_whole(e, 0) for e in self.milestones):
-                raise DcilError(f"milestones is {self.milestones!r}; it must be a list of epochs, e.g. [150, 225]")
-            object.__setattr__(self, "milestones", tuple(self.milestones))
 
     def recipe(self) -> Recipe:
         """Return the schedule for this model family: the authors', or for ImageNet the usual one."""
@@ -201,7 +155,7 @@ class RunConfig:
             return IMAGENET
         return WIDE_RESNET if self.model.startswith("wrn") else RESNET
 
-    def resolve(self) -> RunConfig:
+    def resolve(self) -> ResolvedConfig:
         """Return the same run with every `None` filled in and "auto" decided, whether or not the device is here.
 
         Raises `DcilError` for what the device cannot do.
@@ -222,17 +176,18 @@ class RunConfig:
             "lr_decay": recipe.lr_decay,
             "ramp_end": scaled(recipe.ramp_end),
             # Other data sets have a size of their own; 64 is what their records have always said.
-            "image_size": 224 if self.dataset in FOLDERS else 64,
+            "image_size": 224 if DATASETS[self.dataset].is_folder else 64,
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
-        changes = {name: value for name, value in fill.items() if getattr(self, name) is None}
+        values = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}
+        values |= {name: value for name, value in fill.items() if values[name] is None}
         if not methods.get(self.method).prunes:  # the same run whatever it is compared with
-            changes |= {"sparsity": 0.0, "scope": "global", "score": "l2"}
-        device = changes["device"] = self.place()
+            values |= {"sparsity": 0.0, "scope": "global", "score": "l2"}
+        device = values["device"] = self.place()
         if device == "cpu" and (self.precision == "tf32" or self.sync_batchnorm):
             what = "precision 'tf32'" if self.precision == "tf32" else "sync_batchnorm"
             raise DcilError(f"{what} needs a GPU, but this run is on the CPU; leave it out, or use --device cuda")
-        return dataclasses.replace(self, **changes)
+        return ResolvedConfig(**values)
 
     def place(self) -> str:
         """Return "cpu" or "cuda", with "auto" decided."""
@@ -245,7 +200,7 @@ class RunConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from JSON types; raises `DcilError` naming the nearest field for one it does not know."""
         names = [f.name for f in dataclasses.fields(cls)]
         for name in values:
@@ -264,6 +219,33 @@ class RunConfig:
         if self.dataset == "digits":
             return "smoke"
         return "paper" if self.epochs >= self.recipe().epochs else "quick"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(RunConfig):
+    """A configuration with nothing left open: what `RunConfig.resolve` returns, a run trains by and a record holds."""
+
+    lr: float
+    weight_decay: float
+    warmup_epochs: int
+    warmup_factor: float
+    milestones: tuple[int, ...]
+    lr_decay: float
+    ramp_end: int
+    distill_from: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for known in dataclasses.fields(self):
+            if getattr(self, known.name) is None:
+                raise DcilError(f"{known.name} is None; a resolved configuration leaves nothing open, see `resolve`")
+
+
+#: The fields younger than the first records, with their defaults.
+LATER: dict[str, Any] = {
+    known.name: known.default for known in dataclasses.fields(RunConfig) if known.metadata["since"] is not None
+}
 
 
 #: What each preset sets; the rest is at its default.

@@ -15,18 +15,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from dcil import methods
-from dcil.config import LATER
+from dcil.config import RunConfig
 from dcil.dual_path import DualPath
 
 
-def passes_a_step(config: dict[str, Any]) -> float:
+def passes_a_step(config: RunConfig) -> float:
     """Return how many passes a step takes on average: the first always, further ones at every `dense_every`-th.
 
-    >>> passes_a_step({"method": "ste"}), passes_a_step({"method": "dcil", "dense_every": 4})
+    >>> passes_a_step(RunConfig(method="ste")), passes_a_step(RunConfig(method="dcil", dense_every=4))
     (1.0, 1.25)
     """
-    more = len(methods.get(config["method"]).rules) - 1
-    return 1 + more / (LATER | config)["dense_every"]
+    more = len(methods.get(config.method).rules) - 1
+    return 1 + more / config.dense_every
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
         uses, before = grid.numel() // grid.shape[channels_at], macs.get(names[module], (0, 0))
         macs[names[module]] = (before[0] + uses * weight.numel(), before[1] + uses * int(weight.count_nonzero()))
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+    def count(module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
         # A weight meets every output position; a transposed convolution's meets every input position.
         grid = _given(inputs, named, "input")[0] if getattr(module, "transposed", False) else output
         add(module, module.weight, grid, grid.dim() - module.weight.dim() + 1)

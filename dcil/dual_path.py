@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,8 @@ class DualPath(nn.Module):
     (arXiv 2109.04660); the authors' code has a norm and a classifier for each pass.
     """
 
+    threshold: Tensor
+
     def __init__(
         self,
         net: nn.Module,
@@ -103,13 +106,16 @@ class DualPath(nn.Module):
     @property
     def weights(self) -> dict[str, nn.Parameter]:
         """The shared prunable weights by parameter name: the network's own parameters, no copies."""
-        places = (name.rpartition(".") for name in self.prunable)  # get_parameter() refuses what functional_call lends
-        return {f"{owner}{dot}{leaf}": self.net.get_submodule(owner)._parameters[leaf] for owner, dot, leaf in places}
+        found: dict[str, Any] = {}
+        for name in self.prunable:
+            owner, _, leaf = name.rpartition(".")  # get_parameter() refuses what functional_call lends
+            found[name] = self.net.get_submodule(owner)._parameters[leaf]
+        return found
 
     @property
     def masks(self) -> dict[str, Tensor]:
         """The boolean masks by parameter name, each of its weight's shape, True = kept."""
-        masks = {name: self._masks._buffers[key(name)] for name in self.prunable}
+        masks: dict[str, Any] = {name: self._masks._buffers[key(name)] for name in self.prunable}
         return {name: m.as_subclass(Tensor) if isinstance(m, Mask) else m for name, m in masks.items()}
 
     def named_buffers(self, *args, **kwargs) -> Iterator[tuple[str, Tensor]]:
@@ -118,11 +124,13 @@ class DualPath(nn.Module):
         for name, buffer in super().named_buffers(*args, **kwargs):
             yield name, buffer.as_subclass(Mask) if id(buffer) in masks else buffer
 
-    def _tables(self, index: int) -> Iterator[tuple[str, dict[str, Tensor | None], str]]:
+    def _tables(self, index: int) -> Iterator[tuple[str, dict[str, Any], str]]:
         """Yield name in the network, table and place in it of every tensor that a further pass has of its own."""
+        own: Any = self.own[index - 1]
         for name in self.own_names:
-            for prefix, module in self.own[index - 1][key(name)].named_modules(prefix=name):
-                for table in (module._parameters, module._buffers):
+            for prefix, module in own[key(name)].named_modules(prefix=name):
+                tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+                for table in tables:
                     yield from ((f"{prefix}.{leaf}", table, leaf) for leaf in table if table[leaf] is not None)
         table = self.state[index - 1]._buffers
         yield from ((name, table, key(name)) for name in self.state_names)
@@ -250,8 +258,10 @@ class DualPath(nn.Module):
 
     def set_extra_state(self, state: Tensor | dict) -> None:
         if isinstance(state, dict):  # earlier checkpoints, the first of them without a threshold
-            state = [state["target_sparsity"], state["refreshes"], state.get("threshold", float(self.threshold))]
-        target, refreshes, threshold = map(float, state)
+            position = [state["target_sparsity"], state["refreshes"], state.get("threshold", float(self.threshold))]
+        else:
+            position = list(state)
+        target, refreshes, threshold = map(float, position)
         self.target_sparsity, self.refreshes = target, round(refreshes)
         self.threshold.fill_(threshold)
 

@@ -7,19 +7,21 @@ that a checkpoint and a record stay small for large networks; up to `SAMPLE` wei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.io.bits import MOST, from_text, pack, to_text, unpack
 from dcil.masks import filters_first, over_filters
 from dcil.parts import transposed
+
+Booleans = TypeVar("Booleans", Tensor, np.ndarray)
 
 SAMPLE = MOST  # positions at most; ResNet-32 has 463,792 prunable weights
 MOMENTS = 16  # epochs of a run at which the costlier measures are taken
@@ -84,14 +86,16 @@ def mask_problems(record: dict[str, Any]) -> list[str]:
     if stride_of(held["count"] * held["stride"]) < held["stride"]:
         return [f"masks.stride is {held['stride']}, though a sample of {SAMPLE} positions would have room for more"]
     mask = final_mask(record)
+    assert mask is not None
     if held["stride"] == 1 and abs(1 - mask.mean() - curve[measured[-1]]["sparsity"]) > 1e-6:
         return ["the final mask does not have the sparsity that the curve says"]
     return []
 
 
-def empty_channels(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def empty_channels(mask: Booleans) -> Booleans:
     """Return for each output channel of a mask [out, ...] whether it keeps no weight, as booleans [out]."""
-    return ~mask.reshape(len(mask), -1).any(1)
+    rows: Any = mask.reshape(len(mask), -1)
+    return ~rows.any(1)
 
 
 def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor], dual: DualPath) -> dict[str, float]:
@@ -122,7 +126,7 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
 class Dynamics:
     """The history of a run's masks: what was ever kept since the target was reached, and masks of some moments."""
 
-    def __init__(self, dual: DualPath, config: RunConfig):
+    def __init__(self, dual: DualPath, config: ResolvedConfig):
         self.dual, self.config = dual, config
         self.ever = torch.zeros_like(sample(dual.masks))  # kept at some time since the target sparsity was set
         self.snapshots: dict[int, bytes] = {}  # packed samples by epoch

@@ -11,22 +11,24 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dcil import machine
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath, unwrap
+
+M = TypeVar("M", bound=nn.Module)
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 
 EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
 
 # (images [N, C, H, W], labels [N], phase): one optimizer step.
-Step = Callable[[Tensor, Tensor, Hashable], None]
+Step = Callable[[Tensor, Tensor, Any], None]
 _UNDER_WAY: list[Engine] = []  # the engines of this process that train now
 _COUNTING = threading.Lock()
 # Beginning a capture waits for the whole device, which is forbidden while another thread captures: both would fail.
@@ -36,7 +38,7 @@ _CAPTURING = threading.Lock()
 class Engine:
     """The device, precision, layout and step of a resolved configuration; `fast=False` asks for plain eager steps."""
 
-    def __init__(self, config: RunConfig, ranks: Ranks = ALONE, fast: bool = True):
+    def __init__(self, config: ResolvedConfig, ranks: Ranks = ALONE, fast: bool = True):
         self.device = machine.require(config.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
@@ -87,11 +89,12 @@ class Engine:
             with _COUNTING:
                 _UNDER_WAY.remove(self)
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: M) -> M:
         """Move a module to the device, dtype and layout, in place."""
-        return module.to(self.device, self.dtype).to(memory_format=self.layout)
+        moved = module.to(self.device, self.dtype)
+        return moved.to(memory_format=self.layout)  # type: ignore[call-overload]  # which its stub leaves out
 
-    def optimizer(self, module: nn.Module, config: RunConfig) -> torch.optim.SGD:
+    def optimizer(self, module: nn.Module, config: ResolvedConfig) -> torch.optim.SGD:
         """Return the authors' optimizer, SGD with Nesterov momentum, over what is trained in the module."""
         trained = [p for p in module.parameters() if p.requires_grad]
         return torch.optim.SGD(
@@ -152,7 +155,8 @@ class Engine:
 
 def _set_precision(precision: str) -> None:
     """Make float32 mean float32 on a GPU, convolutions included, unless TF32 is asked for; pick repeatable kernels."""
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    for backend in backends:
         backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cudnn.deterministic = True
 
@@ -171,9 +175,9 @@ class CapturedStep:
     WARMUP, TRIES, PAUSE = 3, 4, 50  # steps before the first try, tries, and steps from one to the next
 
     def __init__(self, step: Step):
-        self.step, self.seen = step, Counter()
+        self.step, self.seen = step, Counter[Hashable]()
         self.graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-        self.pool: tuple[int, int] | None = None  # one memory for all graphs: they never run at once
+        self.pool: Any = None  # one memory for all graphs: they never run at once
         self.failures, self.pause = 0, 0
 
     @property

@@ -74,7 +74,7 @@ def own_copy(value: Any) -> Any:
         return {key: own_copy(item) for key, item in value.items()}
     if not isinstance(value, (MutableMapping, MutableSequence, set)):
         return value
-    copied = copy.copy(value)
+    copied: Any = copy.copy(value)
     if not isinstance(value, set):
         for key in value if isinstance(value, MutableMapping) else range(len(value)):
             copied[key] = own_copy(value[key])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -88,6 +90,15 @@ def collective_parts(
     return cross_entropies(logits, labels) | (divergences(logits, temperature, counted=counted) if distill else {})
 
 
+def total(parts: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of a loss's terms (scalar).
+
+    >>> total({"ce_sparse": torch.tensor(1.5), "ce_dense": torch.tensor(2.0)})
+    tensor(3.5000)
+    """
+    return reduce(torch.add, parts.values())
+
+
 def collective_loss(
     sparse_logits: Tensor, dense_logits: Tensor, labels: Tensor, temperature: float = 2.0, distill: bool = True
 ) -> Tensor:
@@ -107,4 +118,4 @@ def collective_loss(
     >>> round(collective_loss(sparse_logits, dense_logits, labels).item(), 3)
     1.744
     """
-    return sum(collective_parts(sparse_logits, dense_logits, labels, temperature, distill).values())
+    return total(collective_parts(sparse_logits, dense_logits, labels, temperature, distill))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -29,9 +29,6 @@ from dcil.refresh import (
 )
 from dcil.rules import RULES
 
-if TYPE_CHECKING:
-    from dcil.config import RunConfig
-
 
 class Phase(NamedTuple):
     """All that a step's computation depends on besides its batch and the weights.
@@ -44,7 +41,22 @@ class Phase(NamedTuple):
     passes: int = 2
 
 
-def phase_of(config: RunConfig, epoch: int, step: int) -> Phase:
+class Objective(Protocol):
+    """What of a run's configuration decides its loss; a `dcil.config.ResolvedConfig` is one."""
+
+    @property
+    def distill_from(self) -> int: ...
+    @property
+    def distill_warmup(self) -> int: ...
+    @property
+    def dense_every(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def label_smoothing(self) -> float: ...
+
+
+def phase_of(config: Objective, epoch: int, step: int) -> Phase:
     """Return the phase of a step.
 
     The passes teach each other from epoch `distill_from` on (the authors' code), at full strength
@@ -57,7 +69,7 @@ def phase_of(config: RunConfig, epoch: int, step: int) -> Phase:
 # --- losses: named terms whose sum is minimised, from the logits [N, C] of each pass that ran
 
 
-def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, phase: Phase) -> dict[str, Tensor]:
+def supervised(logits: dict[str, Tensor], labels: Tensor, config: Objective, phase: Phase) -> dict[str, Tensor]:
     """Cross-entropy of each pass."""
     return cross_entropies(logits, labels, config.label_smoothing)
 
@@ -65,7 +77,7 @@ def supervised(logits: dict[str, Tensor], labels: Tensor, config: RunConfig, pha
 def mutual(
     logits: dict[str, Tensor],
     labels: Tensor,
-    config: RunConfig,
+    config: Objective,
     phase: Phase,
     learners: tuple[str, ...] | None = None,
     detach: bool = True,
@@ -96,7 +108,7 @@ class Method:
     name: str
     rules: tuple[str, ...]
     masks: Policy
-    loss: Callable[[dict[str, Tensor], Tensor, RunConfig, Phase], dict[str, Tensor]]
+    loss: Callable[[dict[str, Tensor], Tensor, Objective, Phase], dict[str, Tensor]]
     summary: str
     source: str
     own: str = "norms and head"

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dcil.data.loaders import TestLoader
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath
 from dcil.engine import Engine
@@ -24,6 +23,9 @@ from dcil.io.bits import from_text
 def percent(hits: int, count: int) -> float:
     """Return an accuracy as a record has it."""
     return round(100 * hits / count, 4)
+
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
 
 
 class Tally:
@@ -94,7 +96,7 @@ class Tally:
 
 
 def evaluate(
-    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+    model: nn.Module, passes: tuple[str, ...], test: Batches, engine: Engine, ranks: Ranks = ALONE
 ) -> dict[str, dict[str, float]]:
     """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
     return evaluate_images(model, passes, test, engine, ranks)[0]
@@ -102,7 +104,7 @@ def evaluate(
 
 @torch.no_grad()
 def evaluate_images(
-    model: nn.Module, passes: tuple[str, ...], test: TestLoader, engine: Engine, ranks: Ranks = ALONE
+    model: nn.Module, passes: tuple[str, ...], test: Batches, engine: Engine, ranks: Ranks = ALONE
 ) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
     """Return what `evaluate` does, and by pass which images of this rank's share are right, boolean [N], in order."""
     model.eval()
@@ -137,9 +139,7 @@ REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 
 @contextlib.contextmanager
 @torch.no_grad()
-def reestimated(
-    dual: DualPath, index: int, batches: Iterable[tuple[Tensor, Tensor]], engine: Engine, ranks: Ranks = ALONE
-) -> Iterator[None]:
+def reestimated(dual: DualPath, index: int, batches: Batches, engine: Engine, ranks: Ranks = ALONE) -> Iterator[None]:
     """Within the block norm statistics are plain means over some training batches of what pass `index` sees today.
 
     Running statistics trail behind weights and masks, and norms that passes share average over all of them; where
@@ -165,8 +165,8 @@ def reestimated(
 
 def evaluate_reestimated(
     dual: DualPath,
-    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
-    test: TestLoader,
+    batches: Callable[[], Batches],
+    test: Batches,
     engine: Engine,
     ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:

@@ -89,7 +89,10 @@ class PreActBlock(nn.Module):
         return self.conv2(y) + skip
 
 
-def stages(block: type[nn.Module], inputs: int, widths: tuple[int, int, int], depth: int) -> nn.ModuleList:
+Block = type[BasicBlock] | type[Bottleneck] | type[PreActBlock]
+
+
+def stages(block: Block, inputs: int, widths: tuple[int, int, int], depth: int) -> nn.ModuleList:
     """Return three stages of `depth` blocks; the second and third halve the image."""
     layers = nn.ModuleList()
     for width, stride in zip(widths, (1, 2, 2), strict=True):
@@ -104,7 +107,7 @@ def stages(block: type[nn.Module], inputs: int, widths: tuple[int, int, int], de
 class ResNet(nn.Module):
     """A CIFAR ResNet: [N, 3, H, W] -> logits [N, num_classes]."""
 
-    def __init__(self, block: type[nn.Module], depth: int, num_classes: int):
+    def __init__(self, block: Block, depth: int, num_classes: int):
         super().__init__()
         self.conv1, self.bn1 = conv(3, 16, 3), nn.BatchNorm2d(16)
         self.layer1, self.layer2, self.layer3 = stages(block, 16, (16, 32, 64), depth)

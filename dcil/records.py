@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from dcil.io.shapes import Named, Number, Text, unfit
 from dcil.io.shapes import problems as shape_problems
 from dcil.machine import device_name, source_state
 from dcil.metrics import images_problems
+from dcil.run_record import Run
 
 SCHEMA = 1
 LAST = 10  # epochs averaged beside the last one
@@ -108,13 +108,7 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
     problems += _unresolved(record["config"], config.resolve().as_dict())
     if not problems and record["run_id"] != run_id_of(record["config"]):
         problems.append("the run id does not follow from the configuration")
-    passes = methods.get(config.method).passes
-    for row in curve:
-        problems += [
-            f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {config.method} has {sorted(passes)}"
-            for part in BY_PASS
-            if {*row.get(part, passes)} != {*passes}
-        ]
+    problems += _other_passes(curve, config.method)
     if [row["epoch"] for row in curve] != list(range(len(curve))):
         problems.append("the curve's epochs do not run 0, 1, 2, ...")
     elif record["status"] == "complete" and len(curve) != config.epochs:
@@ -129,6 +123,17 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
         meant = "take it as it was written, or leave the checksum out if the change is meant"
         problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
     return problems
+
+
+def _other_passes(curve: list[dict[str, Any]], method: str) -> list[str]:
+    """Return where a curve has other passes than its method."""
+    passes = methods.get(method).passes
+    return [
+        f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {method} has {sorted(passes)}"
+        for row in curve
+        for part in BY_PASS
+        if {*row.get(part, passes)} != {*passes}
+    ]
 
 
 def _content(record: dict[str, Any]) -> dict[str, Any]:
@@ -208,15 +213,6 @@ def without_timing(record: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def own_time_s(record: dict[str, Any]) -> float:
-    """Return the seconds a run took with its device to itself; NaN for one that shared it with other runs.
-
-    >>> own_time_s({"cost": {"time_s": 60.0}}), own_time_s({"cost": {"time_s": 60.0, "shared_by": 6}})
-    (60.0, nan)
-    """
-    return record["cost"]["time_s"] if record["cost"].get("shared_by", 1) == 1 else math.nan
-
-
 def write(record: dict[str, Any], path: str | Path) -> Path:
     """Check a record and write it atomically, with the checksum of its content; returns its path."""
     path, record = Path(path), _content(validate(record))
@@ -243,18 +239,23 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
     return _content(validate(found, str(path))), content
 
 
-def load_all(folder: str | Path, **config: Any) -> list[dict[str, Any]]:
-    """Return the records of a folder whose configuration has these values, in the order of their file names.
+def load_all(folder: str | Path, **config: Any) -> list[Run]:
+    """Return the runs of a folder whose configuration has these values, in the order of their records' file names.
 
-    `tier` may be asked for like a configuration field. A folder that is not there holds no records. Raises
-    `dcil.DcilError` naming the file for one that is no record.
+    A `dcil.run_record.Run` has its parts as attributes, and reads like the record itself. `tier` may be asked for like
+    a configuration field. A folder that is not there holds no records. Raises `dcil.DcilError` naming the file for one
+    that is no record.
 
     >>> load_all("a folder that is not there", method="dcil")
     []
     """
-    found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
-    fields = [{"tier": r["tier"]} | LATER | r["config"] for r in found]
-    return [r for r, own in zip(found, fields, strict=True) if all(own.get(k) == v for k, v in config.items())]
+    runs = [Run(read(path)) for path in sorted(Path(folder).glob("*.json"))]
+    return [run for run in runs if _has(run, config)]
+
+
+def _has(run: Run, wanted: dict[str, Any]) -> bool:
+    values = {"tier": run.tier} | run.config.as_dict()
+    return all(values.get(name) == value for name, value in wanted.items())
 
 
 def add(path: str | Path, folder: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,15 +15,33 @@ from dcil.errors import DcilError
 from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
 from dcil.parts import transposed
 
-if TYPE_CHECKING:
-    from dcil.config import RunConfig
-
 # The dense gradient of each prunable weight where the sparse network stands, by name.
 Gradients = Callable[[], dict[str, Tensor]]
 Masks = dict[str, Tensor]
 
 REGROW_PERIOD, REGROW_SHARE = 100, 0.3  # RigL's ΔT and α (Evci et al. 2020)
 PRUNE_PERIOD = 100  # Δt of gradual magnitude pruning: "between 100 and 1000 training steps" (Zhu & Gupta 2017)
+
+
+class Schedule(Protocol):
+    """What of a run's configuration decides its masks; a `dcil.config.ResolvedConfig` is one."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def sparsity(self) -> float: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def score(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def ramp_end(self) -> int: ...
+    @property
+    def mask_period(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +55,10 @@ class Change:
 
 #: The change to make before a step (config, epoch, step), or None to leave the masks alone. `epoch` counts what is
 #: trained by then, parts of an epoch included: 1.5 is the middle of the second, so a schedule can move at every step.
-Policy = Callable[["RunConfig", float, int], Change | None]
+Policy = Callable[[Schedule, float, int], Change | None]
 
 
-def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> None:
+def require_target(policy: Policy, config: Schedule, steps_per_epoch: int) -> None:
     """Raise `DcilError` for a run that would end at another sparsity than its own: no last choice of masks has it."""
     total = config.epochs * steps_per_epoch
     changes = (policy(config, step / steps_per_epoch, step) for step in reversed(range(total)))
@@ -64,7 +82,7 @@ def require_target(policy: Policy, config: RunConfig, steps_per_epoch: int) -> N
 # --- policies
 
 
-def never(config: RunConfig, epoch: float, step: int) -> Change | None:
+def never(config: Schedule, epoch: float, step: int) -> Change | None:
     """Never prune."""
     return None
 
@@ -72,20 +90,20 @@ def never(config: RunConfig, epoch: float, step: int) -> Change | None:
 def once(how: str) -> Policy:
     """Prune to the final sparsity before the first step and never again."""
 
-    def policy(config: RunConfig, epoch: float, step: int) -> Change | None:
+    def policy(config: Schedule, epoch: float, step: int) -> Change | None:
         return Change(config.sparsity, how) if step == 0 else None
 
     return policy
 
 
-def scheduled(config: RunConfig, epoch: float, step: int) -> Change | None:
+def scheduled(config: Schedule, epoch: float, step: int) -> Change | None:
     """Choose anew every `mask_period` steps, at the cubic schedule's sparsity for the epoch (the authors' code)."""
     if step % config.mask_period:
         return None
     return Change(cubic_sparsity(int(epoch), config.sparsity, config.ramp_end))
 
 
-def stepwise(config: RunConfig, epoch: float, step: int) -> Change | None:
+def stepwise(config: Schedule, epoch: float, step: int) -> Change | None:
     """Choose anew before every step, at the cubic schedule's sparsity for that step (ST-3).
 
     Source: Vanderschueren & De Vleeschouwer 2023 and their code, github.com/vanderschuea/stthree. They choose after
@@ -98,13 +116,13 @@ def stepwise(config: RunConfig, epoch: float, step: int) -> Change | None:
     return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end))
 
 
-def shrinking(config: RunConfig, epoch: float, step: int) -> Change | None:
+def shrinking(config: Schedule, epoch: float, step: int) -> Change | None:
     """As `scheduled`, but what is pruned stays pruned: gradual magnitude pruning as this book first ran it."""
     change = scheduled(config, epoch, step)
     return change and Change(change.sparsity, "shrink")
 
 
-def gradual(config: RunConfig, epoch: float, step: int) -> Change | None:
+def gradual(config: Schedule, epoch: float, step: int) -> Change | None:
     """Prune every Δt steps up to the end of the ramp, and there, at the cubic schedule's sparsity for that step.
 
     What is pruned stays pruned, and from the end of the ramp on masks stay as they are. Source: gradual magnitude
@@ -118,12 +136,12 @@ def gradual(config: RunConfig, epoch: float, step: int) -> Change | None:
     return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end), "shrink")
 
 
-def one_shot(config: RunConfig, epoch: float, step: int) -> Change | None:
+def one_shot(config: Schedule, epoch: float, step: int) -> Change | None:
     """Train densely up to epoch `ramp_end`, prune once, go on with that mask (Han et al. 2015, one round)."""
     return None if epoch < config.ramp_end else Change(config.sparsity, "hold")
 
 
-def alternating(config: RunConfig, epoch: float, step: int) -> Change | None:
+def alternating(config: Schedule, epoch: float, step: int) -> Change | None:
     """Dense for a tenth of the epochs, then sparse and dense by turns of a twentieth, sparse from 85 % on.
 
     Each sparse turn has one mask, chosen as it begins. Source: AC/DC, Peste et al. 2021 (arXiv
@@ -152,7 +170,7 @@ def regrowing(how: str, by_step: bool = False) -> Policy:
     and the classifier is dense.
     """
 
-    def policy(config: RunConfig, epoch: float, step: int) -> Change | None:
+    def policy(config: Schedule, epoch: float, step: int) -> Change | None:
         if step == 0:
             return Change(config.sparsity, "random_erk")
         if step % REGROW_PERIOD or epoch >= config.ramp_end:
@@ -167,23 +185,23 @@ def regrowing(how: str, by_step: bool = False) -> Policy:
 # --- ways: the new masks of a change
 
 
-def _chosen(dual: DualPath, weights: Mapping[str, Tensor], change: Change, config: RunConfig) -> Masks:
+def _chosen(dual: DualPath, weights: Mapping[str, Tensor], change: Change, config: Schedule) -> Masks:
     return compute_masks(weights, change.sparsity, config.scope, config.score, transposed(dual.net))
 
 
-def _largest(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+def _largest(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
     """The largest scores over all weights, revived ones included."""
     return _chosen(dual, dual.weights, change, config)
 
 
-def _shrink(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+def _shrink(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
     """The largest scores among the weights still kept."""
     masks = dual.masks
     remaining = {name: w.detach() * masks[name] for name, w in dual.weights.items()}
     return _chosen(dual, remaining, change, config)
 
 
-def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks | None:
+def _hold(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks | None:
     """A new choice only when the sparsity asked for is another, else None; at 0 every weight is back."""
     if change.sparsity == dual.target_sparsity:
         return None
@@ -193,14 +211,14 @@ def _hold(dual: DualPath, change: Change, config: RunConfig, step: int, gradient
 
 
 def _random(spread: str) -> Callable[..., Masks]:
-    def draw(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+    def draw(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
         return random_masks(dual.weights, change.sparsity, spread, generator_of(config, step))
 
     return draw
 
 
 def _regrow(grow: str, returning: bool = False) -> Callable[..., Masks]:
-    def exchange(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Masks:
+    def exchange(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
         generator, masks = generator_of(config, step), dual.masks
         if grow == "gradient":
             growth = {name: g.abs() for name, g in gradients().items()}
@@ -226,13 +244,13 @@ WAYS: dict[str, Callable[..., Masks | None]] = {
 }
 
 
-def generator_of(config: RunConfig, step: int) -> torch.Generator:
+def generator_of(config: Schedule, step: int) -> torch.Generator:
     """Return a generator that depends on the run's seed and the step only, so that a resumed run draws the same."""
     return torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 2 + 1)
 
 
 @torch.no_grad()
-def refresh(dual: DualPath, change: Change, config: RunConfig, step: int, gradients: Gradients) -> Tensor | None:
+def refresh(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Tensor | None:
     """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor).
 
     None where masks are to stay: "hold" is asked at every step and has nothing to do at most of them.

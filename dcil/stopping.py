@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 from dcil.errors import DcilError
 
@@ -40,7 +41,7 @@ class Stop:
             raise DcilError(f"max_minutes is {max_minutes}; it must be a positive number of minutes")
         self.minutes, self.began, self.waits = max_minutes, time.monotonic(), waits
         self.received: int | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def reason(self) -> str | None:
         """Return why to stop, or None to go on."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dcil import cost, distributed, machine, methods, models, records
-from dcil.config import RunConfig
+from dcil.config import ResolvedConfig
 from dcil.data import datasets
 from dcil.data.images import ImageFolder
 from dcil.data.loaders import loaders_of
@@ -26,6 +26,7 @@ from dcil.dynamics import Dynamics, compare_gradients, control_epochs, moments
 from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.io import bits
+from dcil.losses import total
 from dcil.methods import Phase
 from dcil.metrics import Tally, evaluate_images, evaluate_reestimated, require_trainable
 from dcil.parts import OWN
@@ -34,7 +35,7 @@ from dcil.refresh import refresh, require_target
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
 
 
-def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
+def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> float:
     """Return the rate for a step: a linear rise during warm-up, then a factor at each milestone."""
     warmup = config.warmup_epochs * steps_per_epoch
     rise = min(step / warmup, 1.0) if warmup else 1.0
@@ -42,7 +43,7 @@ def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     return config.lr * (1 + (config.warmup_factor - 1) * rise) * config.lr_decay**passed
 
 
-def build(config: RunConfig, num_classes: int) -> DualPath:
+def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
     with _SEEDING:
         torch.manual_seed(config.seed)
@@ -60,7 +61,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: ResolvedConfig,
         dataset: datasets.Dataset | ImageFolder,
         team: Ranks = ALONE,
         fast: bool = True,
@@ -104,7 +105,7 @@ class Trainer:
             share = self.loader.share(self.steps_done)
             losses = {name: share * value for name, value in losses.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
+        total(losses).backward()
         if self.method.clip is not None:
             nn.utils.clip_grad_norm_(self.dual.parameters(), self.method.clip)
         self.optimizer.step()

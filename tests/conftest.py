@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcil.data.datasets import CIFAR_FILES, Dataset, data_folder
-from dcil.data.images import KNOWN
+from dcil.data.datasets import DATASETS, Dataset, data_folder
 from tools import chromium
 
 torch.set_num_threads(1)  # sums in another order give other last digits
@@ -22,13 +21,13 @@ def missing(mark: str) -> str:
     if mark == "gpu" and not torch.cuda.is_available():
         return "no CUDA device"
     if mark == "cifar":
-        absent = [f for files in CIFAR_FILES.values() for f in files if not (data_folder() / f).exists()]
+        absent = [f for known in DATASETS.values() for f in known.files if not (data_folder() / f).exists()]
         return f"CIFAR is not in {data_folder()} ({absent[0]}); set DCIL_DATA" if absent else ""
     if mark == "imagenette":
-        known = any((data_folder() / name / "train").is_dir() for name in KNOWN["imagenette"].folders)
+        known = any((data_folder() / name / "train").is_dir() for name in DATASETS["imagenette"].folders)
         return "" if known else f"Imagenette is not in {data_folder()}; set DCIL_DATA"
     if mark == "browser":
-        absent = [str(path) for path in (chromium.PATH, SITE) if not path.exists()]
+        absent = [str(path) for path in (chromium.CHROMIUM, SITE) if not path.exists()]
         return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make book`" if absent else ""
     if mark == "slurm":
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"

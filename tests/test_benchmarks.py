@@ -150,11 +150,11 @@ def test_device(tmp_path, capsys):
     )
     words = [record["run_id"], "--runs-dir", str(tmp_path / "runs"), "--rounds", "2", "--threads", "1", "--out"]
     assert device.main([*words, str(tmp_path / "out")]) == 0
-    rows = small_devices.load(tmp_path / "out")
+    rows = small_devices.read_device_results(tmp_path / "out")
     assert set(rows["run_id"]) == {record["run_id"]} and set(rows["scope"]) == {"filter"}
     assert set(small_devices.FORMATS) <= set(rows["variant"])
-    assert "fewer bytes" in small_devices.verdict(rows) and len(small_devices.latencies(rows, 1)) == 9
-    shrunk, whole = (small_devices.figure(rows, "MACs", variant) for variant in ("shrunk", "dense"))
+    assert "fewer bytes" in small_devices.gains_in_words(rows) and len(small_devices.latencies_table(rows, 1)) == 9
+    shrunk, whole = (small_devices.measured_value(rows, "MACs", variant) for variant in ("shrunk", "dense"))
     assert shrunk < whole == record["cost"]["dense_macs"]
     assert device.main(["nothing", "--runs-dir", str(tmp_path)]) == 2
     assert "unknown finished run" in capsys.readouterr().err

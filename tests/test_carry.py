@@ -62,7 +62,7 @@ def pack(*more):
 
 def test_a_grid_goes_there_and_comes_home(home, tmp_path, monkeypatch, capsys):
     """Begun on one machine, looked in on, ended half-way, done on a second: the records of an unbroken run."""
-    short, long = (run.config for run in grid.read("grid.yaml"))
+    short, long = (run.config for run in grid.read_grid("grid.yaml"))
     words = [
         "queue",
         "grid.yaml",
@@ -161,7 +161,7 @@ def test_what_is_not_committed_does_not_travel(home, capsys):
 
 def test_a_run_that_is_trained_here(home, capsys):
     """It would be trained twice: refused by name; the others travel, and the last load says so to `start`."""
-    short, long = (run.config for run in grid.read("grid.yaml"))
+    short, long = (run.config for run in grid.read_grid("grid.yaml"))
     with RunFolder("runs", short).hold():
         assert carry.main(["pack", "grid.yaml"]) == 2
         assert f"{short.run_id} is being trained here by process {os.getpid()}" in capsys.readouterr().err

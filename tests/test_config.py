@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dcil import machine
-from dcil.config import DATASETS, PRESETS, RESNET, RunConfig, preset
+from dcil.config import DATASETS, LATER, PRESETS, RESNET, ResolvedConfig, RunConfig, preset, run_id_of
 from dcil.errors import DcilError
 from dcil.lab.runs.frames import COMPARED
 
@@ -127,6 +127,28 @@ def test_what_is_given_is_not_scaled():
     assert (config.ramp_end, config.milestones, config.weight_decay, config.warmup_epochs) == (3, (9, 12), 0.0, 0)
 
 
+def test_a_resolved_configuration_has_a_type():
+    """It is a `RunConfig` too, survives JSON and `replace` as what it is, and leaves nothing open."""
+    config = RunConfig(model="resnet32", device="cpu").resolve()
+    assert type(config) is ResolvedConfig and isinstance(config, RunConfig)
+    assert ResolvedConfig.from_dict(config.as_dict()) == config
+    assert list(config.as_dict()) == list(RunConfig().as_dict())
+    assert type(dataclasses.replace(config, seed=1)) is ResolvedConfig
+    with pytest.raises(DcilError, match="milestones is None; a resolved configuration leaves nothing open"):
+        dataclasses.replace(config, milestones=None)
+    with pytest.raises(DcilError, match="lr is -1.0; it must be a positive number"):
+        dataclasses.replace(config, lr=-1)
+
+
+def test_fields_younger_than_the_first_records():
+    """Each has a default that the runs before it ran by, and at that default is no part of a run's id."""
+    assert set(LATER) == {"sync_batchnorm", "distill_warmup", "dense_every", "label_smoothing"}
+    config = RunConfig(device="cpu").resolve().as_dict()
+    assert {name: config[name] for name in LATER} == LATER
+    first = {name: value for name, value in config.items() if name not in LATER}
+    assert run_id_of(first) == run_id_of(config) != run_id_of(config | {"dense_every": 2})
+
+
 def test_run_id_is_golden():
     """The id of the quick preset on a CPU; a change of it orphans every record made so far."""
     assert preset("quick", device="cpu", precision="bf16").run_id == "cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef"
@@ -164,9 +186,10 @@ def test_tier(values, tier):
 
 
 def test_every_field_says_why():
-    """Each default carries its reason, for the tables in the chapters."""
+    """Each default carries its reason, for the tables in the chapters, and lies in the range beside it."""
     for field in dataclasses.fields(RunConfig):
         assert len(field.metadata.get("why", "")) > 10, field.name
+        assert field.default is None or field.metadata["takes"].accept(field.name, field.default) == field.default
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,14 +3,17 @@
 import hashlib
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
+from dcil.config import RunConfig
 from dcil.data import datasets
-from dcil.data.datasets import CIFAR_FILES, Dataset
+from dcil.data.datasets import DATASETS, Dataset
+from dcil.data.images import read_folder
 from dcil.data.loaders import Normalize, TestLoader, TrainLoader, loaders_of
 from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError
@@ -28,7 +31,7 @@ def test_digits():
     values = digits.train_images[:, 0].float() / 255
     assert values.mean().item() == pytest.approx(digits.mean[0], abs=1e-3)
     assert values.std().item() == pytest.approx(digits.std[0], abs=1e-3)
-    assert not digits.flip
+    assert not digits.flip and datasets.get("digits").side == 32
     assert digits.checksum() == datasets.load("digits").checksum()
 
 
@@ -180,6 +183,16 @@ def test_test_batches_are_in_order_and_unaugmented():
     assert torch.equal(labels, dataset.test_labels)
 
 
+@pytest.mark.parametrize("known", datasets.ROWS, ids=lambda known: known.name)
+def test_a_row_says_what_its_data_set_is(known):
+    """A configuration takes its name; its classes, their names and where they are from agree with each other."""
+    assert RunConfig(dataset=known.name).dataset == known.name and len(known.mean) == len(known.std) == 3
+    assert len(known.classes) in (0, known.num_classes)
+    assert tuple(known.class_of.values()) in ((), known.classes)
+    assert bool(known.fetch) == bool(known.by_hand)
+    assert known.is_folder == (known.read is read_folder)
+
+
 # --- CIFAR
 
 
@@ -188,20 +201,20 @@ def fake_cifar(request, tmp_path, monkeypatch):
     """A folder of four-image files in CIFAR's format, with their checksums in place of the official ones."""
     name, sums = request.param, {}
     key, classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
-    for i, file in enumerate(CIFAR_FILES[name]):
+    for i, file in enumerate(DATASETS[name].files):
         images = np.random.RandomState(i).randint(256, size=(4, 3072)).astype(np.uint8)
         raw = pickle.dumps({"data": images, key: [(7 * i + j) % classes for j in range(4)]})
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_bytes(raw)
         sums[file] = hashlib.md5(raw).hexdigest()
-    monkeypatch.setitem(CIFAR_FILES, name, sums)
+    monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=sums))
     return name, tmp_path
 
 
 def test_cifar_is_read_file_by_file(fake_cifar):
     """Images, in channel order, and labels of all files; the last file is the test set."""
     name, folder = fake_cifar
-    dataset, files = datasets.load(name, folder), list(CIFAR_FILES[name])
+    dataset, files = datasets.load(name, folder), list(DATASETS[name].files)
     assert len(dataset.train_images) == 4 * (len(files) - 1) and len(dataset.test_images) == 4
     raw = pickle.loads((folder / files[-1]).read_bytes())["data"]
     assert np.array_equal(dataset.test_images[2, 1].numpy().ravel(), raw[2, 1024:2048])
@@ -217,7 +230,7 @@ def test_cifar_is_read_file_by_file(fake_cifar):
 def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
     """A damaged file fails its checksum before it is unpickled, and stays as it was."""
     name, folder = fake_cifar
-    path = folder / list(CIFAR_FILES[name])[1]
+    path = folder / list(DATASETS[name].files)[1]
     raw = damage(path.read_bytes())
     path.write_bytes(raw)
     with pytest.raises(DcilError, match=f"{re.escape(str(path))} is damaged: md5 .*left as it is.*--download"):
@@ -245,7 +258,7 @@ def test_unknown_dataset_suggests_the_nearest():
 def downloads(fake_cifar, monkeypatch):
     """The fake files set aside, and a stand-in for torchvision that puts them back; returns its calls."""
     name, folder = fake_cifar
-    files = {file: (folder / file).read_bytes() for file in CIFAR_FILES[name]}
+    files = {file: (folder / file).read_bytes() for file in DATASETS[name].files}
     calls = []
 
     def stand_in(root, download=False):
@@ -262,7 +275,7 @@ def test_download_fetches_only_what_is_missing(fake_cifar, downloads):
     name, folder = fake_cifar
     datasets.load(name, folder, download=True)
     assert downloads == []
-    (folder / list(CIFAR_FILES[name])[0]).unlink()
+    (folder / list(DATASETS[name].files)[0]).unlink()
     with pytest.raises(DcilError, match="is missing"):
         datasets.load(name, folder)
     assert downloads == []

@@ -28,8 +28,8 @@ from dcil import models
 from dcil.cli.main import main
 from dcil.config import RunConfig
 from dcil.data import datasets, decoding
+from dcil.data.datasets import imagefolder
 from dcil.data.decoding import Store
-from dcil.data.images import imagefolder
 from dcil.errors import DcilError
 from dcil.export import formats, trained_run
 from dcil.export.formats import Card

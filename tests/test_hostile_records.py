@@ -33,6 +33,7 @@ from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.page import provenance
 from dcil.lab.runs import frames, side_by_side, sources, stability
 from dcil.lab.tables import device_hours, equal_compute, training_cost
+from dcil.run_record import Run
 
 SECONDS, MIB = 10, 96  # of a processor and at the peak, for each input
 
@@ -290,32 +291,33 @@ def places(value, path=()):
 
 def draw(found):
     """Make all that pages make of records."""
+    found = [Run(record) for record in found]
     table = frames.runs_table(found)
     made = [
-        runs_page.page(found),
+        runs_page.all_runs_page(found),
         *(
             t.to_csv()
             for t in (
                 table,
-                frames.by_method(found, ["dcil"]),
-                frames.curves(found),
-                stability.table(found),
-                stability.layers(found),
-                stability.mask_overlaps(found),
-                stability.curves(found),
-                stability.empties(found),
-                equal_compute.curves(found),
-                training_cost.recorded(found),
+                frames.methods_table(found, ["dcil"]),
+                frames.curves_table(found),
+                stability.stability_table(found),
+                stability.layers_table(found),
+                stability.mask_overlaps_table(found),
+                stability.dynamics_table(found),
+                stability.empty_channels_table(found),
+                equal_compute.spent_table(found),
+                training_cost.recorded_costs_table(found),
                 training_cost.precision_pairs(found),
-                device_hours.within([10], [], found),
+                device_hours.fitting_table([10], [], found),
             )
         ),
     ]
-    made += [provenance.footer(sources.recorded(found), "a#b", table), frames.findings(table)]
+    made += [provenance.footer(sources.recorded(found), "a#b", table), frames.findings_in_words(table)]
     "".join(made).encode()
     for one in found:
-        equal_compute.ends([one])
-        side_by_side.side_by_side(one, found[-1])
+        equal_compute.schedules_table([one])
+        side_by_side.comparison(one, found[-1])
 
 
 def test_what_is_accepted_breaks_no_page(record):
@@ -361,22 +363,22 @@ def test_keys_in_another_order_flip_no_verdict(tmp_path):
     for path in (checkout.root() / "records").glob("*.json"):
         (tmp_path / "in.json").write_text(rewritten(json.loads(path.read_text())))
         records.add(tmp_path / "in.json", tmp_path / "records")
-    known = claims.read(checkout.root() / "book" / "claims.yml")
+    known = claims.read_claims(checkout.root() / "book" / "claims.yml")
     before, after = records.load_all(checkout.root() / "records"), records.load_all(tmp_path / "records")
-    assert verdict_log.now(known, after) == verdict_log.now(known, before)
+    assert verdict_log.current_verdicts(known, after) == verdict_log.current_verdicts(known, before)
     assert [list(r["final"]["passes"]) for r in after] == [list(r["final"]["passes"]) for r in before]
-    assert runs_page.page(after).count("<tr id") == len(before)
+    assert runs_page.all_runs_page(after).count("<tr id") == len(before)
     tables = [frames.runs_table(found) for found in (before, after)]
     assert tables[0].equals(tables[1]) and tables[0]["deployed"].sum() == len(before)
-    assert stability.mask_overlaps(after).equals(stability.mask_overlaps(before))
-    assert stability.layers(after).equals(stability.layers(before))
+    assert stability.mask_overlaps_table(after).equals(stability.mask_overlaps_table(before))
+    assert stability.layers_table(after).equals(stability.layers_table(before))
 
 
 def test_the_deployed_pass_is_the_methods_first(record):
     """Also in a table of records that nobody read from files."""
     turned = copy.deepcopy(record)
     turned["final"]["passes"] = dict(reversed(turned["final"]["passes"].items()))
-    table = frames.runs_table([turned]).set_index("pass")
+    table = frames.runs_table([Run(turned)]).set_index("pass")
     assert table["deployed"].to_dict() == {"dense": False, "sparse": True}
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from dcil.data import datasets
 from dcil.data.crops import AREA, RATIO, central_sample, training_crop, training_sample
+from dcil.data.datasets import imagefolder
 from dcil.data.decoding import Store
-from dcil.data.images import imagefolder
 from dcil.data.loaders import FolderTestLoader, FolderTrainLoader
 from dcil.data.vision import import_torchvision
 from dcil.distributed import Ranks
@@ -289,12 +289,11 @@ def test_wrong_classes(folder, tmp_path):
 
 def test_imagenette_download(folder, tmp_path, monkeypatch):
     """`download` fetches what is missing; what goes wrong is said."""
-    datasets = import_torchvision().datasets
 
     def fetch(root, size, download):
         assert size == "160px" and download
         raise RuntimeError("no route to host")
 
-    monkeypatch.setattr(datasets, "Imagenette", fetch)
+    monkeypatch.setattr(import_torchvision().datasets, "Imagenette", fetch)
     with pytest.raises(DcilError, match="imagenette could not be fetched into .*no route to host"):
         datasets.load("imagenette", tmp_path / "nowhere", download=True)

@@ -28,7 +28,8 @@ TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M)
 GUIDES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/running.md", "book/clusters.md")
 PINS = lock.pins((ROOT / "requirements.lock").read_text())
 # What training and records must do without.
-OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython")
+OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "IPython",
+            "jinja2", "markupsafe", "pydantic", "PIL", "onnx", "plotly")  # fmt: skip
 
 
 def named(path):
@@ -166,6 +167,15 @@ def test_one_version():
     assert PYPROJECT["project"]["version"] == dcil.__version__ == citation["version"] == newest.group(1)
 
 
+def test_a_commit_is_checked_as_in_ci():
+    """Pre-commit takes the ruff of the lock, beside mypy and two checks of files."""
+    repos = {repo["repo"]: repo for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]}
+    ruff = repos["https://github.com/astral-sh/ruff-pre-commit"]
+    assert f"ruff=={ruff['rev'].removeprefix('v')}" in PINS
+    hooks = {hook["id"] for repo in repos.values() for hook in repo["hooks"]}
+    assert hooks == {"ruff-check", "ruff-format", "mypy", "check-yaml", "end-of-file-fixer"}
+
+
 # --- the code
 
 
@@ -194,6 +204,25 @@ def test_floor_plan():
     assert {named(path) for path in MODULES if path.name != "__init__.py"} - set(rooms) == set()
 
 
+def test_no_import_goes_back_up():
+    """What stands higher in the layout knows nothing of what stands lower, so there is no circle."""
+
+    def room(place):
+        """The file or folder of dcil, in the lab one further down, that a path lies in."""
+        return "/".join(place.split("/")[: 3 if place.startswith("dcil/lab/") else 2])
+
+    floors = list(dict.fromkeys(room(path) for path in plan() if path.startswith("dcil/") and path != "dcil/"))
+    upwards = []
+    for path in MODULES:
+        here = room(named(path))
+        for module in imported(path):
+            place = module.replace(".", "/")
+            there = next((f for f in (room(place), room(place + ".py")) if f in floors), None)
+            if here in floors and there and floors.index(there) > floors.index(here):
+                upwards.append(f"{named(path)} imports {module}")
+    assert upwards == []
+
+
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])
 def test_pure_modules_import_nothing_of_ours(name):
     """The mathematics stands alone; only the error is shared."""
@@ -208,8 +237,9 @@ def test_the_lab_is_imported_by_nobody():
         assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
 
 
-def test_training_needs_only_four_packages():
-    """`import dcil, dcil.__main__` works where nothing but torch, numpy, PyYAML and tqdm can be imported."""
+@pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])
+def test_training_needs_only_four_packages(words):
+    """Lists, a grid's queue and records work with torch, numpy, PyYAML and tqdm, and what torch brings, alone."""
     code = f"""
 import sys
 class Absent:
@@ -218,6 +248,8 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 import dcil, dcil.__main__
+from dcil.cli.main import main
+sys.exit(main({words}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

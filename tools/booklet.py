@@ -36,9 +36,10 @@ def local(page, target, pages):
 
 def whole(pages):
     """Return the book as one page of HTML that belongs in the site's folder."""
-    front, articles = BeautifulSoup((SITE / pages[0]).read_text(), "html.parser"), []
+    head, articles = BeautifulSoup((SITE / pages[0]).read_text(), "html.parser").head, []
     for page in pages:
         article = BeautifulSoup((SITE / page).read_text(), "html.parser").find("article")
+        assert article
         for node in article.select(SCREEN):
             node.decompose()
         for node in article.find_all(True):
@@ -48,7 +49,7 @@ def whole(pages):
                 node[key] = local(page, node[key], pages)
         article["id"] = f"{page}:"
         articles.append(article)
-    head = front.head
+    assert head
     for node in head.select("script:not([src*=mathjax]), link[rel=next], link[rel=prev]"):
         if "MathJax" not in (node.string or ""):
             node.decompose()

@@ -78,11 +78,12 @@ def pack(args: argparse.Namespace) -> int:
 def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dict[str, Path]:
     """Return what a grid needs of the data folder, by its place there, CIFAR's checksums compared."""
     folder, names = datasets.data_folder(data_dir), list(named)
-    for dataset in sorted({run.config.dataset for run in runs} - {"digits"}):  # those come with scikit-learn
-        if dataset in datasets.CIFAR_FILES:
+    for dataset in sorted({run.config.dataset for run in runs}):
+        known = datasets.get(dataset)
+        if known.files:
             datasets.load(dataset, data_dir)
-            names += datasets.CIFAR_FILES[dataset]
-        elif not named:
+            names += known.files
+        elif known.is_folder and not named:
             raise DcilError(
                 f"{dataset} is a folder of images; name what travels of {folder} with --data, e.g. --data imagenette160"
             )

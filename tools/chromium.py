@@ -1,10 +1,8 @@
 """The system's Chromium without a window, for the tests of the site, its picture and its print."""
 
 import contextlib
-import os
-from pathlib import Path
 
-PATH = Path(os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium"))
+from dcil.lab.page.paper import CHROMIUM
 
 
 @contextlib.contextmanager
@@ -13,6 +11,6 @@ def headless():
     from playwright.sync_api import sync_playwright  # a test that needs no browser needs no playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()

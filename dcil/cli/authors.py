@@ -33,7 +33,7 @@ def check_authors(args: argparse.Namespace) -> int:
     """Measure checkpoints and print the figures beside the expected ones, where the file's name is known."""
     networks, rows = {path: authors.load(path) for path in args.files}, []
     for path, dual in networks.items():
-        dataset = datasets.load("cifar100" if dual.net.fc.out_features == 100 else "cifar10", args.data_dir)
+        dataset = datasets.cifar(f"cifar{authors.num_classes(dual)}", args.data_dir)
         known, found = authors.known_name(path), authors.evaluate(dual, dataset)
         wanted = authors.expected(known) if known else {}
         rows += [(path.name, key, value, wanted.get(key, "unknown")) for key, value in found.items()]

@@ -9,7 +9,6 @@ from typing import Any
 
 from dcil.cli.options import command
 from dcil.lab import checkout
-from dcil.lab.book import chapters, freshness
 
 
 def add_parser(commands: Any) -> None:
@@ -30,11 +29,13 @@ def add_parser(commands: Any) -> None:
 
 def run_chapter(args: argparse.Namespace) -> int:
     """Execute a chapter, say where the result is, and note beside it when and on what it was made."""
-    notebook, started = chapters.find(args.name), time.monotonic()
+    from dcil.lab.book import chapters, freshness  # they need Jinja2, which a machine that only trains may lack
+
+    notebook, started = chapters.find_chapter(args.name), time.monotonic()
     out = Path(args.out or checkout.root() / "_build" / "chapters" / notebook.name)
-    given = {name: chapters.parse(value) for name, value in args.given}
+    given = {name: chapters.parse_value(value) for name, value in args.given}
     print(chapters.execute(notebook, out, given))
     book = checkout.root() / "book"
     if notebook.resolve().parent == book and out.resolve().parent != book:  # what is committed holds no clock
-        freshness.write(notebook, out, given, started, checkout.root())
+        freshness.write_note(notebook, out, given, started, checkout.root())
     return 0

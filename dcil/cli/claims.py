@@ -36,10 +36,10 @@ def show_claims(args: argparse.Namespace) -> int:
     )
 
     book = checkout.root() / "book"
-    known = claims.read(book / "claims.yml")
+    known = claims.read_claims(book / "claims.yml")
     recorded = records.load_all(checkout.root() / "records")
-    found = verdict_log.now(known, recorded, args.precision)
-    whole = familywise.rounded(familywise.table(known, recorded, args.precision))
+    found = verdict_log.current_verdicts(known, recorded, args.precision)
+    whole = familywise.with_p_in_words(familywise.corrected_table(known, recorded, args.precision))
     whole = whole.drop(columns="claim").rename(columns={"id": "claim"})
     print(table(whole.columns, whole.to_numpy().tolist()))
     if args.precision:
@@ -47,12 +47,12 @@ def show_claims(args: argparse.Namespace) -> int:
             raise DcilError("the log holds the verdicts on the book's own precision; leave out --precision or --log")
         return 0
     log = book / "verdicts.yml"
-    changed = verdict_log.changes(verdict_log.read(log), found)
+    changed = verdict_log.changes_since(verdict_log.read_log(log), found)
     for change in changed:
         print(f"since the log: {change['claim']}, {change['tier']}: {change['from']} -> {change['to']}")
     if args.log is not None:
         if not changed:
             raise DcilError("no verdict changed since the log's last entry; there is nothing to enter")
-        verdict_log.append(log, changed, args.log)
+        verdict_log.append_entry(log, changed, args.log)
         print(f"{len(changed)} change(s) entered into {log}")
     return int(bool(changed) and args.log is None)

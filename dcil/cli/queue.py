@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
 
 def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
     """Return the runs of the grid, or those asked for; raises `DcilError` for one it does not have."""
-    runs = grid.read(args.grid, args.precision)
+    runs = grid.read_grid(args.grid, args.precision)
     for name in args.only:
         if not any(run.run_id.startswith(name) for run in runs):
             raise DcilError(f"{args.grid} has no run {name}; `--status` lists its runs")
@@ -63,7 +63,7 @@ def work_queue(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if not args.status:
-        outcomes = queue.work(
+        outcomes = queue.work_through(
             runs,
             records_dir=args.records_dir,
             runs_dir=args.runs_dir,
@@ -72,7 +72,7 @@ def work_queue(args: argparse.Namespace) -> int:
             pack=args.pack,
             separate=args.separate,
         )
-    statuses = grid.status(runs, args.records_dir, args.runs_dir)
+    statuses = grid.statuses(runs, args.records_dir, args.runs_dir)
     if args.status:
         rows = [
             (
@@ -86,7 +86,7 @@ def work_queue(args: argparse.Namespace) -> int:
             for s in statuses
         ]
         print(table(("priority", "run", "state", "epochs", "left", "serves"), rows))
-    print(grid.summary(statuses))
+    print(grid.summary_in_words(statuses))
     if args.status or all(s.state == "done" for s in statuses):
         return 0
     return 1 if any(outcome.startswith("failed") for outcome in outcomes.values()) else TRY_AGAIN

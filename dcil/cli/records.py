@@ -11,7 +11,7 @@ from typing import Any
 
 from dcil import methods, records
 from dcil.cli.options import command, group, table
-from dcil.config import DATASETS
+from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError
 from dcil.io.intake import plain
 from dcil.lab.runs import json_schema, side_by_side
@@ -48,17 +48,17 @@ def list_records(args: argparse.Namespace) -> int:
     asked = {k: v for k in ("dataset", "method", "tier") if (v := getattr(args, k))}
     found = records.load_all(folder_of_records(args.records_dir), **asked)
     rows = []
-    for r in found:
-        tops = ", ".join(f"{name} {end['last']['top1']:.2f}" for name, end in r["final"]["passes"].items())
+    for run in found:
+        shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
         rows.append(
             (
-                r["run_id"],
-                r["tier"],
-                r["status"],
-                r["environment"]["device"],
-                r["config"]["seed"],
-                tops,
-                f"{r['cost']['time_s'] / 3600:.2f}" + (", shared" if math.isnan(records.own_time_s(r)) else ""),
+                run.run_id,
+                run.tier,
+                run["status"],
+                run.environment.device,
+                run.config.seed,
+                ", ".join(f"{name} {end.last:.2f}" for name, end in run.by_pass.items()),
+                f"{run.cost.time_s / 3600:.2f}{shared}",
             )
         )
     if rows:
@@ -94,9 +94,9 @@ def check_records(args: argparse.Namespace) -> int:
 
 def diff_records(args: argparse.Namespace) -> int:
     """Print two records side by side."""
-    a, b = (side_by_side.find(name, args.records_dir) for name in (args.A, args.B))
-    print(table(("what", a["run_id"], b["run_id"], "difference"), side_by_side.side_by_side(a, b)))
-    same = side_by_side.same(a, b)
+    a, b = (side_by_side.find_record(name, args.records_dir) for name in (args.A, args.B))
+    print(table(("what", a.run_id, b.run_id, "difference"), side_by_side.comparison(a, b)))
+    same = side_by_side.same_but_for_timing(a, b)
     print("the same but for clocks, memory and date" if same else "they differ")
     return 0 if same else 1
 

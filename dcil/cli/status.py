@@ -22,14 +22,14 @@ def show_status(args: argparse.Namespace) -> int:
     """Print the state of each chapter, or write it; exit code 1 if one is not fresh and it was printed."""
     root = checkout.root()
     names = sorted(path.stem for path in (root / "book").glob("*.ipynb"))
-    notes = freshness.read(args.executed or root / "_build" / "executed")
+    notes = freshness.read_notes(args.executed or root / "_build" / "executed")
     if args.out:
-        args.out.write_text(freshness.page(names, notes, root))
+        args.out.write_text(freshness.status_page(names, notes, root))
         return 0
-    found = freshness.rows(names, notes, root)
-    shown = [
-        (name, state, *((note.when, freshness.duration(note.seconds), note.preset) if note else ("", "", "")), why)
-        for name, state, why, note in found
-    ]
+    found = freshness.states(names, notes, root)
+    shown = []
+    for name, state, why, note in found:
+        ran = (note.when, freshness.duration_in_words(note.seconds), note.preset) if note else ("", "", "")
+        shown.append((name, state, *ran, why))
     print(table(("chapter", "state", "executed (UTC)", "took", "preset", "why"), shown))
     return int(any(state != freshness.FRESH for _, state, *_ in found))

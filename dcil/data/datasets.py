@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,29 +13,9 @@ import torch
 from torch import Tensor
 
 from dcil.data.decoding import Store
-from dcil.data.images import KNOWN, ImageFolder, contents, find, imagefolder, named
-from dcil.data.vision import import_torchvision
+from dcil.data.images import ImageFolder, contents, find, read_folder
+from dcil.data.known import Known, Place, from_torchvision
 from dcil.errors import DcilError, unknown
-
-# Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
-CIFAR_FILES = {
-    "cifar10": {
-        "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
-        "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
-    },
-    "cifar100": {
-        "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
-        "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-    },
-}
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# The authors use CIFAR-10's figures for CIFAR-100 too.
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-DIGITS_MEAN, DIGITS_STD = (0.305,) * 3, (0.324,) * 3  # of the training part
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,7 @@ class Dataset:
         """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(np.ascontiguousarray(tensor.numpy()))
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
         return digest.hexdigest()
 
 
@@ -106,7 +85,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
 
 
-def digits() -> Dataset:
+def read_digits(known: Known, place: Place) -> Dataset:
     """Return scikit-learn's 1,797 handwritten digits, upsampled from 8×8 to 3×32×32; every fifth is for testing."""
     try:
         from sklearn.datasets import load_digits
@@ -117,22 +96,10 @@ def digits() -> Dataset:
     large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
     images, labels = large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels).long()
     test = torch.arange(len(labels)) % 5 == 0
-    # A mirrored digit is another sign, so no flip.
-    return Dataset(
-        "digits",
-        images[~test],
-        labels[~test],
-        images[test],
-        labels[test],
-        10,
-        DIGITS_MEAN,
-        DIGITS_STD,
-        flip=False,
-        classes=tuple("0123456789"),
-    )
+    return _dataset(known, images[~test], labels[~test], images[test], labels[test])
 
 
-def _read_cifar(path: Path, md5: str) -> dict:
+def _read_batch(path: Path, md5: str) -> dict:
     raw = path.read_bytes()
     found = hashlib.md5(raw).hexdigest()
     if found != md5:  # also what makes unpickling it safe
@@ -143,43 +110,122 @@ def _read_cifar(path: Path, md5: str) -> dict:
     return pickle.loads(raw, encoding="latin1")
 
 
-def cifar(name: str, data_dir: str | Path | None = None, download: bool = False) -> Dataset:
-    """Read CIFAR-10 or CIFAR-100 from the official python files, every checksum verified.
-
-    With `download`, torchvision fetches what is missing into the folder first.
-    """
-    folder, files = data_folder(data_dir), CIFAR_FILES[name]
-    if download and not all((folder / file).exists() for file in files):
-        datasets = import_torchvision().datasets
-        try:
-            {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(folder), download=True)
-        except (OSError, RuntimeError) as error:
-            raise DcilError(
-                f"{name} could not be fetched into {folder.resolve()}: {error}. Try again, or put the "
-                "official python files there by hand"
-            ) from error
-    missing = [file for file in files if not (folder / file).exists()]
-    if missing:
+def read_cifar(known: Known, place: Place) -> Dataset:
+    """Read CIFAR-10 or CIFAR-100 from the official python files, every checksum verified."""
+    folder = place.folder
+    if place.download and not all((folder / file).exists() for file in known.files):
+        known.download(folder)
+    if missing := [file for file in known.files if not (folder / file).exists()]:
         raise DcilError(
-            f"{name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
+            f"{known.name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
             "--data-dir or DCIL_DATA, or fetch it with --download"
         )
-    batches = [_read_cifar(folder / file, md5) for file, md5 in files.items()]
+    batches = [_read_batch(folder / file, md5) for file, md5 in known.files.items()]
     images = torch.from_numpy(np.concatenate([b["data"] for b in batches])).view(-1, 3, 32, 32)
-    key, classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
+    key = "labels" if "labels" in batches[0] else "fine_labels"  # of CIFAR-100
     labels = torch.tensor([label for b in batches for label in b[key]])
     train = len(labels) - len(batches[-1][key])  # the last file is the test set
+    return _dataset(known, images[:train], labels[:train], images[train:], labels[train:])
+
+
+def _dataset(known: Known, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
+    """Return images and labels, for training and testing, with what is known of them."""
+    assert known.num_classes is not None
     return Dataset(
-        name,
-        images[:train],
-        labels[:train],
-        images[train:],
-        labels[train:],
-        classes,
-        CIFAR_MEAN,
-        CIFAR_STD,
-        classes=CIFAR10_CLASSES if name == "cifar10" else (),
+        known.name,
+        images,
+        labels,
+        test_images,
+        test_labels,
+        known.num_classes,
+        known.mean,
+        known.std,
+        known.flip,
+        known.classes,
     )
+
+
+# The authors use CIFAR-10's figures for CIFAR-100 too.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision has them
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# github.com/fastai/imagenette
+IMAGENETTE = {"n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
+              "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
+              "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
+              "n03888257": "parachute"}  # fmt: skip
+# Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
+CIFAR10_FILES = {
+    "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+    "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+}
+CIFAR100_FILES = {
+    "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+    "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
+
+ROWS = (
+    # Normalised by the training part; a mirrored digit is another sign, so no flip.
+    Known("digits", read_digits, (0.305,) * 3, (0.324,) * 3, side=32, num_classes=10, classes=tuple("0123456789"),
+          flip=False, comes_with="scikit-learn"),
+    Known("cifar10", read_cifar, CIFAR_MEAN, CIFAR_STD, side=32, num_classes=10, classes=CIFAR10_CLASSES,
+          files=CIFAR10_FILES, fetch=from_torchvision("CIFAR10"), by_hand="put the official python files"),
+    Known("cifar100", read_cifar, CIFAR_MEAN, CIFAR_STD, side=32, num_classes=100,
+          files=CIFAR100_FILES, fetch=from_torchvision("CIFAR100"), by_hand="put the official python files"),
+    Known("imagenette", read_folder, IMAGENET_MEAN, IMAGENET_STD, num_classes=10, classes=tuple(IMAGENETTE.values()),
+          class_of=IMAGENETTE, folders=("imagenette160", "imagenette2-160", "imagenette2-320", "imagenette2"),
+          fetch=from_torchvision("Imagenette", size="160px"), by_hand="unpack imagenette2-160.tgz"),
+    Known("imagenet", read_folder, IMAGENET_MEAN, IMAGENET_STD, num_classes=1000, folders=("imagenet",)),
+    Known("imagefolder", read_folder, IMAGENET_MEAN, IMAGENET_STD),
+)  # fmt: skip
+#: Every data set by name.
+DATASETS: dict[str, Known] = {known.name: known for known in ROWS}
+
+
+def get(name: str) -> Known:
+    """Return what is known of a data set; raises `dcil.DcilError` with the nearest name for an unknown one.
+
+    >>> get("cifar10").num_classes, get("imagenet").is_folder
+    (10, True)
+    """
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    return DATASETS[name]
+
+
+def load(
+    name: str, data_dir: str | Path | None = None, download: bool = False, store: Store | None = None
+) -> Dataset | ImageFolder:
+    """Load a data set by name, fetched first with `download` where it is missing and can be.
+
+    `store` is where decoded images of a folder are kept, by default nowhere.
+    Raises `dcil.DcilError` for an unknown name, missing, damaged or unreadable files.
+
+    >>> digits = load("digits")
+    >>> digits.train_images.shape, digits.train_images.dtype, digits.num_classes
+    (torch.Size([1437, 3, 32, 32]), torch.uint8, 10)
+    """
+    known = get(name)
+    return known.read(known, Place(data_folder(data_dir), download, store))
+
+
+def digits() -> Dataset:
+    """Return scikit-learn's handwritten digits, as `read_digits` does."""
+    return read_digits(get("digits"), Place(Path()))
+
+
+def cifar(name: str, data_dir: str | Path | None = None, download: bool = False) -> Dataset:
+    """Return "cifar10" or "cifar100", as `read_cifar` does."""
+    return read_cifar(get(name), Place(data_folder(data_dir), download))
+
+
+def imagefolder(folder: Path, store: Store | None = None) -> ImageFolder:
+    """Return a folder of one's own, as `dcil.data.images.read_folder` does."""
+    return read_folder(get("imagefolder"), Place(folder, store=store))
 
 
 def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:
@@ -187,31 +233,5 @@ def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | N
 
     Raises `DcilError` as `load` does, except for unreadable images.
     """
-    if name not in (*KNOWN, "imagefolder"):
-        return None
-    folder = data_folder(data_dir)
-    return contents(find(name, folder) if name in KNOWN else folder, name).digest
-
-
-def load(
-    name: str, data_dir: str | Path | None = None, download: bool = False, store: Store | None = None
-) -> Dataset | ImageFolder:
-    """Load a data set by name; `store` is where decoded images of a folder are kept, by default nowhere.
-
-    Raises `dcil.DcilError` for an unknown name, missing, damaged or unreadable files.
-
-    >>> digits = load("digits")
-    >>> digits.train_images.shape, digits.train_images.dtype, digits.num_classes
-    (torch.Size([1437, 3, 32, 32]), torch.uint8, 10)
-    """
-    makers: dict[str, Callable[[], Dataset | ImageFolder]] = {
-        "digits": digits,
-        "cifar10": lambda: cifar("cifar10", data_dir, download),
-        "cifar100": lambda: cifar("cifar100", data_dir, download),
-        "imagefolder": lambda: imagefolder(data_folder(data_dir), store),
-        "imagenette": lambda: named("imagenette", data_folder(data_dir), store, download),
-        "imagenet": lambda: named("imagenet", data_folder(data_dir), store),
-    }
-    if name not in makers:
-        raise unknown("dataset", name, makers)
-    return makers[name]()
+    known = get(name)
+    return contents(known, find(known, data_folder(data_dir))).digest if known.is_folder else None

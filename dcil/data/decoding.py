@@ -182,7 +182,7 @@ def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> np.nd
                 if pixels.shape[:2] != tuple(sizes[i]):
                     raise DcilError(f"{files[i]} changed while it was read; try again")
                 modes[mode] += 1
-                out.write(pixels)
+                out.write(pixels.data)
                 bar.update()
     if odd := {mode: n for mode, n in modes.items() if mode != "RGB"}:
         print(

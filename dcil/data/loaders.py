@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dcil.config import RunConfig
 from dcil.data.crops import central_sample, training_crop, training_sample
 from dcil.data.datasets import Dataset
 from dcil.data.images import ImageFolder, Part
@@ -158,7 +158,9 @@ class Samples(torch.utils.data.Dataset):
         image = self.part.image(row)
         if self.epoch is None:
             return central_sample(image, self.side)
-        return training_sample(image, training_crop(self.seed, self.epoch, row, tuple(image.shape[1:])), self.side)
+        return training_sample(
+            image, training_crop(self.seed, self.epoch, row, (image.shape[1], image.shape[2])), self.side
+        )
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.rows[index]
@@ -227,9 +229,20 @@ class FolderTestLoader:
             yield self.normalize(images), labels
 
 
+class Sampling(Protocol):
+    """What of a run's configuration decides its batches; a `dcil.config.ResolvedConfig` is one."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+
+
 def loaders_of(
     dataset: Dataset | ImageFolder,
-    config: RunConfig,
+    config: Sampling,
     device: torch.device,
     dtype: torch.dtype,
     ranks: Ranks = ALONE,

@@ -67,8 +67,8 @@ class Card:
     @classmethod
     def from_dict(cls, values: Any) -> Card:
         """Build from what a file holds; raises `TypeError` or `ValueError` if that is no card."""
-        lists = {"classes": str, "mean": float, "std": float}
-        kinds = {
+        lists: dict[str, Callable[[Any], Any]] = {"classes": str, "mean": float, "std": float}
+        kinds: dict[str, Callable[[Any], Any]] = {
             "run_id": str,
             "model": str,
             "num_classes": int,
@@ -77,12 +77,10 @@ class Card:
             "side": int,
             "short": int,
         }
-        card = cls(
-            **{
-                k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v)
-                for k, v in dict(values).items()
-            }
-        )
+        fields: dict[str, Any] = {
+            k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v) for k, v in dict(values).items()
+        }
+        card = cls(**fields)
         if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
             raise ValueError("the card must name every class, and a mean and std for each of three channels")
         if not (
@@ -202,10 +200,11 @@ def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
     loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))
     apart = float((loaded(images) - net(images)).abs().max())
-    if TOLERANCE[to] is not None and not apart <= TOLERANCE[to]:
+    most = TOLERANCE[to]
+    if most is not None and not apart <= most:
         raise DcilError(
             f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
-            f"{TOLERANCE[to]:g}; nothing was written"
+            f"{most:g}; nothing was written"
         )
     return apart
 

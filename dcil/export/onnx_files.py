@@ -59,6 +59,7 @@ def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None
     made = program.model_proto
     onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
     path.write_bytes(sealed(made.SerializeToString()))
@@ -72,7 +73,7 @@ def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: It
     """
     onnx, quantization = needs("onnx"), needs("onnxruntime.quantization")
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]  # imported when needed
         batches = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:

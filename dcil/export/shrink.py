@@ -9,9 +9,12 @@ Elsewhere (a residual sum) the constant is put back in its place after the small
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +36,9 @@ class Kept:
 class Spread(nn.Module):
     """Put channels [N, k, H, W] back among `total`, [N, total, H, W]; the others have a constant value each."""
 
+    places: Tensor
+    constants: Tensor
+
     def __init__(self, filters: tuple[int, ...], constants: Tensor):
         super().__init__()
         places = torch.full((len(constants),), len(filters))  # the removed ones read the zeros appended below
@@ -46,10 +52,10 @@ class Spread(nn.Module):
 
 @dataclass(frozen=True)
 class _Chain:
-    """A convolution of a traced network with the norm and the ReLU right behind it, and who reads the result."""
+    """The names of a convolution and the norm right behind it, whether a ReLU follows, and who reads the result."""
 
-    conv: fx.Node
-    norm: fx.Node | None
+    conv: str
+    norm: str | None
     relu: bool
     tail: fx.Node
 
@@ -77,23 +83,24 @@ def _chains(traced: fx.GraphModule) -> dict[str, _Chain]:
 
     A layer with hooks, parametrizations or a replaced `forward` is in none, so it stays as it is.
     """
-    modules = dict(traced.named_modules())
+    modules: dict[Any, Any] = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
-    def is_a(node: fx.Node | None, kind: type[nn.Module], often: bool = False) -> bool:
-        is_module = node is not None and node.op == "call_module"
-        return is_module and _is_bare(modules[node.target], kind) and (often or calls[node.target] == 1)
+    def is_a(node: fx.Node, kind: type[nn.Module], often: bool = False) -> bool:
+        return node.op == "call_module" and _is_bare(modules[node.target], kind) and (often or calls[node.target] == 1)
 
-    chains = {}
+    chains: dict[str, _Chain] = {}
     for node in traced.graph.nodes:
         if not is_a(node, nn.Conv2d) or modules[node.target].groups > 1:
             continue
-        after = _only_user(node)
-        norm = after if is_a(after, nn.BatchNorm2d) and _is_plain(modules[after.target]) else None
-        tail = norm or node
+        norm, tail, after = None, node, _only_user(node)
+        if after and is_a(after, nn.BatchNorm2d) and _is_plain(modules[after.target]):
+            norm, tail = str(after.target), after
         after = _only_user(tail)
-        relu = is_a(after, nn.ReLU, often=True) or (after is not None and after.target in RELUS)
-        chains[node.target] = _Chain(node, norm, relu, after if relu else tail)
+        if after and (is_a(after, nn.ReLU, often=True) or after.target in RELUS):
+            chains[node.target] = _Chain(node.target, norm, True, after)
+        else:
+            chains[node.target] = _Chain(node.target, norm, False, tail)
     return chains
 
 
@@ -102,12 +109,12 @@ def _is_inner(chain: _Chain, chains: Mapping[str, _Chain]) -> bool:
     return bool(chain.readers) and all(reader.target in chains for reader in chain.readers)
 
 
-def _constants(chain: _Chain, modules: Mapping[str, nn.Module]) -> Tensor:
+def _constants(chain: _Chain, modules: Mapping[str, Any]) -> Tensor:
     """Return what each channel of a chain is where its filter is all zeros [O]."""
-    conv = modules[chain.conv.target]
+    conv = modules[chain.conv]
     value = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias.clone()
     if chain.norm is not None:
-        value = modules[chain.norm.target](value.view(1, -1, 1, 1)).view(-1)
+        value = modules[chain.norm](value.view(1, -1, 1, 1)).view(-1)
     return value.relu() if chain.relu else value
 
 
@@ -118,9 +125,9 @@ def _empty(conv: nn.Conv2d) -> Tensor:
     return empty
 
 
-def _smaller(chain: _Chain, modules: Mapping[str, nn.Module], kept: Kept) -> dict[str, nn.Module]:
+def _smaller(chain: _Chain, modules: Mapping[str, Any], kept: Kept) -> dict[str, nn.Module]:
     """Return the convolution and norm of a chain with the kept filters alone, and the ones behind them."""
-    conv, rows = modules[chain.conv.target], list(kept.filters)
+    conv, rows = modules[chain.conv], list(kept.filters)
     more = int(kept.ones)
     new = nn.Conv2d(
         conv.in_channels,
@@ -138,15 +145,15 @@ def _smaller(chain: _Chain, modules: Mapping[str, nn.Module], kept: Kept) -> dic
     if new.bias is not None:
         new.bias.fill_(0 if chain.norm else 1)
         new.bias[: len(rows)] = 0 if conv.bias is None else conv.bias[rows]
-    made: dict[str, nn.Module] = {chain.conv.target: new}
+    made: dict[str, nn.Module] = {chain.conv: new}
     if chain.norm is not None:
-        norm = modules[chain.norm.target]
+        norm = modules[chain.norm]
         small = nn.BatchNorm2d(len(rows) + more, norm.eps, norm.momentum, dtype=conv.weight.dtype).eval()
         ones = {"weight": 0.0, "bias": 1.0, "running_mean": 0.0, "running_var": 1.0}
         for name, value in ones.items():
             getattr(small, name).fill_(value)
             getattr(small, name)[: len(rows)] = getattr(norm, name)[rows]
-        made[chain.norm.target] = small
+        made[chain.norm] = small
     return made
 
 
@@ -176,7 +183,7 @@ def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.M
     chains = _chains(traced)
     done: dict[str, Kept] = {}
     for name, chain in chains.items():
-        modules = dict(traced.named_modules())  # readers were rewritten
+        modules: dict[Any, Any] = dict(traced.named_modules())  # readers were rewritten
         conv = modules[name]
         inner, constants = _is_inner(chain, chains), _constants(chain, modules)
         if plan is None:
@@ -200,7 +207,7 @@ def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.M
             traced.add_submodule(spread, Spread(kept.filters, constants))
             with traced.graph.inserting_after(chain.tail):
                 node = traced.graph.call_module(spread, (chain.tail,))
-            chain.tail.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user is not node)
+            chain.tail.replace_all_uses_with(node, delete_user_cb=partial(operator.is_not, node))
         for target, module in _smaller(chain, modules, kept).items():
             parent, _, leaf = target.rpartition(".")
             setattr(traced.get_submodule(parent), leaf, module)

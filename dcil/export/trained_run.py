@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dcil import authors, records
-from dcil.config import FOLDERS, RunConfig
-from dcil.data import datasets, images
+from dcil.config import ResolvedConfig, RunConfig
+from dcil.data import datasets
 from dcil.data.crops import RESIZE
 from dcil.data.loaders import loaders_of
 from dcil.dual_path import DualPath
@@ -22,20 +22,25 @@ from dcil.runs import RunFolder, by_id
 from dcil.trainer import build
 
 CALIBRATION = 8  # batches of 64 images on which int8 measures activations
-NORMS = {"digits": (datasets.DIGITS_MEAN, datasets.DIGITS_STD), "cifar10": (datasets.CIFAR_MEAN, datasets.CIFAR_STD),
-         "cifar100": (datasets.CIFAR_MEAN, datasets.CIFAR_STD)}  # fmt: skip
-CLASSES = {"digits": tuple("0123456789"), "cifar10": datasets.CIFAR10_CLASSES,
-           "imagenette": tuple(images.KNOWN["imagenette"].names.values())}  # fmt: skip
 
 
-def card_of(run_id: str, config: RunConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()) -> Card:
+def card_of(
+    run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()
+) -> Card:
     """Return the card of a network trained by a configuration; classes without known names are numbers."""
-    mean, std = NORMS.get(config.dataset, (images.MEAN, images.STD))
-    side = config.image_size if config.dataset in FOLDERS else 32
-    names = classes or CLASSES.get(config.dataset) or tuple(map(str, range(num_classes)))
-    short = round(side * RESIZE) if config.dataset in FOLDERS else side
+    known = datasets.get(config.dataset)
+    side = known.side or config.image_size
     return Card(
-        run_id, config.model, num_classes, names, round(dual.sparsity(), 6), config.dataset, side, short, mean, std
+        run_id=run_id,
+        model=config.model,
+        num_classes=num_classes,
+        classes=classes or known.classes or tuple(map(str, range(num_classes))),
+        sparsity=round(dual.sparsity(), 6),
+        dataset=config.dataset,
+        side=side,
+        short=round(side * RESIZE) if known.is_folder else side,
+        mean=known.mean,
+        std=known.std,
     )
 
 
@@ -47,7 +52,7 @@ def find_run(name: str, runs_dir: str | Path) -> Path:
     return by_id(name, known, f"finished run of {runs_dir}")
 
 
-def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, RunConfig]:
+def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, ResolvedConfig]:
     """Return the plain network of a finished run, or of an authors' .pth or .npz, its card and configuration.
 
     With `dense` it is the last pass's: the dense twin, where the method trains one.
@@ -56,14 +61,14 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     """
     if source.endswith((".pth", ".npz")):
         dual = authors.load(source)
-        classes = dual.net.fc.out_features
+        classes = authors.num_classes(dual)
         rows = [mask.flatten(1) for mask in dual.masks.values()]
         scope = "filter" if all((row.any(1) == row.all(1)).all() for row in rows) else "global"
         config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
         return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
     folder = find_run(source, runs_dir)
     record = records.read(folder / "record.json")
-    config, classes = RunConfig.from_dict(record["config"]), record["data"]["num_classes"]
+    config, classes = ResolvedConfig.from_dict(record["config"]), record["data"]["num_classes"]
     if record["run_id"] != folder.resolve().name:
         raise DcilError(
             f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
@@ -83,7 +88,7 @@ def plain(dual: DualPath, dense: bool) -> nn.Module:
     return dual.export(dual.pass_names[-1 if dense else 0]).float().eval()
 
 
-def calibration(config: RunConfig, data_dir: str | None) -> list[Tensor]:
+def calibration(config: ResolvedConfig, data_dir: str | None) -> list[Tensor]:
     """Return some batches of training images, normalised; raises `DcilError` where the data set is not there."""
     dataset = datasets.load(config.dataset, data_dir)
     config = replace(config, batch_size=64, seed=0)

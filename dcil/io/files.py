@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import io
 import os
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from dcil.errors import DcilError
 
@@ -53,7 +53,7 @@ def remove_parts(folder: Path, name: str = "*", older_s: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def open_regular(path: str | Path) -> Iterator[BinaryIO]:
+def open_regular(path: str | Path) -> Iterator[io.BufferedReader]:
     """Open a file for reading; raises `DcilError` for a FIFO, a device or a folder, which could keep a reader waiting.
 
     An `OSError` of a file that is not there, or may not be read, passes through.

@@ -69,7 +69,7 @@ def problems(value: Any, shape: Any, place: str = "") -> list[str]:
 
 def _leaf(value: Any, shape: Any, at: str) -> list[str]:
     if isinstance(shape, Number):
-        kinds: tuple[type, ...] = (int,) if shape.whole else (int, float)
+        kinds: tuple[Any, ...] = (int,) if shape.whole else (int, float)
     else:
         kinds = (str,) if isinstance(shape, Text) else (shape,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and shape is not bool):

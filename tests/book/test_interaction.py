@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dcil.lab import demos
+from dcil.lab import templating
 from dcil.lab.demos import two_weights
 from tests.book.test_browser import choose, unfit, violations
 
@@ -55,7 +55,7 @@ def test_sliders_show_what_dcil_computes(watched, scheme, rate, period, step):
         at = [float(dot.get_attribute(key)) for key in ("cx", "cy")]
         assert at == pytest.approx([now["weight_1"], now["weight_2"]], abs=5e-4)
         for name in ("weight_1", "weight_2", "value", "part", "told", "loss"):
-            assert texts.pop(f"{method}.{name}") == demos.decimal(now[name]), name
+            assert texts.pop(f"{method}.{name}") == templating.decimal(now[name]), name
         for name in ("kept", "exchanges"):
             assert texts.pop(f"{method}.{name}") == f"{now[name]:.0f}", name
     assert (texts, problems) == ({}, [])
@@ -77,7 +77,7 @@ def test_two_weights_without_a_script(watched):
     assert page.locator(".two-weights input:visible").count() == 0
     assert page.locator(".two-weights figure svg:visible").count() == 2
     first = two_weights.descend("ste", 0.1, 4)["loss"][two_weights.FIRST["step"]]
-    assert shown(page, ".two-weights")["ste.loss"] == demos.decimal(first)
+    assert shown(page, ".two-weights")["ste.loss"] == templating.decimal(first)
 
 
 # --- masks at their refreshes

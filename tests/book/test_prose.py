@@ -21,13 +21,13 @@ import dcil
 from dcil.lab.book import readme
 from dcil.lab.demos import toy
 from dcil.lab.runs import paired
-from dcil.lab.tables import equal_compute, imagenet
+from dcil.lab.tables import imagenet
 
 BOOK = Path(__file__).parents[2] / "book"
 PAGES = ["../README.md", *sorted(path.name for path in [*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")])]
 ALLOWED = yaml.safe_load((Path(__file__).parent / "prose.yml").read_text())
 # What the expressions of prose.yml may use.
-CODE = {"dcil": dcil, "budget": equal_compute, "imagenet": imagenet, "pairs": paired, "toy": toy, "math": math,
+CODE = {"dcil": dcil, "imagenet": imagenet, "pairs": paired, "toy": toy, "math": math,
         "default": lambda function, name: inspect.signature(function).parameters[name].default,
         "pyproject": tomllib.loads((BOOK.parent / "pyproject.toml").read_text())}  # fmt: skip
 

@@ -1,12 +1,15 @@
-"""Records with only the parts that tables read."""
+"""Runs whose records have only the parts that tables read."""
 
 import copy
 
+from dcil import methods
 from dcil.lab.runs.frames import COMPARED
+from dcil.run_record import Run
 
 
-def record(method, seed, last, passes=("sparse",), **changes):
-    """The parts of a run record that tables read."""
+def fake_run(method, seed, last, passes=(), **changes):
+    """A run of one epoch whose passes, or the deployed one, end at `last`; changes are of its configuration."""
+    passes = passes or methods.get(method).passes[:1]
     end = {
         "last": {"top1": last, "epoch": 1},
         "mean_last_ten": {"top1": last},
@@ -14,9 +17,11 @@ def record(method, seed, last, passes=("sparse",), **changes):
     }
     row = {
         "epoch": 0,
+        "target_sparsity": 0.9,
         "sparsity": 0.9,
         "flips": 10,
         "refreshes": 2,
+        "time_s": 60.0,
         "test": {p: {"top1": last} for p in passes},
         "train": {p: {"top1": last} for p in passes},
     }
@@ -30,7 +35,16 @@ def record(method, seed, last, passes=("sparse",), **changes):
         **COMPARED["quick"],
         **changes,
     }
-    cost = {"time_s": 60.0, "mem_mib": 1.0, "inference_macs": 10, "train_macs": 20, "nonzeros": {"conv": 3, "norm": 1}}
+    cost = {
+        "time_s": 60.0,
+        "mem_mib": 1.0,
+        "dense_macs": 100,
+        "inference_macs": 10,
+        "train_macs": 20,
+        "num_params": 40,
+        "nonzeros": {"conv": 3, "norm": 1},
+    }
+    data = {"name": config["dataset"], "sha256": "0" * 64, "train_size": 100, "test_size": 20, "num_classes": 10}
     env = {
         "device": "a CPU",
         "threads": 1,
@@ -40,16 +54,24 @@ def record(method, seed, last, passes=("sparse",), **changes):
         "python": "3.11.7",
         "date": "2026-01-02",
     }
-    return {
-        "run_id": f"{method}-{seed}-aaaa",
-        "tier": "quick",
-        "status": "complete",
-        "config": config,
-        "curve": [row],
-        "final": {"passes": {p: copy.deepcopy(end) for p in passes}},
-        "cost": cost,
-        "environment": env,
-    }
+    return Run(
+        {
+            "run_id": f"{method}-{seed}-aaaa",
+            "tier": "quick",
+            "status": "complete",
+            "config": config,
+            "curve": [row],
+            "final": {"passes": {p: copy.deepcopy(end) for p in passes}},
+            "cost": cost,
+            "environment": env,
+            "data": data,
+        }
+    )
 
 
-PAIRED = [record("ste", 0, 80.0), record("ste", 1, 82.0), record("dcil", 0, 81.0), record("dcil", 1, 82.5)]
+def changed(found, part, **values):
+    """The run with some values of a part of its record changed: `changed(run, "cost", time_s=1.0)`."""
+    return found | {part: found[part] | values}
+
+
+PAIRED = [fake_run("ste", 0, 80.0), fake_run("ste", 1, 82.0), fake_run("dcil", 0, 81.0), fake_run("dcil", 1, 82.5)]

@@ -9,7 +9,7 @@ from dcil import preset
 from dcil.errors import DcilError
 from dcil.lab.runs import frames
 from dcil.lab.tables import assumptions
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 
 BOOK = Path(__file__).parents[2] / "book" / "assumptions.yml"
 ENTRY = {"question": "q", "authors": "a", "ours": "o", "fields": ["mask_period"], "variant": "ste"}
@@ -17,8 +17,8 @@ ENTRY = {"question": "q", "authors": "a", "ours": "o", "fields": ["mask_period"]
 
 def test_the_books_entries():
     """All can be read, their variants name methods, and settings show the preset's values."""
-    entries = assumptions.read(BOOK)
-    shown = assumptions.table(entries, frames.runs_table([]), preset("paper"))
+    entries = assumptions.read_assumptions(BOOK)
+    shown = assumptions.assumptions_table(entries, frames.runs_table([]), preset("paper"))
     assert len(shown) == len(entries) > 12
     assert (
         shown["our setting"].str.contains("mask_period = 16").any()
@@ -30,9 +30,9 @@ def test_the_books_entries():
 def test_effects_come_from_records():
     """The difference at equal seeds, with its interval."""
     runs = [
-        record(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
+        fake_run(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
     ]
-    shown = assumptions.table([ENTRY], frames.runs_table(runs), preset("quick"))
+    shown = assumptions.assumptions_table([ENTRY], frames.runs_table(runs), preset("quick"))
     assert shown["measured effect, points"].item().startswith("ste: -1.10 (") and shown[
         "measured effect, points"
     ].item().endswith("n = 2")
@@ -51,4 +51,4 @@ def test_a_bad_entry_is_named(changes, said, tmp_path):
     """An effect written by hand, an empty answer, a setting that does not exist."""
     (tmp_path / "a.yml").write_text(yaml.safe_dump([ENTRY, ENTRY | changes]))
     with pytest.raises(DcilError, match=f"entry 2.*{said}"):
-        assumptions.read(tmp_path / "a.yml")
+        assumptions.read_assumptions(tmp_path / "a.yml")

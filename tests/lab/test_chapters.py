@@ -22,10 +22,10 @@ def write(path, source, parameters="size = 3  # a whole number\nname = None  # N
 
 def test_find_by_number_name_and_path():
     """ "03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
-    path = chapters.find("03")
-    assert path == chapters.find(path.stem) == chapters.find(path)
+    path = chapters.find_chapter("03")
+    assert path == chapters.find_chapter(path.stem) == chapters.find_chapter(path)
     with pytest.raises(DcilError, match="did you mean '03-dual-path-training'"):
-        chapters.find("03-dual-path-trainin")
+        chapters.find_chapter("03-dual-path-trainin")
 
 
 def test_root_from_elsewhere(tmp_path, monkeypatch):
@@ -75,6 +75,17 @@ def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
     assert "papermill book/03-dual-path-training.ipynb" in text and text.count('<th scope="row">') == 2
 
 
+def test_code_that_ran_is_shown_where_it_is_taught(tmp_path):
+    """A cell shows the source of functions that a cell before it defined."""
+    taught = "from dcil.lab.book import chapters\n\n\ndef twice(n):\n    return 2 * n"
+    notebook = nbformat.read(write(tmp_path / "a.ipynb", taught), as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("chapters.code(twice)"))
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    out = chapters.execute(tmp_path / "a.ipynb", tmp_path / "out.ipynb", progress=False)
+    shown = nbformat.read(out, as_version=4).cells[-1].outputs[0].data["text/markdown"]
+    assert shown == "```python\ndef twice(n):\n    return 2 * n\n```"
+
+
 def test_execute_passes_parameters_and_leaves_no_clock(tmp_path):
     """The result holds the output for the given value, and neither times nor paths of the machine."""
     notebook = write(tmp_path / "a.ipynb", "print(size * 2)")
@@ -110,6 +121,6 @@ def test_what_a_chapter_takes(tmp_path):
     other = "\n| preset | for |\n|---|---|\n| `paper` | all |\n"
     cells = [nbformat.v4.new_markdown_cell(t) for t in ("# A title\n\nWords.", text + other)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
-    assert chapters.takes(tmp_path / "a.ipynb") == ("A title", {"smoke": "`a` minute", "quick": "c"})
+    assert chapters.title_and_costs(tmp_path / "a.ipynb") == ("A title", {"smoke": "`a` minute", "quick": "c"})
     nbformat.write(nbformat.v4.new_notebook(cells=cells[:1]), tmp_path / "b.ipynb")
-    assert chapters.takes(tmp_path / "b.ipynb") == ("A title", {})
+    assert chapters.title_and_costs(tmp_path / "b.ipynb") == ("A title", {})

@@ -9,7 +9,7 @@ from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
 from dcil.lab.runs import frames
 from dcil.lab.tables import choosing, small_devices
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 from tests.lab.test_claims import CLAIM, runs
 
 LOW, HIGH, MIXED = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2), (80.0, 83.0, 79.0)
@@ -24,26 +24,26 @@ def found(claim, **lasts):
 def test_who_is_behind_is_no_reason():
     """Ahead at equal epochs is a reason for DCIL; behind, or within noise, is one against it."""
     ahead = found("better-than-ste-90", ste=LOW, dcil=HIGH)
-    assert "DCIL minus STE is +1.00 points" in choosing.for_it(ahead)
-    assert choosing.against_it(ahead, NO_DEVICES) == ""
+    assert "DCIL minus STE is +1.00 points" in choosing.reasons_for(ahead)
+    assert choosing.reasons_against(ahead, NO_DEVICES) == ""
     for dcil, verdict in ((LOW, "does not hold at this scale"), (MIXED, "within noise")):
         behind = found("better-than-ste-90", ste=HIGH, dcil=dcil)
-        assert "STE" not in choosing.for_it(behind)
-        assert "you can take STE instead" in choosing.against_it(behind, NO_DEVICES)
-        assert f"(advantage: {verdict})" in choosing.against_it(behind, NO_DEVICES)
+        assert "STE" not in choosing.reasons_for(behind)
+        assert "you can take STE instead" in choosing.reasons_against(behind, NO_DEVICES)
+        assert f"(advantage: {verdict})" in choosing.reasons_against(behind, NO_DEVICES)
 
 
 def test_equal_compute_counts_where_it_is_decided():
     """Behind at equal compute is a reason against DCIL; within noise is none."""
-    behind = choosing.against_it(found("equal-compute-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
+    behind = choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
     assert "half the epochs, DCIL minus STE is -1.00 points" in behind
-    assert choosing.against_it(found("equal-compute-ste", ste=HIGH, dcil=MIXED), NO_DEVICES) == ""
+    assert choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=MIXED), NO_DEVICES) == ""
 
 
 def test_without_records_there_are_no_numbers():
     """Nothing is claimed of what has not run."""
-    assert "points" not in choosing.for_it({}) and choosing.against_it({}, NO_DEVICES) == ""
-    assert choosing.expected([]).empty
+    assert "points" not in choosing.reasons_for({}) and choosing.reasons_against({}, NO_DEVICES) == ""
+    assert choosing.expected_table([]).empty
 
 
 def test_speeds_are_those_of_masked_networks():
@@ -55,19 +55,23 @@ def test_speeds_are_those_of_masked_networks():
             for variant, speed, threads in rows
         ]
     )
-    assert "run 0.900 to 1.10 times as fast" in choosing.against_it({}, devices)
+    assert "run 0.900 to 1.10 times as fast" in choosing.reasons_against({}, devices)
 
 
 def test_expected_accuracies():
     """Dense first, then by sparsity and accuracy; cost in dense runs; a method with too few seeds is left out."""
-    made = [record("dense", seed, 90.0 + seed, sparsity=0.0, epochs=4) for seed in range(3)]
-    made += [record(name, seed, 85.0, epochs=4) for name in ("ste", "st3") for seed in range(3)]
-    made += [record("dcil", seed, 86.0, sparsity=s, epochs=4) for s in (0.9, 0.95) for seed in range(3)]
-    made += [record("dcil", seed, 80.0, epochs=2) for seed in range(3)] + [record("rigl", 0, 99.0, epochs=4)]
-    for each in made:
-        each["data"] = {"train_size": 100}
-        each["cost"]["train_macs"] = 60 if each["config"]["method"] == "dcil" else 30
-    table = choosing.expected(made)
+    made = [fake_run("dense", seed, 90.0 + seed, sparsity=0.0, epochs=4) for seed in range(3)]
+    made += [fake_run(name, seed, 85.0, epochs=4) for name in ("ste", "st3") for seed in range(3)]
+    made += [fake_run("dcil", seed, 86.0, sparsity=s, epochs=4) for s in (0.9, 0.95) for seed in range(3)]
+    made += [fake_run("dcil", seed, 80.0, epochs=2) for seed in range(3)] + [fake_run("rigl", 0, 99.0, epochs=4)]
+    macs = {"dcil": 60}
+    made = [
+        run
+        | {"data": run["data"] | {"train_size": 100}}
+        | {"cost": run["cost"] | {"train_macs": macs.get(run.config.method, 30)}}
+        for run in made
+    ]
+    table = choosing.expected_table(made)
     assert sorted(table[["method", "sparsity, %", "cost, dense runs"]].itertuples(index=False, name=None)) == [
         ("DCIL", "90", "2"),
         ("DCIL", "95", "2"),
@@ -83,7 +87,7 @@ def test_expected_accuracies():
 @pytest.mark.parametrize("claim", [*choosing.EQUAL_EPOCHS.values(), *choosing.EQUAL_COMPUTE.values()])
 def test_every_claim_asked_for_is_one_of_the_book(claim):
     """A claim that was renamed would silently leave its sentence."""
-    known = claims.read(checkout.root() / "book" / "claims.yml")
+    known = claims.read_claims(checkout.root() / "book" / "claims.yml")
     assert claim in {each["id"] for each in known}
 
 
@@ -91,11 +95,11 @@ def test_the_book_gives_both_reasons():
     """Its records know when to use DCIL, when not, and what it costs."""
     root = checkout.root()
     everything = records.load_all(root / "records")
-    known = front_page.findings_by_id(claims.read(root / "book" / "claims.yml"), everything)
-    against = choosing.against_it(known, small_devices.load(root / "benchmarks" / "device"))
-    assert "DCIL minus" in choosing.for_it(known) and "limited" in against and "Zeros rarely save time" in against
+    known = front_page.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)
+    against = choosing.reasons_against(known, small_devices.read_device_results(root / "benchmarks" / "device"))
+    assert "DCIL minus" in choosing.reasons_for(known) and "limited" in against and "Zeros rarely save time" in against
     mine = records.load_all(
         root / "records", dataset="cifar10", model="resnet20", tier="quick", **frames.COMPARED["quick"]
     )
-    table = choosing.expected(mine)
+    table = choosing.expected_table(mine)
     assert set(table.loc[table["method"] == "DCIL", "cost, dense runs"]) == {"2"}

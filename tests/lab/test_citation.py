@@ -9,7 +9,7 @@ from dcil.errors import DcilError
 from dcil.lab.book import citation
 from dcil.lab.checkout import root
 
-CFF = citation.read(root() / "CITATION.cff")
+CFF = citation.read_citation(root() / "CITATION.cff")
 
 
 def test_zenodo_s_metadata_is_that_of_the_citation_file():
@@ -42,4 +42,4 @@ def test_a_citation_file_that_lacks_something_is_named(tmp_path):
     file = tmp_path / "CITATION.cff"
     file.write_text("cff-version: 1.2.0\nmessage: cite it\n")
     with pytest.raises(DcilError, match="has no title"):
-        citation.read(file)
+        citation.read_citation(file)

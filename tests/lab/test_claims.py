@@ -14,7 +14,7 @@ from dcil.lab.book import readme
 from dcil.lab.evidence import claims
 from dcil.lab.runs import paired
 from dcil.lab.tables import equal_compute
-from tests.lab.fakes import record
+from tests.lab.fakes import changed, fake_run
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
 BOOK = Path(__file__).parents[2] / "book"
@@ -24,7 +24,7 @@ CLAIM = {"id": "x", "claim": "DCIL is better.", "source": "abstract", "paper": N
 
 
 def runs(**lasts):
-    return [record(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
+    return [fake_run(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
 def verdict(found, **changes):
@@ -53,13 +53,16 @@ def verdict(found, **changes):
 )
 def test_rules(kind, values, expected):
     """The table of the module, line by line, at a margin of 0.3."""
-    assert claims.judge(kind, values, 0.3, "quick") == expected
+    assert claims.verdict_by_rule(kind, values, 0.3, "quick") == expected
 
 
 def test_only_the_papers_scale_reproduces():
     """The same effects, at either tier in its own words; what is open is called the same at both."""
     said = {
-        tier: [claims.judge("better", values, 0.3, tier) for values in ([0.5, 0.6, 0.55], [0, 0, 0.1], [-3, 3, 1])]
+        tier: [
+            claims.verdict_by_rule("better", values, 0.3, tier)
+            for values in ([0.5, 0.6, 0.55], [0, 0, 0.1], [-3, 3, 1])
+        ]
         for tier in claims.TIERS
     }
     assert said == {
@@ -73,8 +76,8 @@ def test_only_the_papers_scale_reproduces():
 @pytest.mark.parametrize("values", [[0.1, 0.0, 0.2], [0.05, -0.05, 0.0], [-0.2, -0.25, -0.35], [-0.63, -0.67, -0.12]])
 def test_claims_and_tables_know_one_equality(values):
     """What a table calls equivalent, a claim of equality says holds, and nothing else."""
-    shown = paired.shows(values, 0.3)
-    assert (claims.judge("equal", values, 0.3, "quick") == HOLDS) == shown.startswith("equivalent")
+    shown = paired.conclusion(values, 0.3)
+    assert (claims.verdict_by_rule("equal", values, 0.3, "quick") == HOLDS) == shown.startswith("equivalent")
 
 
 def test_a_verdict_flips_with_the_records():
@@ -90,7 +93,7 @@ def test_another_precision_is_judged_among_itself():
     """The book's verdict is on bf16; float32 records have one of their own, by the same rule, and never mix."""
     book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
-    other = [record(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
+    other = [fake_run(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
     assert claims.findings(CLAIM, book + other)[0].verdict == HOLDS
     assert claims.findings(CLAIM, book + other, "float32")[0].verdict == FAILS
 
@@ -98,12 +101,12 @@ def test_another_precision_is_judged_among_itself():
 def test_only_its_own_evidence_decides():
     """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
     good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
-    elsewhere = [record("dcil", 2, 70.0, **how) for how in ({"device": "cuda"}, {"precision": "float32"})]
+    elsewhere = [fake_run("dcil", 2, 70.0, **how) for how in ({"device": "cuda"}, {"precision": "float32"})]
     assert verdict(good + elsewhere) == HOLDS  # of a seed that has its record: shown, but it does not count
     others = [r | {"tier": "paper"} for r in good] + [r | {"status": "failed"} for r in good]
-    others += [r | {"config": r["config"] | {"sparsity": 0.95}} for r in good]
+    others += [changed(r, "config", sparsity=0.95) for r in good]
     assert verdict(others) == "not yet run"
-    dense = [record("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
+    dense = [fake_run("dense", s, 81.0, passes=("dense",), sparsity=0.0) for s in range(3)]
     rule = {"kind": "equal", "a": "dcil", "b": "dense", "margin": 0.5}
     assert verdict(good + dense, rule=rule) == HOLDS
 
@@ -112,7 +115,7 @@ def test_half_the_epochs_beside_all_of_them():
     """At equal compute: DCIL over half the epochs stands beside STE over all; either at the other length does not."""
     claim = {"rule": CLAIM["rule"] | {"a_epochs": 8}, "evidence": {"quick": {"sparsity": 0.9, "epochs": 16}}}
     lasts = {("dcil", 8): 80, ("dcil", 16): 99, ("ste", 8): 1, ("ste", 16): 82}
-    found = [record(m, s, last + s / 10, epochs=n) for (m, n), last in lasts.items() for s in range(3)]
+    found = [fake_run(m, s, last + s / 10, epochs=n) for (m, n), last in lasts.items() for s in range(3)]
     assert claims.findings(CLAIM | claim, found)[0].mean == pytest.approx(-2)
     assert verdict(found, **claim) == FAILS and verdict(found[3:], **claim) == "not yet run"
 
@@ -120,34 +123,31 @@ def test_half_the_epochs_beside_all_of_them():
 def test_equal_compute_is_equal():
     """In the book's own claims at equal compute, what DCIL and its rival trained took as many MACs, within 2 %."""
     everything = records.load_all(BOOK.parent / "records", tier="quick")
-    asked = [c for c in claims.read(BOOK / "claims.yml") if c["id"].startswith("equal-compute")]
+    asked = [c for c in claims.read_claims(BOOK / "claims.yml") if c["id"].startswith("equal-compute")]
     assert {c["rule"]["b"] for c in asked} == set(readme.RIVALS)
     for claim in asked:
         found = claims.evidence(claim, "quick", everything)
-        mine, theirs = ([r for r in found if r["config"]["method"] == claim["rule"][k]] for k in "ab")
-        assert (
-            mine
-            and theirs
-            and equal_compute.within([*mine, *theirs], equal_compute.total_macs(mine[0])) == [*mine, *theirs]
-        )
+        mine, theirs = ([r for r in found if r.config.method == claim["rule"][k]] for k in "ab")
+        assert mine and theirs
+        assert equal_compute.at_budget([*mine, *theirs], mine[0].macs) == [*mine, *theirs]
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
     """Whatever the kind of rule: neither is dropped nor counted beside the other."""
     rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
-    monkeypatch.setattr("dcil.lab.runs.stability.table", lambda found: pd.DataFrame(rows))
+    monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
-            claims.effects(CLAIM | {"rule": rule}, runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
+            claims.effects_by_seed(CLAIM | {"rule": rule}, runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
 
 
 def test_a_pass_can_be_named():
     """DCIL's dense pass beside dense training."""
     rule = {"kind": "equal", "a": "dcil", "a_pass": "dense", "b": "dense", "margin": 0.5}
-    both = [record("dcil", s, 85.0, passes=("sparse", "dense")) for s in range(3)]
+    both = [fake_run("dcil", s, 85.0, passes=("sparse", "dense")) for s in range(3)]
     for r in both:
         r["final"]["passes"]["sparse"]["last"]["top1"] = 50.0
-    dense = [record("dense", s, 85.1, passes=("dense",), sparsity=0.0) for s in range(3)]
+    dense = [fake_run("dense", s, 85.1, passes=("dense",), sparsity=0.0) for s in range(3)]
     assert verdict(both + dense, rule=rule) == HOLDS
 
 
@@ -163,12 +163,14 @@ def test_the_authors_number():
 
 def test_chapters_say_the_same():
     """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
-    waiting = claims.sentences([CLAIM, CLAIM | {"chapter": "other", "claim": "a < b"}], [])  # of no chapter: all
+    waiting = claims.verdicts_in_words(
+        [CLAIM, CLAIM | {"chapter": "other", "claim": "a < b"}], []
+    )  # of no chapter: all
     assert "<summary>2 more claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
-    said = claims.sentences([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
+    said = claims.verdicts_in_words([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
     assert said == "- DCIL is better. Tier quick: **too few seeds (1 of 3)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")
-    assert claims.measured({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
+    assert claims.measured_in_words({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
 
 
 @pytest.mark.parametrize(
@@ -202,12 +204,12 @@ def test_a_bad_claim_is_named(changes, said, tmp_path):
     file = tmp_path / "claims.yml"
     file.write_text(yaml.safe_dump([CLAIM | changes]))
     with pytest.raises(DcilError, match=rf"claim x: .*{re.escape(said)}"):
-        claims.read(file)
+        claims.read_claims(file)
 
 
 def test_the_books_claims():
     """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words."""
-    known = claims.read(BOOK / "claims.yml")
+    known = claims.read_claims(BOOK / "claims.yml")
     for claim in known:
         assert not any(word in claim["claim"] for word in claims.VERDICTS)
         assert not claim["chapter"] or (BOOK / f"{claim['chapter']}.ipynb").exists(), claim["id"]

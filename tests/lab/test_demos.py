@@ -185,7 +185,7 @@ def test_words_with_one_definition_share_it():
 
 def test_a_chapter_is_stale_when_a_template_changes():
     """Templates are code: a chapter is executed again after a change of one."""
-    assert "dcil/lab/templates/two_weights.html" in freshness.inputs("book/02-refined-gradient.ipynb", root())
+    assert "dcil/lab/templates/two_weights.html" in freshness.chapter_inputs("book/02-refined-gradient.ipynb", root())
 
 
 def test_a_template_wants_all_its_values():

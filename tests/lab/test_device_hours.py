@@ -3,10 +3,9 @@
 from types import SimpleNamespace
 
 from dcil.lab.tables import device_hours
-from tests.lab.fakes import record
+from tests.lab.fakes import changed, fake_run
 
-RECORDS = [record("ste", 0, 80.0), record("dcil", 0, 81.0)]
-RECORDS[1]["cost"] |= {"time_s": 7200.0, "mem_mib": 1234.6}
+RECORDS = [fake_run("ste", 0, 80.0), changed(fake_run("dcil", 0, 81.0), "cost", time_s=7200.0, mem_mib=1234.6)]
 PLANNED = [SimpleNamespace(run_id="ste-0-aaaa", serves=("chapter 4", "chapter 9")),
            SimpleNamespace(run_id="dcil-0-aaaa", serves=("chapter 9",)),
            SimpleNamespace(run_id="gmp-0-aaaa", serves=("chapter 9", "chapter 8"))]  # fmt: skip
@@ -14,30 +13,29 @@ PLANNED = [SimpleNamespace(run_id="ste-0-aaaa", serves=("chapter 4", "chapter 9"
 
 def test_by_figure():
     """Runs made of those asked for, hours summed, the largest memory; without a record it is not run."""
-    table = device_hours.by_figure(PLANNED, RECORDS).set_index("figure or table")
+    table = device_hours.device_hours_table(PLANNED, RECORDS).set_index("figure or table")
     assert table.loc["chapter 9"].tolist() == ["2 of 3", "2.0", "1,235", "a CPU, 1 thread"]
     assert table.loc["chapter 4", "device-hours"] == "0.0"
     assert table.loc["chapter 8"].tolist() == ["0 of 1", "not run", "", ""]
-    assert list(device_hours.by_figure([], []).columns) == device_hours.FIGURE_COLUMNS
+    assert list(device_hours.device_hours_table([], []).columns) == device_hours.FIGURE_COLUMNS
 
 
 def test_time_on_a_shared_device_is_no_measure():
     """Such runs are counted, their hours are not summed, and they neither fit into a time nor stand for a figure."""
-    packed = [r | {"cost": r["cost"] | {"time_s": 1.0, "shared_by": 6}} for r in RECORDS]
-    assert device_hours.by_figure(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == [
+    packed = [changed(r, "cost", time_s=1.0, shared_by=6) for r in RECORDS]
+    assert device_hours.device_hours_table(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == [
         "1 shared",
         "2.0, 1 shared",
         "not run",
     ]
-    table = device_hours.within([121], PLANNED, [RECORDS[0], packed[1]])
+    table = device_hours.fitting_table([121], PLANNED, [RECORDS[0], packed[1]])
     assert table.iloc[0].tolist() == ["121", "cifar10, resnet20, 1 epoch: ste", "chapter 4"]
 
 
 def test_within():
     """A kind fits by its slowest record, a figure by all of its records; a failed run is no measure."""
-    slow = record("ste", 1, 80.0) | {"status": "failed"}
-    slow["cost"] = slow["cost"] | {"time_s": 9e9}
-    table = device_hours.within([0.5, 10, 121], PLANNED, [*RECORDS, slow])
+    slow = changed(fake_run("ste", 1, 80.0), "cost", time_s=9e9) | {"status": "failed"}
+    table = device_hours.fitting_table([0.5, 10, 121], PLANNED, [*RECORDS, slow])
     assert table["one run of"].tolist() == [
         "none",
         "cifar10, resnet20, 1 epoch: ste",

@@ -6,7 +6,7 @@ import pytest
 
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.runs import paired
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 from tests.lab.test_claims import CLAIM, HOLDS, runs
 
 LASTS = {"ste": (80, 80.2, 80.1), "dcil": (81, 81.1, 81.2), "gmp": (80.5, 81.8, 80.4)}
@@ -24,30 +24,32 @@ def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
     """Claims without one, and those of the other tier, correct nobody; intervals stand beside."""
     few = CLAIM | {"id": "few", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}
     known, found = [CLAIM, CLAIM | EQUAL, CLAIM | BETTER, few], runs(**LASTS)
-    rows = familywise.table(known, found).set_index(["id", "tier"])
+    rows = familywise.corrected_table(known, found).set_index(["id", "tier"])
     first, equal = rows.loc[("x", "quick")], rows.loc[("e", "quick")]
-    assert first["verdict"] == HOLDS and first["measured"] == claims.measured(CLAIM, claims.findings(CLAIM, found)[0])
+    assert first["verdict"] == HOLDS and first["measured"] == claims.measured_in_words(
+        CLAIM, claims.findings(CLAIM, found)[0]
+    )
     assert first["p"] == pytest.approx(paired.p_difference([1.0, 0.9, 1.1]))
     assert first["p, Holm"] == pytest.approx(3 * first["p"])  # three have a verdict
     gaps = [a - b for a, b in zip(LASTS["gmp"], LASTS["ste"], strict=True)]
     assert equal["p"] == pytest.approx(paired.p_equivalence(gaps, 0.3)) and equal["p"] > 0.5
     assert first["unpaired"] == "+1.00 (+0.77 to +1.23) points"
     assert rows.loc[("few", "paper"), "unpaired"] == "" and math.isnan(rows.loc[("few", "paper"), "p, Holm"])
-    assert familywise.rounded(rows).loc[("few", "paper"), "p"] == ""
+    assert familywise.with_p_in_words(rows).loc[("few", "paper"), "p"] == ""
 
 
 def test_what_survives_is_said():
     """Held alone and in the family, by name; a tier without a claim that holds says nothing."""
-    said = familywise.survivors(familywise.table([CLAIM, CLAIM | BETTER], runs(**LASTS)))
+    said = familywise.survivors_in_words(familywise.corrected_table([CLAIM, CLAIM | BETTER], runs(**LASTS)))
     assert said == ("At tier **quick**, 1 claim(s) hold, each taken alone; corrected for a family of 2, 1: `x`.")
-    assert familywise.survivors(familywise.table([CLAIM], [])) == ""
+    assert familywise.survivors_in_words(familywise.corrected_table([CLAIM], [])) == ""
 
 
 def test_a_share_is_unpaired_as_a_ratio(monkeypatch):
     """Half at each seed, whatever the size: the ratio of geometric means is a half."""
     sides = [familywise.pd.Series([1.0, 2.0, 4.0]), familywise.pd.Series([2.0, 4.0, 8.0])]
-    monkeypatch.setattr(claims, "sides", lambda claim, found: sides)
-    mean, low, high = familywise.unpaired({"rule": {"kind": "smaller"}}, [])
+    monkeypatch.setattr(claims, "compared_values", lambda claim, found: sides)
+    mean, low, high = familywise.unpaired_interval({"rule": {"kind": "smaller"}}, [])
     assert mean == pytest.approx(0.5) and low < 0 < 0.5 < high < 1
 
 
@@ -55,6 +57,6 @@ def test_the_authors_number_has_a_spread_too():
     """The rule takes their mean as given; unpaired, their own three runs widen the interval."""
     logs = {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}
     claim = CLAIM | {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}, "logs": logs}
-    found = [record("dcil", seed, last) for seed, last in enumerate((92.7, 92.75, 92.8))]
-    alone, (_, low, high) = claims.findings(claim, found)[0], familywise.unpaired(claim, found)
+    found = [fake_run("dcil", seed, last) for seed, last in enumerate((92.7, 92.75, 92.8))]
+    alone, (_, low, high) = claims.findings(claim, found)[0], familywise.unpaired_interval(claim, found)
     assert low < alone.low < alone.high < high

@@ -52,7 +52,7 @@ def book(tmp_path, monkeypatch):
 
 def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
     """Records, because the chapter declares them; neither grids nor the citation."""
-    assert freshness.inputs("book/01-one.ipynb", book) == [
+    assert freshness.chapter_inputs("book/01-one.ipynb", book) == [
         "book/01-one.ipynb",
         "dcil/a.py",
         "dcil/b.html",
@@ -63,10 +63,10 @@ def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
 
 # The calls by which a chapter reads something, and the name under which it must declare that.
 CALLS = {
-    "load_all(": "records", "training_cost.load(": "benchmarks", "small_devices.load(": "benchmarks",
-    "grid.read(": "grids", "claims.read(": "claims",
-    "verdict_log.read(": "verdicts", "assumptions.read(": "assumptions", "read_published(": "published",
-    "citation.read(": "citation", "chapters.takes(": "chapters",
+    "load_all(": "records", "training_cost.read_benchmarks(": "benchmarks",
+    "small_devices.read_device_results(": "benchmarks", "grid.read_grid(": "grids", "claims.read_claims(": "claims",
+    "verdict_log.read_log(": "verdicts", "assumptions.read_assumptions(": "assumptions", "read_published(": "published",
+    "citation.read_citation(": "citation", "chapters.title_and_costs(": "chapters",
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_an_unknown_read_is_refused(tmp_path):
 def executed(book):
     out = "_build/executed/01-one.ipynb"
     assert cli.main(["chapter", "book/01-one.ipynb", "--out", out, "-p", "preset", "quick"]) == 0
-    return freshness.read(book / "_build" / "executed")
+    return freshness.read_notes(book / "_build" / "executed")
 
 
 def test_fresh_until_something_it_reads_changes(book, capsys):
@@ -121,7 +121,7 @@ def test_fresh_until_something_it_reads_changes(book, capsys):
 def test_the_page_links_each_chapter_and_says_where_it_ran(book):
     """One executed, one not; the machine is said once."""
     notes = executed(book)
-    page = freshness.page(["01-one", "02-two"], notes, book)
+    page = freshness.status_page(["01-one", "02-two"], notes, book)
     assert "| [](01-one.ipynb) |" in page and "| quick | fresh |" in page
     assert "| [](02-two.ipynb) | | | | **not executed** |" in page
     assert page.count(f"PyTorch {notes['01-one'].torch}") == 1 and page.startswith("| page |")
@@ -145,4 +145,4 @@ def test_a_committed_chapter_gets_no_note(book):
 @pytest.mark.parametrize(("seconds", "said"), [(3.4, "3 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s")])
 def test_durations(seconds, said):
     """Rounded before they are divided."""
-    assert freshness.duration(seconds) == said
+    assert freshness.duration_in_words(seconds) == said

@@ -10,7 +10,7 @@ from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
 from tests.lab.test_claims import CLAIM, runs
 
-KNOWN = claims.read(checkout.root() / "book" / "claims.yml")
+KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
 
 

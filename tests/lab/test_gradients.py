@@ -128,7 +128,7 @@ def test_what_a_weight_receives_is_no_gradient():
     w, m = gradients.flatten(dual.weights), gradients.flatten(dual.masks)
 
     def blocks(*rules):
-        found = gradients.jacobian(partial(gradients.received, passes(*rules), images, labels), w)
+        found = gradients.jacobian(partial(gradients.received_gradient, passes(*rules), images, labels), w)
         return found, found[m][:, ~m], found[~m][:, m], found[~m][:, ~m]
 
     hessian = torch.autograd.functional.hessian(loss, w)

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 import torch
 
-from dcil import RunConfig, records
+from dcil import records
 from dcil.errors import DcilError
 from dcil.lab.checkout import root
 from dcil.lab.sweep import grid
@@ -17,6 +17,7 @@ from dcil.machine import device_name
 from dcil.runs import RunFolder
 from dcil.stopping import Stopped
 from dcil.train import fit
+from tests.lab.fakes import changed, fake_run
 
 GRID = """
 title: a test
@@ -44,7 +45,7 @@ def path(tmp_path):
 def test_runs_in_order(path):
     """The most urgent first, one run of each kind before a second seed of any, each run once with all it serves."""
     path.write_text(GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n")
-    runs = grid.read(path)
+    runs = grid.read_grid(path)
     assert [(r.config.method, r.config.seed, r.priority) for r in runs] == [
         ("ste", 1, 1),
         ("dcil", 0, 2),
@@ -60,12 +61,12 @@ def test_runs_in_order(path):
 def test_a_seed_in_set(path):
     """Without `seeds`, the seed of `set`, or of `base`, is the one."""
     path.write_text(GRID + "  - {serves: table 3, set: {method: static, seed: 7}}\n")
-    assert grid.read(path)[-1].config.seed == 7
+    assert grid.read_grid(path)[-1].config.seed == 7
 
 
 def test_a_grid_in_another_precision(path):
     """`queue --precision` asks for the same runs carried out otherwise, under ids of their own."""
-    usual, other = grid.read(path), grid.read(path, "bf16")
+    usual, other = grid.read_grid(path), grid.read_grid(path, "bf16")
     assert [r.config for r in other] == [replace(r.config, precision="bf16") for r in usual]
     assert not {r.run_id for r in usual} & {r.run_id for r in other}
 
@@ -76,19 +77,19 @@ def test_the_books_grids_do_not_depend_on_the_machine(monkeypatch):
     asked = []
     for has_bf16 in (True, False):
         monkeypatch.setattr("dcil.machine.has_bf16", lambda device, answer=has_bf16: answer)
-        asked.append([run.run_id for file in files for run in grid.read(file)])
+        asked.append([run.run_id for file in files for run in grid.read_grid(file)])
     assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize("file", sorted((root() / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_books_grids(file):
     """Every committed grid is readable and asks for something."""
-    assert grid.read(file)
+    assert grid.read_grid(file)
 
 
 def test_the_records_of_chapter_3_are_the_quick_grid():
     """The committed records that chapter 3 shows are runs the grid asks for, by id: both say the same recipe."""
-    asked = {run.run_id for run in grid.read(root() / "experiments" / "quick.yaml")}
+    asked = {run.run_id for run in grid.read_grid(root() / "experiments" / "quick.yaml")}
     kept = {r["run_id"] for r in records.load_all(root() / "records", epochs=16, model="resnet20", dataset="cifar10")}
     assert kept & asked and kept - asked == set()
 
@@ -97,7 +98,7 @@ def test_the_records_of_chapter_3_are_the_quick_grid():
     "change, message",
     [
         (("title:", "titel:"), "unknown key 'titel': did you mean 'title'"),
-        (("serves: table 1", "searves: table 1"), "entry 2 must be a mapping and name the table"),
+        (("serves: table 1", "searves: table 1"), "entry 2: it must be a mapping and name the table"),
         (("priority: 1", "prority: 1"), "entry 2: unknown key 'prority': did you mean 'priority'"),
         (("priority: 1", "priority: soon"), "entry 2: priority is 'soon'"),
         (("method: ste}", "methd: ste}"), "entry 2: unknown parameter 'methd': did you mean 'method'"),
@@ -115,7 +116,7 @@ def test_a_wrong_grid(path, change, message):
     """The error names the file, the entry and what was meant."""
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(DcilError, match=re.escape(message)) as error:
-        grid.read(path)
+        grid.read_grid(path)
     assert str(path) in str(error.value)
 
 
@@ -123,9 +124,9 @@ def test_a_wrong_grid(path, change, message):
 def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
     """It can be read and looked at where there is none; only running it is refused."""
     path.write_text(GRID.replace("device: cpu", "device: cuda"))
-    runs = grid.read(path)
+    runs = grid.read_grid(path)
     assert {r.config.device for r in runs} == {"cuda"}
-    assert {s.state for s in grid.status(runs, tmp_path, tmp_path)} == {"missing"}
+    assert {s.state for s in grid.statuses(runs, tmp_path, tmp_path)} == {"missing"}
     with pytest.raises(DcilError, match="sees no GPU"):
         fit(runs[0].config, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
@@ -134,15 +135,15 @@ def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
 def test_no_grid(tmp_path):
     """A file that is not there is named."""
     with pytest.raises(DcilError, match="absent.yaml cannot be read"):
-        grid.read(tmp_path / "absent.yaml")
+        grid.read_grid(tmp_path / "absent.yaml")
 
 
 def test_status(path, tiny_dataset, tmp_path):
     """Done by a record or a run, partial by a checkpoint, running by a lock, missing else; costs from like records."""
-    first, second, third, fourth = runs = grid.read(path)
+    first, second, third, fourth = runs = grid.read_grid(path)
     runs_dir, records_dir = tmp_path / "runs", tmp_path / "records"
-    assert {s.state for s in grid.status(runs, records_dir, runs_dir)} == {"missing"}
-    assert all(math.isnan(s.left_s) for s in grid.status(runs, records_dir, runs_dir))
+    assert {s.state for s in grid.statuses(runs, records_dir, runs_dir)} == {"missing"}
+    assert all(math.isnan(s.left_s) for s in grid.statuses(runs, records_dir, runs_dir))
 
     def train(run, **options):
         return fit(run.config, dataset=tiny_dataset, runs_dir=runs_dir, progress=False, **options)
@@ -153,52 +154,45 @@ def test_status(path, tiny_dataset, tmp_path):
     with pytest.raises(Stopped):
         train(third, max_minutes=1e-9)
     with RunFolder(runs_dir, fourth.config).hold():
-        states = grid.status(runs, records_dir, runs_dir)
+        states = grid.statuses(runs, records_dir, runs_dir)
     assert [s.state for s in states] == ["done", "done", "partial", "running"]
     assert [s.epochs for s in states] == [2, 2, 0.25, 0]
-    assert grid.summary(states).startswith("2 done, 1 running, 1 partial; about 0.0 h left")
+    assert grid.summary_in_words(states).startswith("2 done, 1 running, 1 partial; about 0.0 h left")
     # Only ste has a record here: its median epoch for ste, twice that for the two passes of dcil.
     epoch_s = median(row["time_s"] for row in records.read(records_dir / f"{first.run_id}.json")["curve"])
     assert third.config.method == "ste" and fourth.config.method == "dcil"
     assert [s.left_s for s in states] == pytest.approx([0, 0, 1.75 * epoch_s, 4 * epoch_s])
 
 
+def at_hand():
+    """A run of DCIL on this machine's processor, a minute an epoch."""
+    return changed(fake_run("dcil", 0, 80.0), "environment", device=device_name(torch.device("cpu")))
+
+
 def test_the_pace_of_fewer_dense_passes():
     """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
-    config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
-    known = {
-        "config": config.as_dict(),
-        "environment": {"device": device_name(torch.device("cpu"))},
-        "cost": {"time_s": 60.0},
-        "curve": [{"time_s": 60.0, "test": {"sparse": {}, "dense": {}}}],
-    }
-    assert grid.Pace([known]).epoch_s(replace(config, dense_every=4)) == 37.5
+    known = at_hand()
+    assert grid.Pace([known]).epoch_s(replace(known.config, dense_every=4)) == 37.5
 
 
 def test_the_pace_of_packed_runs_is_no_measure():
     """Six runs that shared a device took six times as long, and a run alone will not."""
-    config = RunConfig(dataset="cifar10", method="dcil", device="cpu").resolve()
-    alone = {
-        "config": config.as_dict(),
-        "environment": {"device": device_name(torch.device("cpu"))},
-        "cost": {"time_s": 60.0},
-        "curve": [{"time_s": 60.0}],
-    }
-    packed = alone | {"cost": {"time_s": 360.0, "shared_by": 6}, "curve": [{"time_s": 360.0}]}
-    assert grid.Pace([packed, alone, packed]).epoch_s(config) == 60.0
-    assert math.isnan(grid.Pace([packed]).epoch_s(config))
+    alone = at_hand()
+    packed = changed(alone, "cost", time_s=360.0, shared_by=6) | {"curve": [alone["curve"][0] | {"time_s": 360.0}]}
+    assert grid.Pace([packed, alone, packed]).epoch_s(alone.config) == 60.0
+    assert math.isnan(grid.Pace([packed]).epoch_s(alone.config))
 
 
 def test_status_leaves_damaged_checkpoints_alone(path, tiny_dataset, tmp_path, capsys):
     """A damaged checkpoint is named, and nothing is moved."""
-    (run, *_) = runs = grid.read(path)
+    (run, *_) = runs = grid.read_grid(path)
     fit(run.config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     folder = RunFolder(tmp_path, run.config)
     folder.record.unlink()
     folder.checkpoint.write_bytes(b"broken")
     before = sorted(os.listdir(folder.path))
-    assert grid.status(runs, tmp_path / "none", tmp_path)[0].epochs == 1
+    assert grid.statuses(runs, tmp_path / "none", tmp_path)[0].epochs == 1
     assert str(folder.checkpoint) in capsys.readouterr().err
     assert sorted(os.listdir(folder.path)) == before
     folder.previous.unlink()
-    assert grid.status(runs, tmp_path / "none", tmp_path)[0].state == "damaged"
+    assert grid.statuses(runs, tmp_path / "none", tmp_path)[0].state == "damaged"

@@ -3,7 +3,7 @@
 from dcil import RunConfig
 from dcil.lab.sweep.grid import Planned
 from dcil.lab.tables import grids
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 
 
 def planned(**changes):
@@ -14,26 +14,26 @@ def planned(**changes):
 def test_rows_follow_the_grid():
     """Two seeds of one setting are one row; the authors' logs stand beside; what has no run waits in words."""
     runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.95), planned(method="dense")]
-    done = record("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id}
-    (row,) = grids.table(runs, [done]).to_dict("records")
+    done = fake_run("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id}
+    (row,) = grids.grid_table(runs, [done]).to_dict("records")
     assert (row["method"], row["n"], row["last epoch, %"]) == ("DCIL", "1 of 2", "92.00")
     assert (row["second pass, %"], row["authors' logs, %"]) == ("92.00", "92.74 last, 93.12 best")
     assert grids.without_run(runs, [done]) == [
         "DCIL, 95 %, resnet32, cifar10, 300 epochs",
         "dense, 0 %, resnet32, cifar10, 300 epochs",
     ]
-    assert grids.coverage(runs, [done]) == "1 of 4 runs have a record"
+    assert grids.coverage_in_words(runs, [done]) == "1 of 4 runs have a record"
 
 
 def test_a_column_without_content_is_left_out():
     """Dense training has no sparsity, no second pass and no logs."""
     run = planned(method="dense")
-    done = record("dense", 0, 92.0) | {"run_id": run.run_id}
-    assert list(grids.table([run], [done])) == ["method", "last epoch, %", "n", "data set", "network", "epochs"]
+    done = fake_run("dense", 0, 92.0) | {"run_id": run.run_id}
+    assert list(grids.grid_table([run], [done])) == ["method", "last epoch, %", "n", "data set", "network", "epochs"]
 
 
 def test_failed_runs_are_no_results():
     """A failed record leaves its setting waiting."""
     run = planned()
-    failed = record("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
-    assert grids.table([run], [failed]).empty and len(grids.without_run([run], [failed])) == 1
+    failed = fake_run("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
+    assert grids.grid_table([run], [failed]).empty and len(grids.without_run([run], [failed])) == 1

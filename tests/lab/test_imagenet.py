@@ -7,7 +7,7 @@ from dcil.lab.checkout import root
 from dcil.lab.evidence import claims
 from dcil.lab.runs.frames import COMPARED
 from dcil.lab.tables import imagenet, training_cost
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 
 MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
 
@@ -26,7 +26,7 @@ LOADS = [{"name": "loading", "case": "ImageFolder + DataLoader", "baseline": how
 
 def test_estimates():
     """Steps times seconds, in hours; what was not measured is not run."""
-    table = imagenet.estimates(rows(STEP))
+    table = imagenet.estimates_table(rows(STEP))
     steps = 90 * 1_281_167 / 16
     assert table["dense run, device-hours"].tolist() == [f"{steps * 4 / 3600:,.0f}", "not run"]
     assert table["DCIL run, device-hours"][0] == f"{steps * 8 / 3600:,.0f}" and table["DCIL step, GiB"][0] == "2.0"
@@ -35,12 +35,12 @@ def test_estimates():
 
 def test_loading_and_feeding():
     """Images a second of each way, and how many the device takes."""
-    table = imagenet.loading(rows(*LOADS))
+    table = imagenet.loading_table(rows(*LOADS))
     assert table["images a second"].tolist() == ["1,000", "2,000", "4,000"]
     assert table["times as fast"].tolist()[0] == "1" and table["times as fast"][2].startswith("4.00")
-    assert "takes 4.00 images a second" in imagenet.feeding(rows(STEP, *LOADS))
-    assert imagenet.feeding(rows()) == "Not run."
-    assert imagenet.loading(rows())["how"].tolist() == ["not run"]
+    assert "takes 4.00 images a second" in imagenet.feeding_in_words(rows(STEP, *LOADS))
+    assert imagenet.feeding_in_words(rows()) == "Not run."
+    assert imagenet.loading_table(rows())["how"].tolist() == ["not run"]
 
 
 def test_published_table():
@@ -53,7 +53,7 @@ def test_published_table():
     # The README's table at 1 × ends at 90 %; a figure at 95 % would be another table's.
     assert table[table["method"] == "RigL, ERK"]["95 %"].item() == ""
     assert (ours[["80 %", "90 %", "95 %"]] == "not run").all(axis=None)
-    run = record("ste", 0, 71.25, sparsity=0.9, dataset="imagenet", model="resnet50", epochs=90)
+    run = fake_run("ste", 0, 71.25, sparsity=0.9, dataset="imagenet", model="resnet50", epochs=90)
     table = imagenet.published_table(published, [run])
     assert table[table["method"] == "STE"]["90 %"].item() == "71.25"
 
@@ -61,10 +61,10 @@ def test_published_table():
 @pytest.mark.parametrize(("dataset", "open_"), [("imagenette", True), ("imagefolder", True), ("imagenet", False)])
 def test_imagenet_is_settled_by_imagenet_only(dataset, open_):
     """However many runs on other images there are, the claim is not yet run; five pairs on ImageNet decide it."""
-    (claim,) = [c for c in claims.read(root() / "book" / "claims.yml") if c["id"] == "imagenet"]
+    (claim,) = [c for c in claims.read_claims(root() / "book" / "claims.yml") if c["id"] == "imagenet"]
     at = COMPARED["paper"] | next(iter(claim["evidence"].values())) | {"dataset": dataset}
     runs = [
-        record(m, s, last + s / 10, **at) | {"tier": "paper"}
+        fake_run(m, s, last + s / 10, **at) | {"tier": "paper"}
         for m, last in (("dcil", 76), ("ste", 74))
         for s in range(5)
     ]

@@ -21,22 +21,22 @@ def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
     a, b = networks(only_a, only_b, 10_000)
     assert images_right.only_one(a, b) == (only_a, only_b)
     wanted = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    assert images_right.p_value(a, b) == images_right.p_value(b, a) == pytest.approx(wanted, rel=1e-9)
+    assert images_right.mcnemar_p(a, b) == images_right.mcnemar_p(b, a) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_interval_by_hand():
     """30 against 10 of 98 images: (30 − 10)/100 ± 1.95996·√((41/100 − 0.04)/100) of half an image more in each cell."""
-    mean, low, high = images_right.interval(*networks(30, 10, 98))
+    mean, low, high = images_right.interval_over_images(*networks(30, 10, 98))
     assert mean == pytest.approx(100 * 20 / 98)
     assert (low, high) == pytest.approx((20 - 195.996 * 0.37**0.5 / 10, 20 + 195.996 * 0.37**0.5 / 10), abs=1e-3)
-    assert images_right.interval(*networks(30, 10, 98)[::-1]) == pytest.approx((-mean, -high, -low))
-    _, low, high = images_right.interval(*networks(0, 0, 98))
+    assert images_right.interval_over_images(*networks(30, 10, 98)[::-1]) == pytest.approx((-mean, -high, -low))
+    _, low, high = images_right.interval_over_images(*networks(0, 0, 98))
     assert low == -high < 0  # networks that agreed on few images may differ on others
 
 
 def test_in_words():
     """Points with their interval, and the p-value."""
-    assert images_right.in_words(*networks(30, 10, 98)) == "+20.41 (+8.08 to +31.92), p 0.0022"
+    assert images_right.image_difference_in_words(*networks(30, 10, 98)) == "+20.41 (+8.08 to +31.92), p 0.0022"
 
 
 def test_intervals_cover_the_truth():
@@ -44,6 +44,6 @@ def test_intervals_cover_the_truth():
     generator, truth, hits = np.random.default_rng(0), 3.0, 0
     for draw in generator.random((500, 400)):
         a, b = draw < 0.9, (draw < 0.8) | (draw > 0.93)  # 10 % only a gets right, 7 % only b
-        _, low, high = images_right.interval(a, b)
+        _, low, high = images_right.interval_over_images(a, b)
         hits += low < truth < high
     assert 0.93 <= hits / 500 <= 0.97

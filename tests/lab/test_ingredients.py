@@ -1,15 +1,17 @@
 """The ingredient that matters most is named only where the seeds say so."""
 
+import pandas as pd
+
 from dcil.lab.runs import frames
 from dcil.lab.tables import ingredients
 from dcil.methods import METHODS
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 
 
 def table(**lasts):
     return frames.runs_table(
         [
-            record(m, s, last, passes=("sparse", "dense")[: len(METHODS[m].rules)])
+            fake_run(m, s, last, passes=("sparse", "dense")[: len(METHODS[m].rules)])
             for m, values in lasts.items()
             for s, last in enumerate(values)
         ]
@@ -19,49 +21,51 @@ def table(**lasts):
 def test_the_ingredient_worth_most_is_named():
     """A clear gap is settled; one seed, a wide interval and no run are not."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
-    (said, _) = ingredients.sentences(table(**runs))
+    (said, _) = ingredients.worth_in_words(table(**runs))
     assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00")
-    assert "(dcil less ste_split), over 3 paired seeds. The 95 % interval excludes zero" in said
-    beside, _, after, *_ = ingredients.sentences(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
+    assert "(DCIL minus STE, two passes, teaching), over 3 paired seeds. The 95 % interval excludes zero" in said
+    beside, _, after, *_ = ingredients.worth_in_words(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
     assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")
     assert after == "Next: **mutual loss**, +0.10 (+0.10 to +0.10), n = 3."
-    *_, bent = ingredients.sentences(table(**runs, ste=(85.2, 85.0, 85.1)))
+    *_, bent = ingredients.worth_in_words(table(**runs, ste=(85.2, 85.0, 85.1)))
     assert bent.startswith("**Not separable**: gradient and mutual loss interact, +2.10 (")
     assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
-    (few,) = ingredients.sentences(table(dcil=(85,), ste_split=(83,)))
+    (few,) = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
     assert "over 1 of the 3 seeds that it takes. **Not settled.**" in few
-    assert "contains zero" in ingredients.sentences(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))[0]
-    assert "Not run yet" in ingredients.sentences(table(dcil=(85,)))[0]
+    assert "contains zero" in ingredients.worth_in_words(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))[0]
+    assert "No variant shares a seed" in ingredients.worth_in_words(table(dcil=(85,)))[0]
 
 
 def test_a_gap_is_divided_at_common_seeds():
     """DCIL over STE with the mutual loss is DCIL over STE, and what that loss costs STE; the teacher stands beside."""
-    runs = [record("dcil", s, 85.0) for s in range(3)] + [record("ste", s, 84.0) for s in range(2)]
-    taught = [record("ste_split", s, 81.0, passes=("sparse", "dense")) for s in range(3)]
+    runs = [fake_run("dcil", s, 85.0) for s in range(3)] + [fake_run("ste", s, 84.0) for s in range(2)]
+    taught = [fake_run("ste_split", s, 81.0, passes=("sparse", "dense")) for s in range(3)]
     for r in taught:
         r["final"]["passes"]["dense"]["last"]["top1"] = 77.5
-    assert ingredients.divided(frames.runs_table(runs + taught)) == (
-        "Of the +4.00 points of dcil over ste_split, +1.00 are dcil over ste, and +3.00 what the mutual loss costs "
-        "STE, whose dense network ends at 77.50 %, n = 2."
+    assert ingredients.decomposition_in_words(frames.runs_table(runs + taught)) == (
+        "Of the +4.00 points of DCIL minus STE, two passes, teaching, +1.00 are DCIL minus STE, and +3.00 what the "
+        "mutual loss costs STE, whose dense network ends at 77.50 %, n = 2."
     )
-    assert ingredients.divided(frames.runs_table(runs)) == ""
+    assert ingredients.decomposition_in_words(frames.runs_table(runs)) == ""
 
 
 def test_separate_norms_are_worth_what_the_weights_are():
     """One average for two networks says nothing of the weights, so the worth is read where each pass has its batch."""
-    runs = [record("dcil", s, 80.0) for s in range(3)] + [record("dcil_shared_norms", s, 10.0) for s in range(3)]
+    runs = [fake_run("dcil", s, 80.0) for s in range(3)] + [fake_run("dcil_shared_norms", s, 10.0) for s in range(3)]
     for r in runs:
         r["curve"][-1]["train"]["sparse"]["top1"] = 84.0 + (r["config"]["method"] == "dcil") / 2
     both = frames.runs_table(runs)
-    row = ingredients.ingredients(both).set_index("ingredient").loc["separate norms"]
+    row = ingredients.worth_table(both).set_index("ingredient").loc["separate norms"]
     assert row[["value", "n", "mean", "low", "high"]].tolist() == ["train", 3, 0.5, 0.5, 0.5]
-    said = ingredients.by_own_batch(both)
+    said = ingredients.separate_norms_in_words(both)
     assert "worth +0.50 (+0.50 to +0.50) points to what the sparse pass learns, n = 3" in said
     assert "The +70.00 (+70.00 to +70.00) in testing" in said
-    worth, *_, last = ingredients.sentences(both)
+    worth, *_, last = ingredients.worth_in_words(both)
     assert "Worth most: **separate norms**, +0.50 (" in worth and last == said
     assert (
-        ingredients.by_own_batch(frames.runs_table(runs[:3])) == ingredients.by_own_batch(frames.runs_table([])) == ""
+        ingredients.separate_norms_in_words(frames.runs_table(runs[:3]))
+        == ingredients.separate_norms_in_words(frames.runs_table([]))
+        == ""
     )
 
 
@@ -77,19 +81,20 @@ def test_an_ingredient_is_one_difference():
 def test_effects_are_paired_and_interact():
     """What an ingredient is worth at equal seeds; the interaction is the difference of two such differences."""
     runs = table(dcil=(85, 86), dcil_no_mutual=(84, 85), ste_split=(83, 84.5), ste=(80, 81))
-    rows = ingredients.ingredients(runs).set_index("ingredient")
+    rows = ingredients.worth_table(runs).set_index("ingredient")
     assert rows.loc["mutual loss", ["n", "mean", "low", "high"]].tolist() == [2, 1, 1, 1]
     assert rows.loc["refined gradient, without mutual loss", "mean"] == 4
     assert rows.loc["separate norms", "n"] == 0
     assert ingredients.interaction(runs).tolist() == [-2, -2.5]
-    corners = ingredients.square(runs)
+    corners = ingredients.square_table(runs)
     assert len(corners) == 8 and corners.loc[corners["variant"] == "ste_split", "mutual loss"].all()
 
 
 def test_design_follows_the_methods():
     """Every variant of DCIL can be described, settings included."""
     names = [name for name in METHODS if name.startswith(("dcil", "ste"))]
-    rows = ingredients.design([*names, "dcil, dense_every 4"]).set_index("variant")
+    names = [*names, "dcil, dense_every 4"]
+    rows = ingredients.design_table(names).set_index(pd.Index(names))
     assert rows.loc["ste", "the second pass trains"] == "there is none"
     assert rows.loc["dcil", "the second pass trains"] == "pruned weights"
     assert rows.loc["dcil_dense_all", "the second pass trains"] == "all weights"

@@ -23,7 +23,7 @@ def run(monkeypatch, tmp_path, at_hand):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if at_hand else None)
-    exec(launch.cell(REPOSITORY, "v0.1.0")["source"], {})
+    exec(launch.launch_cell(REPOSITORY, "v0.1.0")["source"], {})
     return calls
 
 
@@ -51,7 +51,7 @@ def test_the_first_cell_does_nothing_at_home(monkeypatch, tmp_path):
 @pytest.mark.parametrize("ref, part", [("v0.1.0", "v0.1.0/"), ("main", "")])
 def test_buttons_lead_to_the_published_notebooks(ref, part):
     """Of a version's own folder, or of the root of the branch."""
-    sphinx = launch.configured(CONFIG, f"{REPOSITORY}.git", ref)["sphinx"]["config"]
+    sphinx = launch.with_launch_buttons(CONFIG, f"{REPOSITORY}.git", ref)["sphinx"]["config"]
     options = sphinx["html_theme_options"]
     assert (options["repository_url"], options["repository_branch"]) == (REPOSITORY, "gh-pages")
     assert options["path_to_docs"] == f"{part}_sources" and options["launch_buttons"]["colab_url"]
@@ -62,7 +62,7 @@ def test_buttons_lead_to_the_published_notebooks(ref, part):
 def test_only_github():
     """Another address is refused, with what was expected."""
     with pytest.raises(DcilError, match="expected https://github.com/OWNER/NAME"):
-        launch.configured(CONFIG, "https://example.org/name", "main")
+        launch.with_launch_buttons(CONFIG, "https://example.org/name", "main")
 
 
 def test_without_a_repository_there_are_no_buttons():
@@ -87,4 +87,4 @@ def test_the_copy_is_changed(tmp_path):
 def test_a_tag_that_would_be_code(ref):
     """It is written into the first cell of every notebook: only plain names are."""
     with pytest.raises(DcilError, match="the tag or branch is .* letters, digits"):
-        launch.configured(CONFIG, REPOSITORY, ref)
+        launch.with_launch_buttons(CONFIG, REPOSITORY, ref)

@@ -6,15 +6,15 @@ import pytest
 
 from dcil.errors import DcilError
 from dcil.lab.runs import frames, paired
-from tests.lab.fakes import record
+from tests.lab.fakes import fake_run
 
 
 def test_interval():
     """The textbook's: mean ± t·s/√n with t(2, 0.975) = 4.3027 (Student's table); one pair has no interval."""
-    mean, low, high = paired.interval([1.0, 2.0, 3.0])
+    mean, low, high = paired.t_interval([1.0, 2.0, 3.0])
     assert mean == 2.0 and (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    assert paired.interval([0.5])[0] == 0.5 and math.isnan(paired.interval([0.5])[1])
-    assert all(map(math.isnan, paired.interval([])))
+    assert paired.t_interval([0.5])[0] == 0.5 and math.isnan(paired.t_interval([0.5])[1])
+    assert all(map(math.isnan, paired.t_interval([])))
 
 
 def test_equivalence_is_two_one_sided_tests():
@@ -31,16 +31,18 @@ def test_p_values_agree_with_intervals():
     assert paired.p_equivalence([-1, 0, 1], 2.92 / 3**0.5) == pytest.approx(0.05, abs=1e-4)
     for values in ([0.0, 0.1, 0.2], [0.0, 0.1, 0.3], [1.0, 1.1, 1.2], [-3.0, 0.0, 3.0]):
         assert paired.equivalent(values, 0.3) == (paired.p_equivalence(values, 0.3) < 0.05)
-        assert (math.prod(paired.interval(values)[1:]) > 0) == (paired.p_difference(values) < 0.05)
+        assert (math.prod(paired.t_interval(values)[1:]) > 0) == (paired.p_difference(values) < 0.05)
     assert math.isnan(paired.p_difference([1.0])) and math.isnan(paired.p_equivalence([1.0], 0.3))
 
 
 def test_welch_by_hand():
     """Variances 1 and 4 at n = 3: t with (5/3)² / ((1/3)²/2 + (4/3)²/2) = 2.9412 degrees, so 3.2188 standard errors."""
-    mean, low, high = paired.welch([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
+    mean, low, high = paired.welch_interval([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
     half = 3.2188 * (5 / 3) ** 0.5
     assert mean == 3 and (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-3)
-    assert paired.welch([4.0, 5.0], [1.0])[0] == 3.5 and math.isnan(paired.welch([4.0, 5.0], [1.0])[1])
+    assert paired.welch_interval([4.0, 5.0], [1.0])[0] == 3.5 and math.isnan(
+        paired.welch_interval([4.0, 5.0], [1.0])[1]
+    )
 
 
 def test_seeds_needed_by_the_table():
@@ -49,24 +51,28 @@ def test_seeds_needed_by_the_table():
     assert paired.seeds_needed(spread, 0.5) == 34 and paired.seeds_needed(spread, 1.0) == 10
     with pytest.raises(ValueError, match="at least two"):
         paired.seeds_needed([1.0], 0.3)
-    assert [paired.wanted_seeds(v, 0.5) for v in (spread, [1.0], [-90.0, 90.0])] == ["34", "unknown", "over 1,000"]
+    assert [paired.seeds_needed_in_words(v, 0.5) for v in (spread, [1.0], [-90.0, 90.0])] == [
+        "34",
+        "unknown",
+        "over 1,000",
+    ]
 
 
 def test_differences_pair_seeds_and_sparsities():
     """Only seeds that both have; a dense run stands beside any sparsity; two runs of one seed are refused."""
     table = frames.runs_table(
         [
-            record("ste", 0, 80.0),
-            record("dcil", 0, 81.0),
-            record("dcil", 1, 82.0),
-            record("dense", 0, 85.0, passes=("dense",), sparsity=0.0),
+            fake_run("ste", 0, 80.0),
+            fake_run("dcil", 0, 81.0),
+            fake_run("dcil", 1, 82.0),
+            fake_run("dense", 0, 85.0, passes=("dense",), sparsity=0.0),
         ]
     )
     assert paired.differences(table, "dcil", "ste").tolist() == [1.0]
     assert paired.differences(table, "dcil", "dense").tolist() == [-4.0]
     assert paired.differences(table, "dcil", "rigl").empty
     with pytest.raises(DcilError, match=r"several runs of one seed for 'ste': ste-0-aaaa; .*precision"):
-        paired.differences(frames.runs_table([record("ste", 0, 1.0)] * 2), "ste", "ste")
+        paired.differences(frames.runs_table([fake_run("ste", 0, 1.0)] * 2), "ste", "ste")
 
 
 def test_what_pairs_show():
@@ -80,18 +86,18 @@ def test_what_pairs_show():
         (): "not run",
     }
     for gaps, said in words.items():
-        assert paired.shows(gaps, 0.3) == said
+        assert paired.conclusion(gaps, 0.3) == said
 
 
 def test_compared_table():
     """One row a variant that ran: the baseline minus it, with interval and the seeds it would take; the rest waits."""
     runs = [
-        record(m, s, last)
+        fake_run(m, s, last)
         for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
         for s, last in enumerate(lasts)
     ]
     table, wanted = frames.runs_table(runs), ["dcil", "ste", "rigl"]
-    found = paired.compared(table, "dcil", wanted, 0.3).set_index("method")
+    found = paired.paired_table(table, "dcil", wanted, 0.3).set_index("method")
     assert list(found.index) == ["DCIL", "STE"] and found["n"].tolist() == [3, 3]
     assert found.loc["STE", "DCIL minus it, points"].startswith("+1.00 (") and found.loc["STE", "DCIL ends"] == "higher"
     assert found.loc["DCIL", "DCIL minus it, points"] == ""
@@ -100,5 +106,8 @@ def test_compared_table():
 
 def test_signed():
     """A sign always, an interval where there is one."""
-    assert paired.signed(0.4, -0.1, 0.9) == "+0.40 (-0.10 to +0.90)"
-    assert paired.signed(0.4, math.nan, math.nan) == "+0.40" and paired.signed(*[math.nan] * 3) == "not run"
+    assert paired.signed_interval(0.4, -0.1, 0.9) == "+0.40 (-0.10 to +0.90)"
+    assert (
+        paired.signed_interval(0.4, math.nan, math.nan) == "+0.40"
+        and paired.signed_interval(*[math.nan] * 3) == "not run"
+    )

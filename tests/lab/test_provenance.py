@@ -10,7 +10,7 @@ import pandas as pd
 from dcil import preset
 from dcil.lab.page import provenance
 from dcil.lab.runs import sources
-from tests.lab.fakes import PAIRED
+from tests.lab.fakes import PAIRED, changed
 
 DATA = pd.DataFrame({"run": ["ste-0-aaaa", "other"], "test": [80.123456789, np.nan], "what": ["<b>", None]})
 
@@ -19,7 +19,7 @@ def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
     """Everything that a reader needs to find the runs; without records it says "not run"."""
     source = sources.recorded(PAIRED)
     assert source.words == "4 recorded runs, tier quick, seeds 0, 1"
-    assert source.runs == tuple(r["run_id"] for r in PAIRED)
+    assert source.runs == tuple(r.run_id for r in PAIRED)
     assert dict(source.facts) == {
         "commit": "0123456",
         "machine": "a CPU, 1 thread",
@@ -32,8 +32,8 @@ def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
 
 def test_dirty_code_and_a_span_of_days_are_said():
     """A commit alone does not say what ran when the code differed from it."""
-    changed = {"environment": PAIRED[0]["environment"] | {"dirty": True, "date": "2026-01-05"}}
-    facts = dict(sources.recorded([PAIRED[0] | changed, PAIRED[1]]).facts)
+    first = changed(PAIRED[0], "environment", dirty=True, date="2026-01-05")
+    facts = dict(sources.recorded([first, PAIRED[1]]).facts)
     assert facts["commit"] == "0123456, 0123456 and uncommitted changes" and facts["date"] == "2026-01-02 to 2026-01-05"
 
 
@@ -49,7 +49,7 @@ def test_computed_names_the_machine_and_exact_does_not():
 def test_footer_leads_to_the_runs_the_command_and_the_data():
     """Links to the rows of the runs, the command, the data as a table, and the same data as a CSV file."""
     block = provenance.footer(sources.recorded(PAIRED), "06-cifar#fig-one", DATA)
-    assert re.findall(r'href="runs.html#([^"]+)"', block.split("<summary>data")[0]) == [r["run_id"] for r in PAIRED]
+    assert re.findall(r'href="runs.html#([^"]+)"', block.split("<summary>data")[0]) == [r.run_id for r in PAIRED]
     assert "make chapter NAME=06-cifar" in block and 'download="06-cifar-one.csv"' in block
     content = base64.b64decode(re.search(r"data:text/csv;base64,([^\"]+)", block).group(1)).decode()
     assert pd.read_csv(io.StringIO(content))["test"][0] == 80.1235

@@ -40,12 +40,12 @@ def here(tmp_path, monkeypatch, tiny_dataset):
 
 
 def work(only=None, separate=False, **options):
-    runs = only or grid.read("grid.yaml")
-    return queue.work(runs, records_dir="records", runs_dir="runs", separate=separate, **options)
+    runs = only or grid.read_grid("grid.yaml")
+    return queue.work_through(runs, records_dir="records", runs_dir="runs", separate=separate, **options)
 
 
 def states():
-    return [s.state for s in grid.status(grid.read("grid.yaml"), "records", "runs")]
+    return [s.state for s in grid.statuses(grid.read_grid("grid.yaml"), "records", "runs")]
 
 
 def test_all_that_is_missing_is_run_once(here, monkeypatch):
@@ -58,7 +58,7 @@ def test_all_that_is_missing_is_run_once(here, monkeypatch):
 
 def test_a_record_not_yet_taken_in(here):
     """A run that is complete in its folder is taken in without training: trained by hand, or killed in between."""
-    runs = grid.read("grid.yaml")
+    runs = grid.read_grid("grid.yaml")
     work(only=runs[:1])
     (here / "records" / f"{runs[0].run_id}.json").unlink()
     assert work(only=runs[:1]) == {runs[0].run_id: "done"}
@@ -97,7 +97,7 @@ def test_one_failure_stops_no_other(here, monkeypatch):
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_run_that_another_process_trains(here, separate):
     """It is left to it, and the others are run."""
-    first, second = grid.read("grid.yaml")[:2]
+    first, second = grid.read_grid("grid.yaml")[:2]
     work(only=[second])
     with RunFolder("runs", first.config).hold():
         outcomes = work(only=[first, second], separate=separate)
@@ -107,7 +107,7 @@ def test_a_run_that_another_process_trains(here, separate):
 
 def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
     """Free when asked, held when its process begins: left to the other, and no failure."""
-    (first, *_) = grid.read("grid.yaml")
+    (first, *_) = grid.read_grid("grid.yaml")
     with RunFolder("runs", first.config).hold(), monkeypatch.context() as patch:
         patch.setattr(RunFolder, "is_held", lambda self: False)
         (outcome,) = work(only=[first], separate=True).values()
@@ -116,7 +116,7 @@ def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
 
 def test_what_a_silent_process_leaves(here, monkeypatch):
     """Its exit code and the room on the disk, not the last word of an earlier one; the others are run."""
-    (first, second, *_) = grid.read("grid.yaml")
+    (first, second, *_) = grid.read_grid("grid.yaml")
     log = RunFolder("runs", first.config).path / "log.txt"
     log.parent.mkdir(parents=True)
     log.write_text("dcil: error: of yesterday\n")
@@ -137,14 +137,14 @@ def test_a_record_that_cannot_be_taken_in(here, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(records, "add", full)
-    outcomes = work(only=grid.read("grid.yaml")[:2]).values()
+    outcomes = work(only=grid.read_grid("grid.yaml")[:2]).values()
     assert ["was not taken in: " in outcome and "No space left" in outcome for outcome in outcomes] == [True] * 2
 
 
 def test_another_runs_record_is_no_result(here):
     """In a run's folder it is neither shown as done nor taken in under another name."""
-    one, other = (RunFolder("runs", run.config) for run in grid.read("grid.yaml")[:2])
-    work(only=grid.read("grid.yaml")[1:2])
+    one, other = (RunFolder("runs", run.config) for run in grid.read_grid("grid.yaml")[:2])
+    work(only=grid.read_grid("grid.yaml")[1:2])
     one.path.mkdir()
     one.record.write_bytes(other.record.read_bytes())
     with pytest.raises(DcilError, match="is the record of another run"):
@@ -178,7 +178,7 @@ def test_a_queue_that_is_killed_takes_its_children_along(tmp_path):
     """kill -9 of the queue: what it began stops by itself, with a checkpoint."""
     text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 500, batch_size: 64").replace("[0, 1]", "[0]")
     (tmp_path / "grid.yaml").write_text(text.replace("[dense, ste]", "[dense]"))
-    (planned,) = grid.read(tmp_path / "grid.yaml")
+    (planned,) = grid.read_grid(tmp_path / "grid.yaml")
     folder = RunFolder(tmp_path / "runs", planned.config)
     words = [sys.executable, "-m", "dcil", "queue", "grid.yaml"]
     killed = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -11,7 +11,7 @@ from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import readme
 from dcil.lab.evidence import claims
-from tests.lab.fakes import record
+from tests.lab.fakes import changed, fake_run
 from tests.lab.test_claims import CLAIM, runs
 
 README = (checkout.root() / "README.md").read_text()
@@ -25,18 +25,15 @@ def rows(table):
 
 def of_quick(method, epochs, *lasts, passes=1, **changes):
     """Runs of a method at tier quick, a seed each."""
-    found = [record(method, seed, last, scope="global", epochs=epochs, **changes) for seed, last in enumerate(lasts)]
-    for one in found:
-        one["cost"]["train_macs"] = 30 * passes
-        one["data"] = {"train_size": 100}
-    return found
+    found = [fake_run(method, seed, last, scope="global", epochs=epochs, **changes) for seed, last in enumerate(lasts)]
+    return [changed(one, "cost", train_macs=30 * passes) for one in found]
 
 
 def test_readme_says_what_the_records_say():
     """README.md is as `make readme` writes it."""
     found = records.load_all(checkout.root() / "records")
-    known = claims.read(checkout.root() / "book" / "claims.yml")
-    current = readme.filled(README, readme.computed(known, found))
+    known = claims.read_claims(checkout.root() / "book" / "claims.yml")
+    current = readme.with_blocks(README, readme.readme_blocks(known, found))
     assert current == README, "the results in README.md are not what claims and records say; mend it with `make readme`"
 
 
@@ -85,9 +82,9 @@ def test_equal_compute_gives_dcil_half_the_epochs():
 def test_a_block_that_is_lost_is_named(text):
     """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
-        readme.filled(text, {"sum": "4"})
+        readme.with_blocks(text, {"sum": "4"})
 
 
 def test_a_bar_stays_in_its_cell():
     """A claim with a bar does not become two cells."""
-    assert readme.markdown(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"
+    assert readme.markdown_table(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"

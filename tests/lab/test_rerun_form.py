@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from dcil.lab.book.chapters import find, parameters
+from dcil.lab.book.chapters import find_chapter, parameters
 from dcil.lab.page.rerun_form import Parameter, field, form, lines, shown
 from dcil.methods import METHODS
 
@@ -36,7 +36,7 @@ def test_what_a_line_says(parameter, choices, nullable, limits):
 
 def test_every_parameter_of_the_book_is_understood():
     """Every line has a meaning; a number has a range or choices; a default is among its choices."""
-    for notebook in sorted(find("index").parent.glob("*.ipynb")):
+    for notebook in sorted(find_chapter("index").parent.glob("*.ipynb")):
         for p in parameters(notebook):
             where = f"{notebook.stem}: {p.name}"
             assert p.meaning, where

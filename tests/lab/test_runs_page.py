@@ -9,10 +9,12 @@ from dcil.cli.options import values_of_config
 from dcil.lab import checkout
 from dcil.lab.book import runs_page
 from dcil.lab.page import provenance
+from dcil.run_record import Run
+from tests.lab.fakes import changed
 
 
 def run(tiny_config, tiny_dataset, tmp_path, **changes):
-    return fit(tiny_config(**changes), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    return Run(fit(tiny_config(**changes), dataset=tiny_dataset, runs_dir=tmp_path, progress=False))
 
 
 def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
@@ -26,7 +28,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
         "curve": [],
         "final": {"passes": {}},
     }
-    page = runs_page.page([good, dense, bad])
+    page = runs_page.all_runs_page([good, dense, bad])
     assert re.findall(r'<tr id="([^"]+)"', page) == [provenance.anchor(r["run_id"]) for r in (good, dense, bad)]
     assert "the loss became nan" in page and "<b>failed</b>" in page
     assert f"{good['final']['passes']['dense']['last']['top1']:.2f}" in page
@@ -41,7 +43,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
 def test_the_command_trains_the_run_again():
     """The command of every record of the book is parsed to the configuration of that record, by its run id."""
     for record in records.load_all(checkout.root() / "records"):
-        words = runs_page.rerun(record).split()
+        words = runs_page.rerun_command(record.config).split()
         assert words[:4] == ["python", "-m", "dcil", "train"] and len(words) < 24
         args, extra = build_parser().parse_known_args(words[3:])
         assert not extra and preset(args.preset, **values_of_config(args)).run_id == record["run_id"]
@@ -55,20 +57,28 @@ def test_long_curves_are_thinned_and_gaps_left_out():
     assert runs_page.chart("a", {"sparse": [(1, math.nan)]}, 1, 100) == "" == runs_page.bars({"conv1": 0.0})
 
 
+def test_passes_share_a_colour_and_differ_by_their_line():
+    """Of two passes the dense one is dashed, in the chart and in its legend."""
+    both = runs_page.chart("a", {name: [(1, 1.0), (2, 2.0)] for name in ("sparse", "dense")}, 2, 100)
+    styles = re.findall(r'<path d="M0 4H18" ([^/]+)/>', both)
+    assert styles[1].startswith(styles[0]) and "dasharray" in styles[1] and "dasharray" not in styles[0]
+    assert re.findall(r"<polyline [^/]+/>", both)[1].count("dasharray") == 1
+
+
 def test_hostile_text_is_escaped(tiny_config, tiny_dataset, tmp_path):
     """A record from elsewhere cannot put markup into the page."""
     record = run(tiny_config, tiny_dataset, tmp_path)
-    record["environment"]["device"] = record["run_id"] = "<img src=x onerror=alert(1)>"
-    record["reason"] = '"><script>alert(1)</script>'
-    page = runs_page.page([record])
+    image, script = "<img src=x onerror=alert(1)>", '"><script>alert(1)</script>'
+    record = changed(record, "environment", device=image) | {"run_id": image, "reason": script}
+    page = runs_page.all_runs_page([record])
     assert "<img" not in page and "<script>alert" not in page and "&lt;img" in page
 
 
 def test_long_values_are_cut_and_shared_time_is_said(tiny_config, tiny_dataset, tmp_path):
     """A key of another's own can hold anything; minutes of a run that had company are marked."""
     record = run(tiny_config, tiny_dataset, tmp_path)
-    record["environment"] = record["environment"] | {"note": ["words"] * 10_000}
-    alone, packed = runs_page.row(record), runs_page.row(record | {"cost": record["cost"] | {"shared_by": 6}})
+    record = changed(record, "environment", note=["words"] * 10_000)
+    alone, packed = runs_page.run_row(record), runs_page.run_row(changed(record, "cost", shared_by=6))
     assert len(alone) < 20_000 and "shared" not in alone
     assert ", shared</td>" in packed and "shared_by <b>6</b>" in packed
 
@@ -77,4 +87,4 @@ def test_it_stays_light(tiny_config, tiny_dataset, tmp_path):
     """Sixty runs of three hundred epochs and two passes take less than a megabyte."""
     record = run(tiny_config, tiny_dataset, tmp_path)
     long = record | {"curve": record["curve"] * 150}
-    assert len(runs_page.page([long] * 60)) < 1_200_000
+    assert len(runs_page.all_runs_page([long] * 60)) < 1_200_000

@@ -12,7 +12,8 @@ from dcil.errors import DcilError
 from dcil.io import bits
 from dcil.lab.runs import paired
 from dcil.lab.runs import seeds_and_images as both
-from tests.lab.fakes import record
+from dcil.run_record import Run
+from tests.lab.fakes import changed, fake_run
 
 
 def networks(gaps):
@@ -34,9 +35,9 @@ def test_interval_by_hand():
 def test_images_that_add_nothing_leave_the_interval_over_seeds():
     """Where images spread no more than the rest does; without any spread the interval is a point."""
     gaps = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, -1, -1], [0, 0, 1, 1]])
-    assert both.over_seeds_and_images(*networks(gaps)) == pytest.approx(paired.interval(100 * gaps.mean(1)))
+    assert both.over_seeds_and_images(*networks(gaps)) == pytest.approx(paired.t_interval(100 * gaps.mean(1)))
     one_image = both.over_seeds_and_images(*networks([[1], [0], [1]]))
-    assert one_image == pytest.approx(paired.interval([100, 0, 100]))
+    assert one_image == pytest.approx(paired.t_interval([100, 0, 100]))
     assert both.over_seeds_and_images(*networks(np.zeros((3, 5)))) == (0.0, 0.0, 0.0)
 
 
@@ -57,7 +58,7 @@ def test_intervals_cover_the_truth(seeds):
     for _ in range(300):
         favour = 0.02 + generator.uniform(-0.9, 0.9, 200) + generator.uniform(-0.05, 0.05, (seeds, 1))
         a, b = (generator.random((seeds, 200)) < 0.5 + sign * favour / 2 for sign in (1, -1))
-        intervals = both.over_seeds_and_images(a, b), paired.interval(100 * (a.mean(1) - b.mean(1)))
+        intervals = both.over_seeds_and_images(a, b), paired.t_interval(100 * (a.mean(1) - b.mean(1)))
         covered += [low < truth < high for _, low, high in intervals]
     with_images, without = covered / 300
     assert 0.92 <= with_images <= 0.98 and without < 0.9
@@ -66,8 +67,8 @@ def test_intervals_cover_the_truth(seeds):
 def told(method, seed, right, **changes):
     """A record that says which of eight images are right in its last pass's network."""
     text = bits.to_text(bits.pack(torch.tensor(right, dtype=torch.bool)))
-    one = record(method, seed, 100 * sum(right) / len(right), **changes)
-    return one | {"data": {"sha256": "eight images", "test_size": len(right)}, "images_right": {"sparse": text}}
+    one = fake_run(method, seed, 100 * sum(right) / len(right), **changes)
+    return changed(one, "data", sha256="eight images", test_size=len(right)) | {"images_right": {"sparse": text}}
 
 
 STE = [told("ste", seed, [1, 1, 1, 1, 0, 0, 0, seed % 2]) for seed in range(3)]
@@ -76,27 +77,27 @@ DCIL = [told("dcil", seed, [1, 1, 1, 1, 1, 1, 0, 0]) for seed in range(3)]
 
 def test_a_table_beside_a_baseline():
     """At equal seeds; those of another seed are left out, and what did not run is said."""
-    table = both.compared([*STE, *DCIL[:2], told("dcil", 7, [1] * 8)], ["ste", "dcil", "rigl"], "ste")
+    table = both.images_table([*STE, *DCIL[:2], told("dcil", 7, [1] * 8)], ["ste", "dcil", "rigl"], "ste")
     assert table.columns[2] == "less ste, points, over seeds"
     assert table.to_numpy().tolist() == [
-        ["dcil", 2, paired.signed(*paired.interval([25.0, 12.5])), "+18.75", "0.5, 1"],
+        ["dcil", 2, paired.signed_interval(*paired.t_interval([25.0, 12.5])), "+18.75", "0.5, 1"],
         ["rigl", 0, *["not run"] * 3],
     ]
-    table = both.compared([*STE, *DCIL], ["dcil"], "ste")
+    table = both.images_table([*STE, *DCIL], ["dcil"], "ste")
     dcil, ste = np.array([[1, 1, 1, 1, 1, 1, 0, 0]] * 3), np.array([[1, 1, 1, 1, 0, 0, 0, s % 2] for s in range(3)])
-    assert table["over seeds and images"].tolist() == [paired.signed(*both.over_seeds_and_images(dcil, ste))]
+    assert table["over seeds and images"].tolist() == [paired.signed_interval(*both.over_seeds_and_images(dcil, ste))]
 
 
 def test_what_is_not_recorded_is_said_once():
     """Variants whose runs are from before stand in one row; seeds that say nothing are not counted."""
-    silent = [record(method, seed, 80.0) for method in ("gmp", "st3") for seed in range(3)]
-    table = both.compared([*STE, *silent, *DCIL], ["gmp", "dcil", "st3"], "ste")
+    silent = [fake_run(method, seed, 80.0) for method in ("gmp", "st3") for seed in range(3)]
+    table = both.images_table([*STE, *silent, *DCIL], ["gmp", "dcil", "st3"], "ste")
     assert table["variant"].tolist() == ["dcil", "gmp, st3"]
     assert table.iloc[1].tolist() == ["gmp, st3", 0, *["not recorded"] * 3]
     assert table.to_csv().count("gmp") == 1
-    some = [{k: v for k, v in r.items() if k != "images_right"} if r["config"]["seed"] else r for r in DCIL]
+    some = [Run({k: v for k, v in r.items() if k != "images_right"}) if r.config.seed else r for r in DCIL]
     assert [*both.right_at_equal_seeds([*STE, *some], "dcil", "ste")] == [0]
-    assert isinstance(both.compared([], ["dcil"], "ste"), pd.DataFrame)
+    assert isinstance(both.images_table([], ["dcil"], "ste"), pd.DataFrame)
 
 
 def test_other_images_are_refused():
@@ -105,4 +106,4 @@ def test_other_images_are_refused():
     for said, change in changes.items():
         other = [r | {"data": r["data"] | change} for r in DCIL]
         with pytest.raises(DcilError, match=f"'dcil' and 'ste' were tested on different images .{said}"):
-            both.compared([*STE, *other], ["dcil"], "ste")
+            both.images_table([*STE, *other], ["dcil"], "ste")

@@ -10,7 +10,8 @@ from dcil.cli.main import main
 from dcil.errors import DcilError
 from dcil.lab.runs import images_right as tests
 from dcil.lab.runs import side_by_side
-from dcil.metrics import images_right
+from dcil.run_record import Run
+from tests.lab.fakes import changed
 
 
 @pytest.fixture
@@ -25,48 +26,52 @@ def folder(tiny_config, tiny_dataset, tmp_path):
 def test_differences_are_named(folder):
     """Seeds, accuracies and masks differ, the rest of the configuration does not."""
     a, b = records.load_all(folder)
-    rows = {what: (x, y, d) for what, x, y, d in side_by_side.side_by_side(a, b)}
+    rows = {what: (x, y, d) for what, x, y, d in side_by_side.comparison(a, b)}
     assert rows["config.seed"] == ("0", "1", "") and not any(k.startswith("environment") for k in rows)
-    last = [r["final"]["passes"]["sparse"]["last"]["top1"] for r in (a, b)]
+    last = [r.last for r in (a, b)]
     assert rows["sparse pass, last epoch, %"] == (f"{last[0]:.2f}", f"{last[1]:.2f}", f"{last[1] - last[0]:+.2f}")
     assert 0 < float(rows["overlap of the final masks (Jaccard)"][2]) < 1
     assert any(k.startswith("dense pass, farthest apart (epoch") for k in rows)
-    assert side_by_side.same(a, a) and not side_by_side.same(a, b)
+    assert side_by_side.same_but_for_timing(a, a) and not side_by_side.same_but_for_timing(a, b)
 
 
 def test_networks_are_compared_image_by_image(folder):
     """Where both say which images are right: how many only one gets right, and what that makes of the difference."""
     a, b = records.load_all(folder)
-    one, two = (images_right(r)["sparse"] for r in (a, b))
-    rows = {what: rest for what, *rest in side_by_side.side_by_side(a, b)}
+    one, two = (r.images_right["sparse"] for r in (a, b))
+    rows = {what: rest for what, *rest in side_by_side.comparison(a, b)}
     found = rows["sparse pass, images right in one only; points over images, McNemar's p"]
-    assert found == [str((one & ~two).sum()), str((two & ~one).sum()), tests.in_words(two, one)]
+    assert found == [str((one & ~two).sum()), str((two & ~one).sum()), tests.image_difference_in_words(two, one)]
     assert found[2].startswith(rows["sparse pass, last epoch, %"][2] + " (")
-    before = {key: value for key, value in a.items() if key != "images_right"}
+    before = Run({key: value for key, value in a.items() if key != "images_right"})
     for pair, said in (((before, b), ("not recorded", "recorded")), ((before, before), ("not recorded",) * 2)):
-        assert [row for row in side_by_side.side_by_side(*pair) if "images" in row[0]] == [
+        assert [row for row in side_by_side.comparison(*pair) if "images" in row[0]] == [
             ("which test images are right", *said, "")
         ]
-    other = b | {"data": b["data"] | {"sha256": "of other images"}}
-    assert not any("images" in row[0] and "MACs" not in row[0] for row in side_by_side.side_by_side(a, other))
+    other = changed(b, "data", sha256="of other images")
+    assert not any("images" in row[0] and "MACs" not in row[0] for row in side_by_side.comparison(a, other))
 
 
 def test_found_by_file_beginning_or_hash(folder):
     """A beginning of two runs, or of none, is refused with the names."""
     a, b = records.load_all(folder)
-    assert side_by_side.find(str(folder / f"{a['run_id']}.json"), folder) == a
-    assert side_by_side.find(b["run_id"][:-3], folder) == side_by_side.find(b["run_id"].rpartition("-")[2], folder) == b
+    assert side_by_side.find_record(str(folder / f"{a.run_id}.json"), folder) == a
+    assert (
+        side_by_side.find_record(b.run_id[:-3], folder)
+        == side_by_side.find_record(b.run_id.rpartition("-")[2], folder)
+        == b
+    )
     with pytest.raises(DcilError, match="the beginning of 2: "):
-        side_by_side.find("digits", folder)
+        side_by_side.find_record("digits", folder)
     with pytest.raises(DcilError, match="unknown record"):
-        side_by_side.find("cifar10", folder)
+        side_by_side.find_record("cifar10", folder)
 
 
 def test_a_failed_run_has_no_curve(folder):
     """Nothing is compared that is not there."""
     a = records.load_all(folder)[0]
     failed = a | {"status": "failed", "curve": [], "final": {"passes": {}}}
-    rows = [row[0] for row in side_by_side.side_by_side(a, failed)]
+    rows = [row[0] for row in side_by_side.comparison(a, failed)]
     assert "status" in rows and not any("pass" in name for name in rows)
 
 

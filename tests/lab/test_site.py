@@ -3,6 +3,8 @@
 import types
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
 from dcil.lab.book import site
 from dcil.lab.checkout import root
@@ -20,6 +22,28 @@ def test_what_follows_a_picture_gets_a_cell_without_a_caption():
     assert [cell["id"] for cell in shown] == ["a", "a-source", "b", "a", "c"]
     assert shown[0]["outputs"] == [PICTURE] and shown[1]["outputs"] == [BLOCK]
     assert shown[1]["metadata"] == {"tags": ["remove-input"]} and shown[2:] == [other, alone, words]
+
+
+def page_of(words, name):
+    """A page of so many words, as Sphinx has read it, after the extension has seen it."""
+    minutes = int(round(words / 200))  # MyST's own reckoning
+    env = types.SimpleNamespace(docname=name, metadata={name: {"wordcount": {"words": words, "minutes": minutes}}})
+    page = new_document(name)
+    page += nodes.section("", nodes.title("", "Title"), nodes.paragraph("", "Text"))
+    site.tell_reading_time(types.SimpleNamespace(env=env), page)
+    return [node.astext() for node in page.children[0].children]
+
+
+@pytest.mark.parametrize("words, said", [(2851, "14 minutes"), (180, "1 minute"), (40, "1 minute")])
+def test_a_chapter_says_how_long_it_takes_to_read(words, said):
+    """Between its title and its text."""
+    assert page_of(words, "book/02-refined-gradient") == ["Title", f"About {said} to read", "Text"]
+
+
+@pytest.mark.parametrize("name", ["book/index", "book/api/runs", "book/glossary"])
+def test_a_page_to_look_things_up_says_no_time(name):
+    """The front page neither."""
+    assert page_of(900, name) == ["Title", "Text"]
 
 
 def test_only_records_are_published(tmp_path, monkeypatch):

@@ -47,27 +47,27 @@ def measured(tmp_path):
         for t in (1, 2)
     ]
     pd.DataFrame([ABOUT | row for row in rows]).to_csv(tmp_path / "run.csv", index=False)
-    return small_devices.load(tmp_path)
+    return small_devices.read_device_results(tmp_path)
 
 
 def test_tables(measured):
     """Factors against dense, in the units that the columns name."""
     assert set(measured["network"]) == {"ResNet-8, 50 % pruned in filters"}
-    storage = small_devices.storage(measured).set_index("file")
+    storage = small_devices.storage_table(measured).set_index("file")
     sparse = storage.loc["sparse: bitmap and values"]
     assert (sparse["KiB"], sparse["times smaller"], sparse["gzip, times smaller"]) == ("1", "4.0", "8.0")
     assert storage["outputs apart by"].tolist() == ["0", "0", "2e-06", "3e-06", "0.4"]
-    work = small_devices.work(measured).set_index("variant")
+    work = small_devices.work_table(measured).set_index("variant")
     assert work.loc["shrunk", "MACs computed, 10⁶"] == "4.0" and work.loc["masked", "of nonzero weights, 10⁶"] == "2.0"
-    timed = small_devices.latencies(measured, 1).set_index("engine and network")
+    timed = small_devices.latencies_table(measured, 1).set_index("engine and network")
     assert timed.loc["PyTorch, shrunk", "batch 1, times as fast"] == "1.50 (1.35 to 1.65)"
     assert timed.loc["CSR, SciPy", "batch 64, ms"] == "16.0"
-    assert small_devices.accuracies(measured)["difference, points"].tolist() == ["-0.50"]
+    assert small_devices.accuracies_table(measured)["difference, points"].tolist() == ["-0.50"]
 
 
 def test_verdict(measured, tmp_path):
     """Bytes, MACs and speeds in words; nothing measured is not run."""
-    said = small_devices.verdict(measured)
+    said = small_devices.gains_in_words(measured)
     for words in (
         "4.0 × fewer bytes",
         "4.0 × fewer multiply-accumulates",
@@ -76,18 +76,21 @@ def test_verdict(measured, tmp_path):
         "shrunk 1.50 × in PyTorch and 2.50 × in onnxruntime",
     ):
         assert words in said
-    assert dict(small_devices.source(measured).facts)["commit"] == "abcdefg and uncommitted changes"
-    empty = small_devices.load(tmp_path / "none")
-    assert small_devices.verdict(empty) == "Not run." and small_devices.source(empty).words == "no results: not run"
-    assert not len(small_devices.storage(empty)) and not len(small_devices.latencies(empty, 1))
+    assert dict(small_devices.device_source(measured).facts)["commit"] == "abcdefg and uncommitted changes"
+    empty = small_devices.read_device_results(tmp_path / "none")
+    assert (
+        small_devices.gains_in_words(empty) == "Not run."
+        and small_devices.device_source(empty).words == "no results: not run"
+    )
+    assert not len(small_devices.storage_table(empty)) and not len(small_devices.latencies_table(empty, 1))
 
 
 def test_the_book_s_results():
     """What is committed has every format and engine for every network, from clean commits."""
-    rows = small_devices.load(root() / "benchmarks" / "device")
+    rows = small_devices.read_device_results(root() / "benchmarks" / "device")
     assert rows["network"].nunique() >= 3 and not rows["dirty"].any()
     for _, mine in rows.groupby("network"):
-        assert set(small_devices.FORMATS) <= set(mine["variant"]) and "nan" not in small_devices.verdict(mine)
+        assert set(small_devices.FORMATS) <= set(mine["variant"]) and "nan" not in small_devices.gains_in_words(mine)
         assert set(mine["threads"].dropna()) == {1, 2} and set(mine["batch"].dropna()) == {1, 64}
 
 
@@ -95,5 +98,5 @@ def test_alike_networks_are_kept_apart(measured, tmp_path):
     """Two runs of the same kind have names of their own, so that no table mixes them."""
     rows = pd.read_csv(tmp_path / "run.csv").assign(run_id="other")
     rows.to_csv(tmp_path / "other.csv", index=False)
-    networks = set(small_devices.load(tmp_path)["network"])
+    networks = set(small_devices.read_device_results(tmp_path)["network"])
     assert networks == {f"ResNet-8, 50 % pruned in filters, {run}" for run in ("run", "other")}

@@ -1,18 +1,18 @@
 """Figures of one record by hand, and how alike masks are."""
 
-import base64
 import math
-import zlib
 
 import numpy as np
 import pytest
 
 from dcil import fit
+from dcil.io import bits
 from dcil.lab.runs import stability
-from tests.lab.fakes import record
+from dcil.run_record import Run
+from tests.lab.fakes import changed, fake_run
 
 
-def curve(*top1, **extra):
+def curve(*top1):
     return [
         {
             "epoch": i,
@@ -20,49 +20,60 @@ def curve(*top1, **extra):
             "target_sparsity": 0.9 if i else 0.5,
             "flips": 20,
             "refreshes": 2,
+            "time_s": 1.0,
+            "train": {"sparse": {"top1": t}},
             "test": {"sparse": {"top1": t}},
-            **extra,
         }
         for i, t in enumerate(top1)
     ]
 
 
-def a_run(seed=0, **changes):
-    return record("ste", seed, 1.0) | {"curve": curve(10.0, 30.0, 20.0, 40.0, 41.0, 40.5)} | changes
+def trained(config, dataset, folder):
+    return Run(fit(config, dataset=dataset, runs_dir=folder, progress=False))
+
+
+def a_run(**config):
+    return fake_run("ste", 0, 1.0, **config) | {"curve": curve(10.0, 30.0, 20.0, 40.0, 41.0, 40.5)}
 
 
 def test_jitter_by_hand():
-    """Means of absolute changes within a phase; one epoch has none."""
-    rows = curve(10.0, 30.0, 20.0, 40.0)
-    assert stability.jitter(rows, 0, 4) == pytest.approx(50 / 3) and stability.jitter(rows, 1, 3) == 10.0
-    assert math.isnan(stability.jitter(rows, 3, 4))
+    """Means of absolute changes; one epoch has none."""
+    assert (
+        stability.jitter([10.0, 30.0, 20.0, 40.0]) == pytest.approx(50 / 3) and stability.jitter([30.0, 20.0]) == 10.0
+    )
+    assert math.isnan(stability.jitter([40.0]))
 
 
 def test_figures_by_hand():
     """An exchange is two flips; per weight kept, after the first epoch at target. Pruning by the ramp is none."""
-    run = a_run()
-    run["config"] |= {"milestones": [2, 4], "epochs": 6}
-    found = stability.figures(run)
+    run = a_run(milestones=[2, 4], epochs=6)
+    found = stability.stability_figures(run)
     assert found["jitter_high"] == 20.0 and found["jitter_mid"] == 20.0 and found["jitter_low"] == 0.5
-    assert found["flips"] == pytest.approx(100 * 20 / 2 / 2 / run["cost"]["nonzeros"]["conv"])
-    ramp = stability.exchanged(run | {"curve": [run["curve"][0] | {"flips": 18}, run["curve"][1]]})
+    assert found["flips"] == pytest.approx(100 * 20 / 2 / 2 / run.cost.nonzeros["conv"])
+    ramp = stability.exchange_rates(run | {"curve": [run["curve"][0] | {"flips": 18}, run["curve"][1]]})
     assert ramp[0] == 0.0  # 27 of the 30 weights went: more than 18 flips explain
     assert all(math.isnan(found[k]) for k in ("overlap_mid", "ever_kept", "norm_gap", "cosine"))
 
 
+def test_a_rate_that_never_falls():
+    """The whole run is before the first fall and after the last: there is no phase between."""
+    found = stability.stability_figures(a_run(milestones=[], epochs=6))
+    assert found["jitter_high"] == found["jitter_low"] == pytest.approx(51.5 / 5) and math.isnan(found["jitter_mid"])
+
+
 def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
     """Every figure that two epochs can have is a number; two runs' masks overlap as two vectors do."""
-    runs = [fit(tiny_config(seed=s), dataset=tiny_dataset, runs_dir=tmp_path, progress=False) for s in (0, 1)]
-    found = stability.figures(runs[0])
+    runs = [trained(tiny_config(seed=s), tiny_dataset, tmp_path) for s in (0, 1)]
+    found = stability.stability_figures(runs[0])
     assert {k for k, v in found.items() if math.isnan(v)} <= {"jitter_high", "jitter_mid", "jitter_low", "flips"}
     assert found["overlap_mid"] == 1.0 and found["ever_kept"] >= 1.0
-    masks = [stability.final_mask(r) for r in runs]
-    row = stability.mask_overlaps(runs).iloc[0]
+    masks = [run.final_mask for run in runs]
+    row = stability.mask_overlaps_table(runs).iloc[0]
     assert row["overlap"] == pytest.approx(np.sum(masks[0] & masks[1]) / np.sum(masks[0] | masks[1]))
-    assert row["chance"] == stability.chance(*runs) > 0.2 / 1.8 and row["seeds"] == "0 and 1"
-    curves = stability.curves(runs)
+    assert row["chance"] == stability.chance_overlap(*runs) > 0.2 / 1.8 and row["seeds"] == "0 and 1"
+    curves = stability.dynamics_table(runs)
     assert len(curves) == 4 and curves["overlap"].notna().all() and curves["exchanged"].max() <= 100
-    assert len(stability.layers(runs)) == 2 * len(runs[0]["cost"]["layer_sparsity"])
+    assert len(stability.layers_table(runs)) == 2 * len(runs[0].cost.layer_sparsity)
 
 
 def test_chance_knows_the_layers():
@@ -70,32 +81,32 @@ def test_chance_knows_the_layers():
 
     def keeps(first, second):
         shares = {"conv1.weight": 1 - first, "layer1.0.conv1.weight": 1 - second}
-        return {"config": {"model": "resnet8"}, "data": {"num_classes": 10}, "cost": {"layer_sparsity": shares}}
+        return changed(fake_run("dcil", 0, 80.0, model="resnet8"), "cost", layer_sparsity=shares)
 
     both, either = 216 + 46.08, 432 + 230.4 + 216 + 460.8
-    assert stability.chance(keeps(1, 0.1), keeps(0.5, 0.2)) == pytest.approx(both / (either - both))
-    assert stability.chance(keeps(0.1, 0.1), keeps(0.1, 0.1)) == pytest.approx(0.1 / 1.9)
+    assert stability.chance_overlap(keeps(1, 0.1), keeps(0.5, 0.2)) == pytest.approx(both / (either - both))
+    assert stability.chance_overlap(keeps(0.1, 0.1), keeps(0.1, 0.1)) == pytest.approx(0.1 / 1.9)
 
 
 def test_beside_says_what_is_missing():
     """No seed: "not run"; the count of seeds stands beside each figure."""
-    run = a_run()
-    run["config"] |= {"milestones": [3, 4], "epochs": 6}  # the recipe's
-    table = stability.beside([run], ["ste", "dcil"]).set_index("figure")
+    run = a_run(epochs=6)
+    table = stability.stability_by_variant([run], ["ste", "dcil"]).set_index("figure")
     row = table.loc[stability.FIGURES["jitter_high"]]
     assert (row["ste"], row["dcil"], row["n"]) == ("15.000", "not run", "1 and 0")
-    assert stability.table([run | {"status": "failed"}]).empty
+    assert stability.stability_table([run | {"status": "failed"}]).empty
 
 
 def test_empty_channels_of_a_record(tiny_config, tiny_dataset, tmp_path):
     """As the run itself counted them; in an older record by its final mask, where that is no mere sample."""
-    run = fit(tiny_config(sparsity=0.97), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
-    row = stability.empties([run]).iloc[0]
-    assert row["empty"] == run["curve"][-1]["gradients"]["empty"] > 0 and 0 <= row["share"] <= 100
-    run["curve"][-1]["gradients"] = {"cosine": 0.5, "norm_ratio": 2.0}
-    assert stability.count_empty(run) == row["empty"]
-    run["masks"] |= {"count": run["masks"]["count"] - 8, "stride": 3}
-    run["masks"]["final"] = base64.b64encode(zlib.compress(bytes(-(-run["masks"]["count"] // 8)))).decode()
-    older = stability.empties([run, a_run()])
+    run = trained(tiny_config(sparsity=0.97), tiny_dataset, tmp_path)
+    row = stability.empty_channels_table([run]).iloc[0]
+    assert row["empty"] == run.curve[-1].gradients["empty"] > 0 and 0 <= row["share"] <= 100
+    *before, last = run["curve"]
+    older = run | {"curve": [*before, last | {"gradients": {"cosine": 0.5, "norm_ratio": 2.0}}]}
+    assert stability.empty_channel_count(older) == row["empty"]
+    count = run["masks"]["count"] - 8
+    sampled = changed(older, "masks", count=count, stride=3, final=bits.to_text(bytes(-(-count // 8))))
+    older = stability.empty_channels_table([sampled, a_run()])
     assert len(older) == 1 and older["cosine"].item() == 0.5
     assert older[["empty", "share", "cosine_rest"]].isna().all(axis=None)

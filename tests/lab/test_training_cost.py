@@ -1,17 +1,21 @@
 """Costs follow from result files and records, and say so where there are none."""
 
 import csv
+import math
 
 import pytest
 
 from dcil.lab import checkout
 from dcil.lab.tables import training_cost
+from dcil.lab.tables.targets import Target, read_targets
+from tests.lab.fakes import changed, fake_run
 
 FACTS = {"kind": "cpu", "device": "a CPU", "threads": 2, "malloc": "", "rounds": 9, "data": "cifar10", "others": 0.01,
          "torch": "2.13.0", "date": "2026-01-02", "commit": "0123456789", "dirty": False}  # fmt: skip
 NUMBERS = {"median_s": 0.4, "baseline_s": 0.2, "ratio": 2.0, "ratio_q1": 1.9, "ratio_q3": 2.1}
-STEP = {"target": "a step", "benchmark": "step", "case": "dcil", "baseline": "dense"}
-TARGETS = {"model": "resnet32", "batch_size": 128, "cpu": [STEP | {"at_most": 2.05}], "cuda": [STEP | {"at_most": 1.5}]}
+STEP = {"target": "a step", "benchmark": "step", "case": "dcil", "baseline": "dense", "model": "resnet32",
+        "batch_size": 128}  # fmt: skip
+TARGETS = [Target(kind="cpu", at_most=2.05, **STEP), Target(kind="cuda", at_most=1.5, **STEP)]
 
 
 def row(name, case, baseline, **changes):
@@ -47,51 +51,54 @@ def folder(tmp_path):
 def test_the_newest_rows_count(folder):
     """A later run of one benchmark on one machine replaces its rows; other benchmarks and machines stay."""
     later = [row("step", "dcil", "dense", ratio=2.2, date="2026-02-01"), row("step", "dcil", "dense", threads=1)]
-    results = training_cost.load(folder(later, ROWS))
-    assert sorted(training_cost.select(results, name="step")["ratio"]) == [2.0, 2.2] and len(results) == len(ROWS) + 1
-    assert [name for name, _ in training_cost.machines(results)] == ["a CPU, 1 thread(s)", "a CPU, 2 thread(s)"]
+    results = training_cost.read_benchmarks(folder(later, ROWS))
+    assert (
+        sorted(training_cost.rows_where(results, name="step")["ratio"]) == [2.0, 2.2] and len(results) == len(ROWS) + 1
+    )
+    assert [name for name, _ in training_cost.by_machine(results)] == ["a CPU, 1 thread(s)", "a CPU, 2 thread(s)"]
 
 
 def test_targets_met_missed_and_not_run(folder):
     """By machine; a GPU that was not measured is "not run", and so is another network."""
-    table = training_cost.targets_table(training_cost.load(folder(ROWS)), TARGETS)
+    table = training_cost.targets_table(training_cost.read_benchmarks(folder(ROWS)), TARGETS)
     assert table[["measured", "wanted", "met"]].values.tolist() == [["2.00", "≤ 2.05", "yes"], ["not run", "≤ 1.5", ""]]
-    slow = training_cost.load(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
+    slow = training_cost.read_benchmarks(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
     assert training_cost.targets_table(slow, TARGETS)["met"].tolist() == ["no", ""]
-    other = training_cost.load(folder([row("step", "dcil", "dense", model="resnet8")]))
+    other = training_cost.read_benchmarks(folder([row("step", "dcil", "dense", model="resnet8")]))
     assert training_cost.targets_table(other, TARGETS)["measured"].tolist() == ["not run", "not run"]
 
 
 def test_the_books_targets_are_readable():
     """Every target of the book names a row and exactly one bound."""
-    targets = training_cost.read_targets(checkout.root() / "benchmarks" / "targets.yaml")
-    lines = targets["cpu"] + targets["cuda"]
-    assert {"model", "batch_size"} <= targets.keys() and len(lines) >= 6
-    assert all({"target", "benchmark", "case", "baseline"} <= line.keys() for line in lines)
-    assert all(("at_most" in line) != ("at_least" in line) for line in lines)
+    targets = read_targets(checkout.root() / "benchmarks" / "targets.yaml")
+    assert len(targets) >= 6 and {target.kind for target in targets} == {"cpu", "cuda"}
+    assert all(math.isfinite(target.at_most) != math.isfinite(target.at_least) for target in targets)
+    assert {target.bound()[0] for target in targets} == {"≤", "≥"}
 
 
 def test_tables(folder):
     """Shares of time sum to all of it; memory and whole runs are what the rows say."""
-    results = training_cost.load(folder(ROWS))
-    shares = training_cost.parts(results)["share, %"].astype(float)
+    results = training_cost.read_benchmarks(folder(ROWS))
+    shares = training_cost.step_parts_table(results)["share, %"].astype(float)
     assert shares.sum() == pytest.approx(100, abs=0.02) and shares.tolist()[1:] == [0.98, 1.94]
-    assert training_cost.memory(results)[["MiB", "dense, MiB", "ratio"]].values.tolist() == [["310", "155", "2.00"]]
-    assert training_cost.whole_runs(results)["DCIL run, hours"].tolist() == ["3.0"]
-    timed = training_cost.comparisons(results)
+    assert training_cost.memory_table(results)[["MiB", "dense, MiB", "ratio"]].values.tolist() == [
+        ["310", "155", "2.00"]
+    ]
+    assert training_cost.schedule_hours_table(results)["DCIL run, hours"].tolist() == ["3.0"]
+    timed = training_cost.ratios_table(results)
     assert timed["ratio"][0] == "2.00 (1.90 to 2.10)"
     assert timed["seconds"].tolist() == ["0.400 / 0.200"] * 3 + ["36.0 / 0.200"]
-    facts = dict(training_cost.source(results).facts)
+    facts = dict(training_cost.benchmark_source(results).facts)
     assert facts["commit"] == "0123456" and "1% of the cores" in facts["load"]
 
 
 def test_verdict_and_figure(folder):
     """Time and memory in one sentence, targets counted, the GPU said to be missing; steps are drawn before epochs."""
-    results = training_cost.load(folder(ROWS[::-1]))
-    text = training_cost.verdict(results, TARGETS)
+    results = training_cost.read_benchmarks(folder(ROWS[::-1]))
+    text = training_cost.step_cost_in_words(results, TARGETS)
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
     assert "Targets met: 1 of the 1" in text and "**not run**" in text
-    assert training_cost.beside_dense(results)["label"].tolist() == [
+    assert training_cost.dense_ratios(results)["label"].tolist() == [
         "DCIL step, resnet32, batch 128",
         "DCIL epoch, resnet32, batch 128",
     ]
@@ -99,51 +106,40 @@ def test_verdict_and_figure(folder):
 
 def test_without_results(tmp_path):
     """Nothing is made up where nothing was measured."""
-    results = training_cost.load(tmp_path / "absent")
+    results = training_cost.read_benchmarks(tmp_path / "absent")
     for table in (
-        training_cost.comparisons,
-        training_cost.parts,
-        training_cost.memory,
-        training_cost.whole_runs,
-        training_cost.beside_dense,
+        training_cost.ratios_table,
+        training_cost.step_parts_table,
+        training_cost.memory_table,
+        training_cost.schedule_hours_table,
+        training_cost.dense_ratios,
     ):
         assert not len(table(results))
     assert set(training_cost.targets_table(results, TARGETS)["measured"]) == {"not run"}
-    assert "not run" in training_cost.source(results).words and "not run" in training_cost.verdict(results, TARGETS)
+    assert "not run" in training_cost.benchmark_source(results).words and "not run" in training_cost.step_cost_in_words(
+        results, TARGETS
+    )
 
 
-def record(precision, seed, sparse, dense, **changes):
-    """The parts of a run record that are read."""
-    config = {
-        "dataset": "cifar10",
-        "model": "resnet20",
-        "method": "dcil",
-        "precision": precision,
-        "epochs": 4,
-        "seed": seed,
-    }
-    ends = {name: {"last": {"top1": value}} for name, value in (("sparse", sparse), ("dense", dense))}
-    return {
-        "status": "complete",
-        "config": config,
-        "final": {"passes": ends},
-        "cost": {"time_s": 600 + 60 * seed, "train_macs": 2_000_000},
-        "data": {"train_size": 500_000},
-        "environment": {"device": "a CPU", "threads": 1},
-    } | changes
+def run(precision, seed, sparse, dense):
+    """A run of four epochs of DCIL that took ten minutes and one more for each seed."""
+    made = fake_run("dcil", seed, sparse, passes=("sparse", "dense"), precision=precision, epochs=4)
+    made["final"]["passes"]["dense"]["last"]["top1"] = dense
+    made = changed(made, "cost", time_s=600 + 60 * seed, train_macs=2_000_000)
+    return changed(made, "data", train_size=500_000)
 
 
-PAIRED = [record("bf16", 0, 80.0, 82.0), record("float32", 0, 81.0, 81.0), record("bf16", 1, 83.0, 80.0),
-          record("float32", 1, 81.0, 81.0), record("bf16", 2, 70.0, 70.0)]  # fmt: skip
+PAIRED = [run("bf16", 0, 80.0, 82.0), run("float32", 0, 81.0, 81.0), run("bf16", 1, 83.0, 80.0),
+          run("float32", 1, 81.0, 81.0), run("bf16", 2, 70.0, 70.0)]  # fmt: skip
 
 
 def test_recorded_runs():
     """Runs of one kind share a line: MACs of one, minutes from the least to the most."""
-    table = training_cost.recorded(PAIRED).set_index("run")
+    table = training_cost.recorded_costs_table(PAIRED).set_index("run")
     line = table.loc["cifar10, resnet20, dcil, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
-    every_fourth = PAIRED[0] | {"config": PAIRED[0]["config"] | {"dense_every": 4}}
-    assert set(training_cost.recorded([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {
+    every_fourth = changed(PAIRED[0], "config", dense_every=4)
+    assert set(training_cost.recorded_costs_table([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {
         "4",
         "2",
     }  # each a line of its own
@@ -151,18 +147,17 @@ def test_recorded_runs():
 
 def test_minutes_of_runs_that_shared_their_device_are_left_out():
     """They are counted; where there are no others, that is all that is said."""
-    packed = [r | {"cost": r["cost"] | {"time_s": 9e9, "shared_by": 6}} for r in PAIRED[:1]]
-    assert training_cost.recorded([*PAIRED[2:], *packed]).set_index("run").loc[
+    packed = [changed(r, "cost", time_s=9e9, shared_by=6) for r in PAIRED[:1]]
+    assert training_cost.recorded_costs_table([*PAIRED[2:], *packed]).set_index("run").loc[
         "cifar10, resnet20, dcil, bf16", "minutes"
     ] == ("11 to 12, 1 shared")
-    assert training_cost.recorded(packed)["minutes"].tolist() == ["1 shared"]
+    assert training_cost.recorded_costs_table(packed)["minutes"].tolist() == ["1 shared"]
 
 
 def test_precision_pairs_runs_that_differ_in_nothing_else():
     """A seed without its partner, another sparsity and a failed run make no pair."""
-    failed = record("float32", 2, 70.0, 70.0) | {"status": "failed"}
-    other = record("float32", 2, 70.0, 70.0)
-    other["config"]["sparsity"] = 0.5
+    failed = run("float32", 2, 70.0, 70.0) | {"status": "failed"}
+    other = changed(run("float32", 2, 70.0, 70.0), "config", sparsity=0.5)
     pairs = training_cost.precision_pairs([*PAIRED, failed, other])
     assert pairs.drop(columns=["bf16", "float32"]).values.tolist() == [
         ["resnet20", "dense", 0, 1.0],
@@ -172,7 +167,7 @@ def test_precision_pairs_runs_that_differ_in_nothing_else():
     ]
     line = training_cost.precision_table(pairs, ["resnet20"]).set_index("pass").loc["sparse"]
     assert (line["pairs"], line["bf16, %"], line["bf16 − float32, points"]) == (2, "81.50", "+0.50")
-    text = training_cost.precision_sentence(pairs, ["resnet20"])
+    text = training_cost.precision_in_words(pairs, ["resnet20"])
     assert "2 paired seeds" in text and "contains zero" in text
 
 
@@ -181,14 +176,14 @@ def test_precision_words():
 
     def both(records):
         pairs = training_cost.precision_pairs(records)
-        return training_cost.precision_sentence(pairs, ["resnet20"]), training_cost.precision_table(pairs, ["resnet20"])
+        return training_cost.precision_in_words(pairs, ["resnet20"]), training_cost.precision_table(pairs, ["resnet20"])
 
     text, table = both(PAIRED[:1])
     assert text.count("not run yet") == 2 and set(table["95 % interval"]) == {"not run"} and set(table["pairs"]) == {0}
     text, table = both(PAIRED[:2])
     assert "too few" in text and "one pair" in table["95 % interval"][0]
     apart = [
-        record(p, seed, 80.0 + seed + (p == "bf16") * (1 + 0.01 * seed), 80.0)
+        run(p, seed, 80.0 + seed + (p == "bf16") * (1 + 0.01 * seed), 80.0)
         for p in ("bf16", "float32")
         for seed in range(3)
     ]

@@ -14,7 +14,7 @@ LABELS = {"epoch": "epoch", "flips": "flips, %"}
 
 def test_a_line_for_each_combination():
     """Named by its values, coloured and dashed by them; what was not measured is left out."""
-    spec = twins.lines(
+    spec = twins.line_twin(
         DATA,
         "epoch",
         "flips",
@@ -34,6 +34,6 @@ def test_a_line_for_each_combination():
 def test_a_logarithmic_axis_has_no_zero():
     """Zeros are left out there, and a line without a point is not drawn."""
     data = DATA.assign(flips=[4.0, 0.0, 0.0, 0.0])
-    spec = twins.lines(data, "epoch", "flips", ["variant"], lambda key: "red", LABELS, log=True)
+    spec = twins.line_twin(data, "epoch", "flips", ["variant"], lambda key: "red", LABELS, log=True)
     assert [t["y"] for t in spec["data"]] == [[4.0]] and spec["layout"]["yaxis"]["type"] == "log"
-    assert twins.lines(DATA[:0], "epoch", "flips", ["variant"], lambda key: "red", LABELS)["data"] == []
+    assert twins.line_twin(DATA[:0], "epoch", "flips", ["variant"], lambda key: "red", LABELS)["data"] == []

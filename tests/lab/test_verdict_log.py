@@ -15,33 +15,37 @@ THEN = {("a", "quick"): ("holds at this scale", "+0.50 points, n = 3"), ("c", "q
 
 def test_the_log_ends_at_what_the_records_say():
     """If this fails, a verdict has changed: `python -m dcil claims` says which."""
-    found = verdict_log.now(claims.read(root() / "book" / "claims.yml"), records.load_all(root() / "records"))
-    changed = verdict_log.changes(verdict_log.read(LOG), found)
+    found = verdict_log.current_verdicts(
+        claims.read_claims(root() / "book" / "claims.yml"), records.load_all(root() / "records")
+    )
+    changed = verdict_log.changes_since(verdict_log.read_log(LOG), found)
     assert changed == [], 'enter it: python -m dcil claims --log "WHY"'
 
 
 def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
     """A claim that came, one that changed and one that went; the text of older entries stays."""
     log = tmp_path / "verdicts.yml"
-    verdict_log.append(log, verdict_log.changes([], FIRST), "The claims: they begin.")
+    verdict_log.append_entry(log, verdict_log.changes_since([], FIRST), "The claims: they begin.")
     before = log.read_text()
-    changed = verdict_log.changes(verdict_log.read(log), THEN)
+    changed = verdict_log.changes_since(verdict_log.read_log(log), THEN)
     assert [(c["claim"], c["from"], c["to"]) for c in changed] == [
         ("a", "not yet run", "holds at this scale"),
         ("c", None, "within noise"),
         ("b", "not yet run", None),
     ]
-    verdict_log.append(log, changed, "third seeds, long enough to need a second line in the file: " + "word " * 30)
-    entries = verdict_log.read(log)
+    verdict_log.append_entry(
+        log, changed, "third seeds, long enough to need a second line in the file: " + "word " * 30
+    )
+    entries = verdict_log.read_log(log)
     assert log.read_text().startswith(before)
     assert verdict_log.replay(entries) == {key: verdict for key, (verdict, _) in THEN.items()}
-    assert verdict_log.changes(entries, THEN) == []
+    assert verdict_log.changes_since(entries, THEN) == []
 
 
 def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
     """One row for all claims that begin; a claim that is gone is withdrawn."""
-    entries = [{"date": "2026-01-01", "why": "begin", "changes": verdict_log.changes([], FIRST)}]
-    entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdict_log.changes(entries, THEN)})
+    entries = [{"date": "2026-01-01", "why": "begin", "changes": verdict_log.changes_since([], FIRST)}]
+    entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdict_log.changes_since(entries, THEN)})
     newest, oldest = verdict_log.history(entries, [{"id": "a", "claim": "A holds."}]).split("\n\n**")
     assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
     assert "| A holds. | quick | not yet run | holds at this scale | +0.50 points, n = 3 |" in newest
@@ -55,13 +59,13 @@ def test_a_log_that_cannot_be_is_refused(tmp_path):
     log = tmp_path / "verdicts.yml"
     log.write_text("- {date: 2026-01-01, why: '', changes: []}")
     with pytest.raises(DcilError, match="entry 1: why is empty; changes is empty"):
-        verdict_log.read(log)
+        verdict_log.read_log(log)
     log.write_text("- {date: soon, why: x, changes: [{claim: a, tier: quick, to: null, seen: null}]}")
     with pytest.raises(DcilError, match="entry 1: date is 'soon'; it should be a valid date; changes.0 has no from"):
-        verdict_log.read(log)
+        verdict_log.read_log(log)
     with pytest.raises(DcilError, match="say why"):
-        verdict_log.append(log, [], " ")
-    jump = [{"date": "2026-01-01", "why": "x", "changes": verdict_log.changes([], FIRST)}] * 2
+        verdict_log.append_entry(log, [], " ")
+    jump = [{"date": "2026-01-01", "why": "x", "changes": verdict_log.changes_since([], FIRST)}] * 2
     with pytest.raises(DcilError, match="but it was 'not yet run'"):
         verdict_log.replay(jump)
 

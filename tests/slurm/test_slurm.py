@@ -90,7 +90,7 @@ def wait_for_checkpoint(runs_dir, snakemake, leave=None):
 def test_killed_jobs_come_back(cluster, tmp_path):
     """One run is killed with kill -9, one by SLURM: both resume, all six are recorded, and none is ever run again."""
     (tmp_path / "grid.yaml").write_text(GRID)
-    wanted = {run.run_id for run in grid.read(tmp_path / "grid.yaml")}
+    wanted = {run.run_id for run in grid.read_grid(tmp_path / "grid.yaml")}
     log, snakemake = tmp_path / "snakemake.log", None
     with open(log, "w") as out:
         snakemake = subprocess.Popen(words(tmp_path), cwd=ROOT, env=cluster, stdout=out, stderr=out)

@@ -43,6 +43,7 @@ def on_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
     explained = (
         what == "class"
         and dataclasses.is_dataclass(obj)
+        and dataclasses.fields(obj)
         and all("why" in field.metadata for field in dataclasses.fields(obj))
     )
     lines[:] = link_names(lines) + (["", *field_table(obj)] if explained else [])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +24,7 @@ _FRESH = 4
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
-def find(name: str | Path) -> Path:
+def find_chapter(name: str | Path) -> Path:
     """Return the notebook of a chapter, given its path, its name or its number ("03")."""
     if str(name).endswith(".ipynb"):
         if not Path(name).exists():
@@ -48,7 +50,7 @@ def parameters(notebook: str | Path) -> list[Parameter]:
     return [Parameter(p["name"], p["default"], p["help"]) for p in inspected.values()]
 
 
-def takes(notebook: str | Path) -> tuple[str, dict[str, str]]:
+def title_and_costs(notebook: str | Path) -> tuple[str, dict[str, str]]:
     """Return a chapter's title and what it takes at each preset, in its own words; none where it has no such table."""
     cells = json.loads(Path(notebook).read_text())["cells"]
     text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
@@ -58,7 +60,7 @@ def takes(notebook: str | Path) -> tuple[str, dict[str, str]]:
     return title[1] if title else Path(notebook).stem, dict(rows)
 
 
-def parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """Return a parameter's value from the command line: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
@@ -66,7 +68,7 @@ def parse(text: str) -> Any:
         return text
 
 
-def check(notebook: str | Path, given: Any) -> None:
+def check_parameters(notebook: str | Path, given: Any) -> None:
     """Raise `DcilError`, with the nearest name, if one of the given parameters is not the chapter's."""
     names = [p.name for p in parameters(notebook)]
     for name in given:
@@ -80,14 +82,14 @@ def begin(name: str, namespace: dict[str, Any]) -> None:
     Called with `globals()` right after the parameter cell. papermill only warns about a parameter
     that the chapter does not have; here it is an error.
     """
-    notebook = find(name)
+    notebook = find_chapter(name)
     given = {
         k: v
         for k, v in namespace.items()
         if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)
     }
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
-        check(notebook, given)
+        check_parameters(notebook, given)
     declared = [p for p in parameters(notebook) if p.name in given]
     rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
     rerun_form.forms[notebook.stem] = rerun_form.form(notebook.stem, declared, given)
@@ -98,6 +100,13 @@ def rerun_box(name: str) -> Any:
     from IPython.display import HTML
 
     return HTML(rerun_form.box(name))
+
+
+def code(*functions: Callable[..., Any]) -> Any:
+    """Return functions that ran further up as a page shows code, to be read where the text comes to them."""
+    from IPython.display import Markdown
+
+    return Markdown("```python\n" + "\n\n".join(inspect.getsource(function) for function in functions) + "```")
 
 
 def _tidy(notebook: Any) -> Any:
@@ -119,8 +128,8 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
     import nbformat
     import papermill
 
-    notebook, out, given = find(name), Path(out), given or {}
-    check(notebook, given)
+    notebook, out, given = find_chapter(name), Path(out), given or {}
+    check_parameters(notebook, given)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / out.name
         try:

@@ -18,7 +18,7 @@ from dcil.lab import checkout
 REQUIRED = ("cff-version", "message", "title", "version", "license", "abstract", "authors", "references")
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_citation(path: str | Path) -> dict[str, Any]:
     """Return what CITATION.cff says; raises `DcilError` naming what the format or this book asks for and it lacks."""
     cff = yaml.safe_load(Path(path).read_text())
     missing = [key for key in REQUIRED if not cff.get(key)]
@@ -60,6 +60,17 @@ def bibtex(cff: dict[str, Any]) -> str:
     return "\n\n".join((_entry("software", "dcilmeasured", book), _entry("inproceedings", "kim2021dcil", about)))
 
 
+def citation_in_words(cff: dict[str, Any]) -> list[str]:
+    """Return the same two as sentences."""
+    paper = cff["references"][0]
+    where = f"{paper['collection-title']}, {paper['year']}, pages {paper['start']}–{paper['end']}"
+    ours = ", ".join(map(_person, cff["authors"]))
+    return [
+        f"{ours[0].upper()}{ours[1:]}. {cff['title']}. Version {cff['version']}.",
+        f"{', '.join(map(_person, paper['authors']))}. {paper['title']}. {where}. doi:{paper['doi']}, {_arxiv(paper)}.",
+    ]
+
+
 def _entry(kind: str, key: str, fields: dict[str, Any]) -> str:
     lines = (f"  {name} = {{{value}}}," for name, value in fields.items())
     return "\n".join([f"@{kind}{{{key},", *lines, "}"])
@@ -86,5 +97,5 @@ def zenodo(cff: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    text = json.dumps(zenodo(read(checkout.root() / "CITATION.cff")), indent=1, ensure_ascii=False)
+    text = json.dumps(zenodo(read_citation(checkout.root() / "CITATION.cff")), indent=1, ensure_ascii=False)
     sys.stdout.write(text + "\n")

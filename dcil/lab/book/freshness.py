@@ -37,7 +37,7 @@ CODE = ["dcil/**/*.py", "dcil/**/*.json", "dcil/**/*.html", "requirements.lock"]
 FRESH, STALE, NEVER = "fresh", "stale", "not executed"
 
 
-def matching(patterns: Iterable[str], root: str | Path = ".") -> list[str]:
+def matching_files(patterns: Iterable[str], root: str | Path = ".") -> list[str]:
     """Return the files that match one of the patterns, as sorted paths from `root`."""
     return sorted({path.relative_to(root).as_posix() for pattern in patterns for path in Path(root).glob(pattern)})
 
@@ -51,11 +51,11 @@ def declared_reads(notebook: str | Path) -> list[str]:
     return reads
 
 
-def inputs(notebook: str | Path, root: str | Path = ".") -> list[str]:
+def chapter_inputs(notebook: str | Path, root: str | Path = ".") -> list[str]:
     """Return what a chapter depends on, as paths from `root`: itself, the code, the lock, and the data it reads."""
     root, notebook = Path(root), Path(notebook)
     patterns = [pattern for name in declared_reads(root / notebook) for pattern in READS[name]]
-    return [notebook.as_posix(), *matching([*CODE, *patterns], root)]
+    return [notebook.as_posix(), *matching_files([*CODE, *patterns], root)]
 
 
 def _hash(path: Path) -> str:
@@ -85,7 +85,7 @@ class Note:
     inputs: dict[str, str] = field(repr=False)
 
 
-def write(notebook: Path, out: Path, given: dict[str, Any], started: float, root: Path) -> Path:
+def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float, root: Path) -> Path:
     """Write the note of an execution that has just ended, beside its result; `started` is of `time.monotonic`."""
     import torch
 
@@ -106,14 +106,14 @@ def write(notebook: Path, out: Path, given: dict[str, Any], started: float, root
         torch=torch.__version__,
         commit=commit,
         dirty=dirty,
-        inputs={path: _hash(root / path) for path in inputs(notebook.resolve().relative_to(root), root)},
+        inputs={path: _hash(root / path) for path in chapter_inputs(notebook.resolve().relative_to(root), root)},
     )
     path = out.with_suffix(".json")
     write_atomically(path, lambda part: part.write_text(json.dumps(asdict(note), indent=1) + "\n"))
     return path
 
 
-def read(folder: str | Path) -> dict[str, Note]:
+def read_notes(folder: str | Path) -> dict[str, Note]:
     """Return the notes of a folder by chapter; raises `DcilError` naming the file for one that is no note."""
     notes = map(_read, sorted(Path(folder).glob("*.json")))
     return {note.chapter: note for note in notes}
@@ -132,7 +132,7 @@ def _read(path: Path) -> Note:
 def why_stale(note: Note, root: str | Path) -> str:
     """Return what has changed since an execution, in a few words; nothing for one that is fresh."""
     root = Path(root)
-    now = {path: _hash(root / path) for path in inputs(next(iter(note.inputs)), root)}
+    now = {path: _hash(root / path) for path in chapter_inputs(next(iter(note.inputs)), root)}
     changed = [path for path in note.inputs if path in now and now[path] != note.inputs[path]]
     came = [path for path in now if path not in note.inputs]
     went = [path for path in note.inputs if path not in now]
@@ -146,7 +146,10 @@ def _few(paths: list[str], most: int = 3) -> str:
     return ", ".join(paths[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def rows(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> list[tuple[str, str, str, Note | None]]:
+State = tuple[str, str, str, Note | None]  # a chapter: name, one of FRESH, STALE, NEVER, why, its note
+
+
+def states(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> list[State]:
     """Return for each chapter its name, its state, the reason for it, and its note if it has one."""
     found = []
     for name in chapters:
@@ -156,28 +159,28 @@ def rows(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> l
     return found
 
 
-def duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """Return a duration in words: seconds, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> str:
+def status_page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> str:
     """Return the table of all chapters in Markdown, and below it where they were executed."""
     lines = ["| page | executed (UTC) | took | preset | state |", "|---|---|---|---|---|"]
     places: dict[str, list[str]] = {}
-    for name, state, why, note in rows(chapters, notes, root):
+    for name, state, why, note in states(chapters, notes, root):
         link = f"[]({name}.ipynb)"  # MyST puts the title there
         if note is None:
             lines.append(f"| {link} | | | | **{state}** |")
             continue
         values = ", ".join([note.preset or "–", *(f"`{k} = {v}`" for k, v in note.parameters.items())])
         said = state if state == FRESH else f"**{state}**: {why}"
-        lines.append(f"| {link} | {note.when} | {duration(note.seconds)} | {values} | {said} |")
+        lines.append(f"| {link} | {note.when} | {duration_in_words(note.seconds)} | {values} | {said} |")
         commit = note.commit[:7] + (", with changes" if note.dirty else "")
         place = f"{note.machine}, {note.cores} core(s), Python {note.python}, PyTorch {note.torch}, commit {commit}"
         places.setdefault(place, []).append(name)
-    total = duration(sum(note.seconds for note in notes.values()))
+    total = duration_in_words(sum(note.seconds for note in notes.values()))
     lines += ["", f"{len(notes)} pages, {total} of execution in all."]
     alone = len(places) == 1
     lines += ["", *(f"- {place}{'' if alone else ': ' + ', '.join(names)}" for place, names in places.items())]

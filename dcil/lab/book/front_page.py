@@ -8,9 +8,12 @@ from typing import Any
 
 from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
+from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
+from dcil.lab.runs.sources import number_of
 from dcil.lab.templating import render
+from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 RIVALS = ("st3", "gmp", "ste", "rigl")
@@ -21,27 +24,27 @@ FAILS = {no for _, no in claims.WORDS.values()}
 # --- the abstract
 
 
-def findings_by_id(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> Findings:
+def findings_by_id(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Findings:
     """Return what the records say of each claim, by its id and tier."""
-    return {claim["id"]: {f.tier: f for f in claims.findings(claim, records)} for claim in known}
+    return {claim["id"]: {f.tier: f for f in claims.findings(claim, runs)} for claim in known}
 
 
 def abstract(
-    known: Sequence[dict[str, Any]], records: Sequence[Any], tier: str = "quick", verdicts: str = "verdicts"
+    known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str = "quick", verdicts: str = "verdicts"
 ) -> str:
     """Return the book's own abstract as a list in Markdown: what holds, at what cost, what does not, and at what scale.
 
     Every number is a finding on a claim at `tier`; a sentence whose claims have no verdict is left out. `verdicts`
     is where the page of that name lies.
     """
-    found = {name: tiers[tier] for name, tiers in findings_by_id(known, records).items() if tier in tiers}
+    found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
     decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
     said = [_gain(decided), _equal_compute(decided), _ingredients(decided)]
     usual = preset(tier)
     scale = (
         f"All this is {usual.dataset.upper().replace('CIFAR', 'CIFAR-')}, {_network(usual.model)}, "
-        f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, records, tier, verdicts)} "
-        f"{_paper_scale(known, records)}"
+        f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
+        f"{_paper_scale(known, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
 
@@ -90,21 +93,21 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     return f"Of its ingredients, {'; '.join(words)}." if words else ""
 
 
-def _corrected(known: Sequence[dict[str, Any]], records: Sequence[Any], tier: str, verdicts: str) -> str:
-    table = familywise.table(known, records)
+def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, verdicts: str) -> str:
+    table = familywise.corrected_table(known, runs)
     mine = table[(table["tier"] == tier) & table["p"].notna()]
     left = mine[mine["p, Holm"] < familywise.LEVEL]
     return f"Corrected for all {len(mine)} comparisons, {len(left)} stay beyond chance ([which]({verdicts}))."
 
 
-def _paper_scale(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
-    paper = [r for r in records if r["tier"] == "paper" and r["status"] == "complete"]
-    verdicts = [f for tiers in findings_by_id(known, records).values() for f in tiers.values() if f.tier == "paper"]
+def _paper_scale(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+    paper = [run for run in runs if run.tier == "paper" and run.complete]
+    verdicts = [f for tiers in findings_by_id(known, runs).values() for f in tiers.values() if f.tier == "paper"]
     decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
     if decided:
         return f"At the paper's own scale {len(decided)} of {len(verdicts)} claims are decided."
-    runs = f"{len(paper)} run{'s' if len(paper) != 1 else ''} of its grid {'are' if len(paper) != 1 else 'is'} done"
-    return f"**At the paper's own scale nothing is decided yet**: {runs}."
+    done = f"{number_of(len(paper), 'run')} of its grid {'are' if len(paper) != 1 else 'is'} done"
+    return f"**At the paper's own scale nothing is decided yet**: {done}."
 
 
 # --- the claims
@@ -145,7 +148,7 @@ class Group:
         return [tier for tier in claims.TIERS if any(tier in row.tiers for row in self.rows)]
 
 
-def claim_groups(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> list[Group]:
+def claim_groups(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
         "Holds": Group("Holds", "The effect is on the claimed side, and as large as the margin fixed beforehand.", []),
@@ -154,13 +157,18 @@ def claim_groups(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> lis
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }
     for claim in known:
-        found = claims.findings(claim, records)
+        found = claims.findings(claim, runs)
         decided = [f for f in found if f.verdict != claims.NO_VERDICT]
-        tiers = {f.tier: Cell(f.verdict, claims.measured(claim, f)) for f in decided}
+        tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in decided}
         seeds = max((len(f.effects) for f in found), default=0)
         progress = f"{seeds} of {claims.SEEDS} seeds." if seeds and not decided else ""
         row = Row(
-            claim["claim"], claim["source"], claims.logs_in_words(claim), claim.get("chapter") or "", tiers, progress
+            claim["claim"],
+            claim["source"],
+            logs_in_words(claims.claim_logs(claim)),
+            claim.get("chapter") or "",
+            tiers,
+            progress,
         )
         groups[_standing(decided)].rows.append(row)
     return list(groups.values())
@@ -173,14 +181,14 @@ def _standing(decided: Sequence[Finding]) -> str:
     return "Holds" if verdict in HOLDS else "Does not hold" if verdict in FAILS else "Open"
 
 
-def claims_page(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
+def claims_page(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
     """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
-    return render("claims", groups=claim_groups(known, records))
+    return render("claims", groups=claim_groups(known, runs))
 
 
-def count_in_words(known: Sequence[dict[str, Any]], records: Sequence[Any]) -> str:
+def count_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
     """Return in a sentence how many claims stand how, in the words of the groups."""
-    holds, still_open, fails, rest = (len(group.rows) for group in claim_groups(known, records))
+    holds, still_open, fails, rest = (len(group.rows) for group in claim_groups(known, runs))
     return (
         f"Of {len(known)} claims, {holds} hold, {still_open} are open, {fails} do not hold, and {rest} have too few "
         "seeds for a verdict so far."

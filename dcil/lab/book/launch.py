@@ -45,7 +45,7 @@ def pins() -> list[str]:
     return [line for line in (root() / "requirements.lock").read_text().splitlines() if "==" in line]
 
 
-def cell(repository: str, ref: str) -> dict[str, Any]:
+def launch_cell(repository: str, ref: str) -> dict[str, Any]:
     """Return the first cell of a notebook that fetches the book at `ref`, a tag or branch; no page shows it."""
     packages = ", ".join(f'"{pin}"' for pin in pins() if pin.split("==")[0] in ABSENT)
     source = CELL.format(ref=ref, repository=repository, packages=packages)
@@ -59,7 +59,7 @@ def cell(repository: str, ref: str) -> dict[str, Any]:
     }
 
 
-def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, Any]:
+def with_launch_buttons(config: dict[str, Any], repository: str, ref: str) -> dict[str, Any]:
     """Return Jupyter Book's configuration with launch buttons, the site's address and a card for each page.
 
     Raises `DcilError` if the repository is not on GitHub, as only its notebooks open in Colab, and for a tag or branch
@@ -99,10 +99,11 @@ def configured(config: dict[str, Any], repository: str, ref: str) -> dict[str, A
 def stage(folder: Path, repository: str, ref: str) -> None:
     """Change the copy of the book in `folder`: its configuration, its notebooks, and what Binder installs."""
     path = folder / "_config.yml"
-    path.write_text(yaml.safe_dump(configured(yaml.safe_load(path.read_text()), repository, ref), sort_keys=False))
+    config = with_launch_buttons(yaml.safe_load(path.read_text()), repository, ref)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     for path in sorted((folder / "book").glob("*.ipynb")):
         notebook = json.loads(path.read_text())
-        notebook["cells"].insert(0, cell(repository, ref))
+        notebook["cells"].insert(0, launch_cell(repository, ref))
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     source = "--extra-index-url https://download.pytorch.org/whl/cpu"  # PyTorch without CUDA
     (folder / "requirements.txt").write_text("\n".join([source, *pins()]) + "\n")

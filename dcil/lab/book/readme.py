@@ -14,8 +14,8 @@ from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.runs import names
-from dcil.lab.runs.frames import variant
-from dcil.lab.tables import equal_compute
+from dcil.lab.tables.equal_compute import budget_table, schedule_label
+from dcil.run_record import Run
 
 # A block begins and ends with a comment that no reader sees.
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+): written by `make readme` -->\n).*?(<!-- end -->)", re.S)
@@ -24,7 +24,7 @@ SPARSITY = 0.9  # where the rivals' claims are judged
 MARGIN = 0.3  # points, as in chapter 9
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table in Markdown; a bar within a cell stays a bar."""
     lines = []
     for row in (head, ["---"] * len(head), *rows):
@@ -33,23 +33,25 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def verdict_table(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> str:
+def verdict_table(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
     """Return how many claims have which verdict, and a row for each verdict, as `python -m dcil claims` prints it.
 
     A claim with too few runs for a verdict is counted and has no row.
     """
     by_id = {claim["id"]: claim for claim in known}
     rows = []
-    for (name, tier), (verdict, measured) in verdict_log.now(known, found).items():
+    for (name, tier), (verdict, measured) in verdict_log.current_verdicts(known, runs).items():
         if verdict == claims.NO_VERDICT:
             continue
         chapter = by_id[name].get("chapter")
         linked = f"[{verdict}](book/{chapter}.ipynb)" if chapter else verdict
         rows.append((by_id[name]["claim"], tier, linked, measured))
-    return f"{front_page.count_in_words(known, found)}\n\n{markdown(('claim', 'tier', 'verdict', 'measured'), rows)}"
+    return (
+        f"{front_page.count_in_words(known, runs)}\n\n{markdown_table(('claim', 'tier', 'verdict', 'measured'), rows)}"
+    )
 
 
-def equal_compute_tables(found: Sequence[dict[str, Any]]) -> str:
+def equal_compute_tables(runs: Sequence[Run]) -> str:
     """Return where DCIL's rivals end beside DCIL when each may compute as much as one dense run, tier by tier.
 
     DCIL runs two passes a step, so it has half the epochs. A tier without a dense run or without a pair is left out.
@@ -58,13 +60,13 @@ def equal_compute_tables(found: Sequence[dict[str, Any]]) -> str:
     for tier in claims.TIERS:
         usual = preset(tier)
         setting = {"dataset": "cifar10", "model": usual.model, "scope": "global", "sparsity": SPARSITY}
-        mine = claims.evidence({"evidence": {tier: setting}}, tier, found)
-        dense = [r for r in mine if variant(r["config"]) == "dense" and r["config"]["epochs"] == usual.epochs]
+        mine = claims.evidence({"evidence": {tier: setting}}, tier, runs)
+        dense = [run for run in mine if run.variant == "dense" and run.config.epochs == usual.epochs]
         if not dense:
             continue
-        baseline = equal_compute.named("dcil", usual.epochs // 2)
-        wanted = [*(equal_compute.named(name, usual.epochs) for name in RIVALS), baseline]
-        table = equal_compute.at_budget(mine, equal_compute.total_macs(dense[0]), wanted, baseline, MARGIN)
+        baseline = schedule_label("dcil", usual.epochs // 2)
+        wanted = [*(schedule_label(name, usual.epochs) for name in RIVALS), baseline]
+        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN)
         title = names.label(baseline)
         if table.empty or table["trained"].iloc[-1] != title:
             continue
@@ -72,14 +74,14 @@ def equal_compute_tables(found: Sequence[dict[str, Any]]) -> str:
         said = ", ".join(f"{words} {count} time{'s' if count > 1 else ''}" for words, count in counts.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
         rows = table.itertuples(index=False)
-        parts.append(f"{where}. Against its rivals {title} ends: {said}.\n\n{markdown(list(table), rows)}")
+        parts.append(f"{where}. Against its rivals {title} ends: {said}.\n\n{markdown_table(list(table), rows)}")
     return "\n\n".join(parts) or "Not run."
 
 
-def filled(text: str, blocks: dict[str, str]) -> str:
+def with_blocks(text: str, blocks: dict[str, str]) -> str:
     """Return a text with its blocks written anew; raises `DcilError` unless it has a block of each name, and no other.
 
-    >>> print(filled("<!-- sum: written by `make readme` -->\\n3\\n<!-- end -->", {"sum": "4"}))
+    >>> print(with_blocks("<!-- sum: written by `make readme` -->\\n3\\n<!-- end -->", {"sum": "4"}))
     <!-- sum: written by `make readme` -->
     <BLANKLINE>
     4
@@ -95,21 +97,21 @@ def filled(text: str, blocks: dict[str, str]) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match['name']]}\n\n{match[3]}", text)
 
 
-def computed(known: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> dict[str, str]:
+def readme_blocks(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, str]:
     """Return what claims and records say, by the name of its block in README.md."""
     return {
-        "abstract": front_page.abstract(known, found, verdicts="book/verdicts.ipynb"),
-        "verdicts": verdict_table(known, found),
-        "equal-compute": equal_compute_tables(found),
+        "abstract": front_page.abstract(known, runs, verdicts="book/verdicts.ipynb"),
+        "verdicts": verdict_table(known, runs),
+        "equal-compute": equal_compute_tables(runs),
     }
 
 
 def main() -> None:
     """Write the blocks of README.md anew."""
     root = checkout.root()
-    blocks = computed(claims.read(root / "book" / "claims.yml"), records.load_all(root / "records"))
+    blocks = readme_blocks(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     path = root / "README.md"
-    path.write_text(filled(path.read_text(), blocks))
+    path.write_text(with_blocks(path.read_text(), blocks))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from dcil import records
+from markupsafe import Markup
+
 from dcil.config import RunConfig
+from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
-from dcil.lab.page.figures import PASS_COLOURS
+from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
 from dcil.lab.runs import stability
-from dcil.lab.runs.frames import variant
 from dcil.lab.sweep import train_command
 from dcil.lab.templating import render
+from dcil.run_record import Run
 
 COLUMNS = ("run", "variant", "sparsity, %", "seed", "deployed pass, %", "second pass, %", "epochs", "network",
            "data set", "tier", "minutes", "date")  # fmt: skip
@@ -23,12 +25,15 @@ FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity"
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT}
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
+DASHES = {"-": {}, "--": {"stroke-dasharray": "7 4"}, ":": {"stroke-dasharray": "2 3"}}  # in SVG, of a pass's line
 DASHED = {"stroke": "#666", "stroke-dasharray": "3 3"}  # the line of the sparsity, the only one that is no pass
 
 
 def _style(name: str) -> dict[str, str]:
     """Return the attributes of a line in SVG."""
-    return DASHED if name == "sparsity" else {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"}
+    if name == "sparsity":
+        return DASHED
+    return {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"} | DASHES[PASS_LINES.get(name, "-")]
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -67,21 +72,24 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
     )
 
 
-def charts(record: dict[str, Any]) -> str:
+def charts(run: Run) -> str:
     """Return how a run went: accuracy and sparsity, exchanges of weights, overlap with the last mask, by epoch."""
-    curve, epochs = record["curve"], len(record["curve"])
+    epochs = len(run.curve)
     if not epochs:
         return ""
-    accuracy = {name: [(row["epoch"] + 1, row["test"][name]["top1"]) for row in curve] for name in curve[-1]["test"]}
-    sparsity = [(row["epoch"] + 1, 100 * row["sparsity"]) for row in curve]
-    shares = list(enumerate(stability.exchanged(record), start=1)) if record["config"]["sparsity"] else []
+    lines: dict[str, Sequence[tuple[int, float]]] = {
+        "sparsity": [(done, 100 * epoch.sparsity) for done, epoch in enumerate(run.curve, start=1)]
+    }
+    for name in run.by_pass:
+        lines[name] = [(done, epoch.test[name]) for done, epoch in enumerate(run.curve, start=1)]
+    shares = list(enumerate(stability.exchange_rates(run), start=1)) if run.config.sparsity else []
     highest = float(f"{1.05 * max((v for _, v in shares if not math.isnan(v)), default=0) or 1:.2g}")
-    overlaps = [(row["epoch"] + 1, row["jaccard"]) for row in record.get("masks", {}).get("overlap_with_last", ())]
+    overlaps = [(epoch + 1, overlap) for epoch, overlap in run.overlap_with_last.items()]
     parts = [
-        chart("test top-1 of each pass, and sparsity, %", {"sparsity": sparsity, **accuracy}, epochs, 100),
+        chart("test top-1 of each pass, and sparsity, %", lines, epochs, 100),
         chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
         chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
-        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(record).items()}),
+        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(run).items()}),
     ]
     return render("charts", parts=parts)
 
@@ -105,83 +113,79 @@ def _short(value: Any) -> str:
     return textwrap.shorten(str(value), 200, placeholder=" …")
 
 
-def rerun(record: dict[str, Any]) -> str:
-    """Return the command that trains a record's run again."""
-    config = RunConfig.from_dict(record["config"])
-    fetched = ["--download"] if config.dataset in ("cifar10", "cifar100", "imagenette") else []
+def rerun_command(config: RunConfig) -> str:
+    """Return the command that trains a run of this configuration again."""
+    fetched = ["--download"] if DATASETS[config.dataset].fetch else []
     return " ".join(["python -m dcil train", *train_command.shortest_argv(config), *fetched])
 
 
-def details(record: dict[str, Any]) -> str:
+def details(run: Run) -> str:
     """Return what opens in a run's row: command, record, how it went, configuration, environment, cost, masks."""
-    cost = {k: v for k, v in record["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
-    found = stability.figures(record) if record["curve"] else {}
+    cost = {k: v for k, v in run["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
+    found = stability.stability_figures(run) if run.curve else {}
     measured = {name: f"{value:.3g}" for name, value in found.items() if not math.isnan(value)}
     named = {
-        "configuration": record["config"],
-        "environment": record["environment"],
-        "data": record["data"],
+        "configuration": run["config"],
+        "environment": run["environment"],
+        "data": run["data"],
         "cost": cost,
-        "nonzeros": record["cost"]["nonzeros"],
+        "nonzeros": run.cost.nonzeros,
         "masks and gradients (chapter 4 says what each is)": measured,
     }
     return render(
         "run_details",
-        reason=record.get("reason"),
-        charts=charts(record),
-        address=quote(f"../records/{record['run_id']}.json"),
-        command=provenance.command(rerun(record)),
+        reason=run.get("reason"),
+        charts=charts(run),
+        address=quote(f"../records/{run.run_id}.json"),
+        command=provenance.command(rerun_command(run.config)),
         named={name: {_short(k): _short(v) for k, v in values.items()} for name, values in named.items() if values},
     )
 
 
-def row(record: dict[str, Any]) -> str:
-    """Return a run's row; its id follows from the run id, so that pages can link to it."""
-    c, ends = record["config"], [end["last"]["top1"] for end in record["final"]["passes"].values()]
-    run, date = record["run_id"], record["environment"]["date"]
-    accuracies = [*(f"{end:.2f}" for end in ends), "", ""][:2]
-    shared = ", shared" if math.isnan(records.own_time_s(record)) else ""
-    kinds = {
-        "tier": record["tier"],
-        "dataset": c["dataset"],
-        "method": c["method"],
-        "sparsity": f"{c['sparsity']:g}",
-        "status": record["status"],
+def _kinds(run: Run) -> dict[str, str]:
+    """Return what a run can be filtered by, by the names of `FILTERS`."""
+    return {
+        "tier": run.tier,
+        "dataset": run.config.dataset,
+        "method": run.config.method,
+        "sparsity": f"{run.config.sparsity:g}",
+        "status": run["status"],
     }
+
+
+def run_row(run: Run) -> Markup:
+    """Return a run's row; its id follows from the run id, so that pages can link to it."""
+    config, kinds = run.config, _kinds(run)
+    shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
     return render(
         "run",
-        run_id=run,
-        anchor=provenance.anchor(run),
-        status=record["status"],
-        details=details(record),
+        run_id=run.run_id,
+        anchor=provenance.anchor(run.run_id),
+        status=run["status"],
+        details=details(run),
         cells=[
-            variant(c),
-            f"{100 * c['sparsity']:g}",
-            c["seed"],
-            *accuracies,
-            c["epochs"],
-            c["model"],
-            c["dataset"],
-            record["tier"],
-            f"{record['cost']['time_s'] / 60:.1f}{shared}",
-            date,
+            run.variant,
+            f"{100 * config.sparsity:g}",
+            config.seed,
+            *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
+            config.epochs,
+            config.model,
+            config.dataset,
+            run.tier,
+            f"{run.cost.time_s / 60:.1f}{shared}",
+            run.environment.date,
         ],
         kinds=kinds,
-        words=" ".join([run, variant(c), c["model"], record["environment"]["device"], *kinds.values()]).lower(),
+        words=" ".join([run.run_id, run.variant, config.model, run.environment.device, *kinds.values()]).lower(),
     )
 
 
-def page(runs: Sequence[dict[str, Any]]) -> str:
+def all_runs_page(runs: Sequence[Run]) -> str:
     """Return the whole table with its filters, and the script that drives them."""
-    values = {
-        "tier": [r["tier"] for r in runs],
-        "status": [r["status"] for r in runs],
-        "sparsity": [f"{r['config']['sparsity']:g}" for r in runs],
-        **{k: [r["config"][k] for r in runs] for k in ("dataset", "method")},
-    }
+    kinds = [_kinds(run) for run in runs]
     return render(
         "runs",
-        filters=[(name, label, sorted(set(values[name]))) for name, label in FILTERS.items()],
+        filters=[(name, label, sorted({kind[name] for kind in kinds})) for name, label in FILTERS.items()],
         columns=COLUMNS,
-        rows=map(row, runs),
+        rows=map(run_row, runs),
     )

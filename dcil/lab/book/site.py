@@ -1,4 +1,4 @@
-"""A Sphinx extension for the book's site: blocks under figures stay under them; records and plotly come along.
+"""A Sphinx extension for the site: blocks under figures stay there, chapters say how long they are, files come along.
 
 MyST-NB gives the caption of a cell to each of its outputs. A cell that shows a figure has two: the picture and the
 block under it (`dcil.lab.page.provenance`). Before a notebook is read, what follows the picture becomes a cell of its
@@ -8,12 +8,17 @@ own.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 from dcil.lab.checkout import root
+
+CHAPTER = re.compile(r"book/(\d\d-.+|your-own-network)")  # pages that are read from beginning to end
 
 
 def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -42,6 +47,16 @@ def read_source(app: Any, docname: str, source: list[str]) -> None:
         source[0] = json.dumps(notebook | {"cells": split(notebook["cells"])})
 
 
+def tell_reading_time(app: Any, document: nodes.document) -> None:
+    """Say under the title of a chapter how long its words, as MyST counts them without code, take to read."""
+    if not CHAPTER.fullmatch(app.env.docname):
+        return
+    minutes = max(1, app.env.metadata[app.env.docname]["wordcount"]["minutes"])
+    words = f"About {minutes} minute{'s' if minutes > 1 else ''} to read"
+    title = next(document.findall(nodes.title))
+    title.parent.insert(title.parent.index(title) + 1, nodes.paragraph("", words, classes=["reading-time"]))
+
+
 def copy_files(app: Any, error: Exception | None) -> None:
     """Put the records, and the library that draws interactive figures, beside the pages."""
     if error or app.builder.format != "html":
@@ -59,5 +74,6 @@ def copy_files(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> dict[str, Any]:
     """Tell Sphinx what to call, and when."""
     app.connect("source-read", read_source)
+    app.connect("doctree-read", tell_reading_time)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

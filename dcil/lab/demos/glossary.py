@@ -16,12 +16,13 @@ FILE = "glossary-words.js"
 
 def definitions(page: str) -> dict[str, dict[str, str]]:
     """Return what a page of HTML defines, by the anchor of the word: the word, and its definition as HTML."""
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for term in BeautifulSoup(page, "html.parser").select("dl.glossary > dt[id]"):
         says = term.find_next_sibling("dd")
         for link in term.select("a.headerlink"):
             link.decompose()
-        found[term["id"]] = {"word": term.get_text().strip(), "says": says.decode_contents().strip()}
+        if says is not None:
+            found[str(term["id"])] = {"word": term.get_text().strip(), "says": says.decode_contents().strip()}
     return found
 
 

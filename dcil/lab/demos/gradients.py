@@ -77,15 +77,17 @@ def central_difference(loss: Loss, at: Tensor, index: int, step: float = 1e-5) -
     return float(loss(at + shift) - loss(at - shift)) / (2 * step)
 
 
-def received(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
+def received_gradient(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
     """Return what the prunable weights receive [P] from the cross-entropies of all passes together, at a point [P].
 
     It goes through the passes' gradient rules, so it need not be the gradient of any function of the weights.
     """
     weights = dual.weights
     pieces = at.detach().split([w.numel() for w in weights.values()])
-    placed = {f"net.{name}": nn.Parameter(p.view_as(weights[name])) for name, p in zip(weights, pieces, strict=True)}
-    loss = sum(F.cross_entropy(output, labels) for output in functional_call(dual, placed, images))
+    placed: dict[str, Tensor] = {
+        f"net.{name}": nn.Parameter(p.view_as(weights[name])) for name, p in zip(weights, pieces, strict=True)
+    }
+    loss = torch.stack([F.cross_entropy(output, labels) for output in functional_call(dual, placed, (images,))]).sum()
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(placed.values()))])
 
 

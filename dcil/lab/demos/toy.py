@@ -39,7 +39,7 @@ def regression(
             rows += [(step, i, v, k) for i, (v, k) in enumerate(zip(values, kept, strict=True))]
         x = torch.randn(32, weights, generator=generator)
         y = x @ true + noise * torch.randn(32, generator=generator)
-        loss = sum(F.mse_loss(output[:, 0], y) for output in dual(x))
+        loss = torch.stack([F.mse_loss(output[:, 0], y) for output in dual(x)]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

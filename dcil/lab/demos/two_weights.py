@@ -40,15 +40,15 @@ def descend(method: str, rate: float, period: int, steps: int = STEPS) -> pd.Dat
     best = torch.tensor(BEST, dtype=torch.float64)
     rules = [RULES[name].apply for name in methods.get(method).rules]
     rows: list[dict[str, Any]] = []
-    kept, exchanges = None, 0
+    kept, exchanges = -1, 0
     for step in range(steps + 1):
         if step % period == 0:
             before, mask = kept, compute_masks({"w": w}, sparsity=ONE_OF_TWO)["w"]
             kept = int(mask.nonzero())
-            exchanges += before not in (None, kept)
+            exchanges += before not in (-1, kept)
         passes = [rule(w, mask) for rule in rules]
         losses = [0.5 * (values - best).square().sum() for values in passes]
-        (gradient,) = torch.autograd.grad(sum(losses), w)
+        (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), w)
         pruned, seen = 1 - kept, passes[-1]
         rows.append(
             {

@@ -12,7 +12,7 @@ equal    accuracy of a less that of b, points          equivalent (see below)   
 matches  accuracy of a less the authors' mean, points  equivalent (see below)   wholly outside ±margin
 =======  ============================================  =======================  ================================
 
-Two are equivalent by `pairs.equivalent`, as in every table: two one-sided tests at 5 %, so the 90 % interval lies
+Two are equivalent by `paired.equivalent`, as in every table: two one-sided tests at 5 %, so the 90 % interval lies
 inside ±margin. Everything else needs more seeds. A difference is within noise if its interval contains zero, and
 undecided if not: it is there, and whether it reaches the margin is open. Noise shows nothing to be equal, so that an
 equality that is neither shown nor ruled out is undecided.
@@ -23,11 +23,9 @@ or does not.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,12 +34,13 @@ from markupsafe import escape
 from pydantic import Field, PositiveInt, model_validator
 
 from dcil import methods
-from dcil.config import LATER
 from dcil.errors import DcilError
+from dcil.lab.evidence.authors_logs import logged_setting
 from dcil.lab.runs import paired, stability
-from dcil.lab.runs.frames import COMPARED, runs_table, variant
+from dcil.lab.runs.frames import COMPARED, runs_table
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, one_of, read_entries
+from dcil.run_record import Run
 
 WORDS = {  # of a tier: it holds, it does not hold
     "quick": ("holds at this scale", "does not hold at this scale"),
@@ -51,7 +50,6 @@ TIERS = tuple(WORDS)
 NO_VERDICT = "not yet run"
 VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
             NO_VERDICT)  # fmt: skip
-LOGS: dict[str, Any] = json.loads(resources.files(__package__).joinpath("authors_logs.json").read_text("utf-8"))
 Tier = Annotated[str, one_of("tier", TIERS)]
 
 
@@ -111,7 +109,7 @@ class Claim(Entry):
     @model_validator(mode="after")
     def logs_are_there(self) -> Self:
         """Refuse a claim about the authors' logs that names no setting of theirs."""
-        if self.rule.kind == "matches" and not _logged({"logs": self.logs}):
+        if self.rule.kind == "matches" and not claim_logs({"logs": self.logs}):
             raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
         return self
 
@@ -138,7 +136,7 @@ class Finding:
         return f"too few seeds ({len(self.effects)} of {SEEDS})" if few else self.verdict
 
 
-def read(path: str | Path) -> list[dict[str, Any]]:
+def read_claims(path: str | Path) -> list[dict[str, Any]]:
     """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
     claims = read_entries(path, Claim, "claim")
     if len({claim["id"] for claim in claims}) < len(claims):
@@ -146,113 +144,121 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     return claims
 
 
-def _logged(claim: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the setting of the authors' logs that a claim names."""
-    asked = claim.get("logs")
-    return next((s for s in LOGS["settings"] if asked and all(s[k] == v for k, v in asked.items())), None)
+def claim_logs(claim: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the setting of the authors' logs that a claim names, or None."""
+    return logged_setting(**claim["logs"]) if claim.get("logs") else None
 
 
-def evidence(
-    claim: dict[str, Any], tier: str, records: Sequence[dict[str, Any]], precision: str | None = None
-) -> list[dict[str, Any]]:
-    """Return the records that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
+def _logs_of(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of the authors' logs that a claim of kind "matches" names: reading it made sure of one."""
+    logs = claim_logs(claim)
+    assert logs is not None
+    return logs
+
+
+def evidence(claim: dict[str, Any], tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
+    """Return the runs that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
 
     They are of one precision: the book's (`COMPARED`), or another that is asked for. Where a rule says `a_epochs`, its
     a was trained for so many, and for those of the evidence everything else.
     """
     wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | claim["evidence"][tier]
     rule = claim.get("rule", {})
+    found = []
+    for run in runs:
+        asked = dict(wanted)
+        if "a_epochs" in rule and run.variant == rule["a"]:
+            asked["epochs"] = rule["a_epochs"]
+        if not methods.get(run.config.method).prunes:
+            asked.pop("sparsity", None)
+        has = run.config.as_dict()
+        if run.tier == tier and run.complete and all(has.get(name) == value for name, value in asked.items()):
+            found.append(run)
+    return found
 
-    def fits(config: dict[str, Any]) -> bool:
-        own = {"epochs": rule["a_epochs"]} if "a_epochs" in rule and variant(config) == rule["a"] else {}
-        free = ("sparsity",) if not methods.get(config["method"]).prunes else ()
-        return all((LATER | config).get(k) == v for k, v in (wanted | own).items() if k not in free)
 
-    return [r for r in records if r["tier"] == tier and r["status"] == "complete" and fits(r["config"])]
-
-
-def sides(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[pd.Series, pd.Series]:
+def compared_values(claim: dict[str, Any], found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
     """Return by seed the two values that a claim's rule compares; of `matches`, b are the authors' runs."""
     rule = claim["rule"]
     if rule["kind"] == "smaller":
-        figures = stability.table(list(found))
-        a, b = (paired.one_a_seed(figures[figures["variant"] == rule[k]], rule[k], rule["figure"]) for k in "ab")
-        return a, b
-    table = runs_table(list(found))
+        figures = stability.stability_table(found)
+        mine, other = (figures[figures["variant"] == rule[side]] for side in "ab")
+        a = paired.one_value_a_seed(mine, rule["a"], rule["figure"])
+        return a, paired.one_value_a_seed(other, rule["b"], rule["figure"])
+    table = runs_table(found)
     a = paired.by_seed(table, rule["a"], rule.get("a_pass"))
     if rule["kind"] == "matches":
-        return a, pd.Series([run["last"] for run in _logged(claim)["runs"]], dtype=float)
+        return a, pd.Series([run["last"] for run in _logs_of(claim)["runs"]], dtype=float)
     return a, paired.by_seed(table, rule["b"])
 
 
-def effects(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[float]:
+def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
     """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
-    a, b = sides(claim, found)
-    kind = claim["rule"]["kind"]
-    each = 1 - a / b if kind == "smaller" else a - (_logged(claim)["last"][0] if kind == "matches" else b)
-    return each.dropna().sort_index().tolist()
+    a, b = compared_values(claim, found)
+    match claim["rule"]["kind"]:
+        case "smaller":
+            effects = 1 - a / b
+        case "matches":
+            effects = a - _logs_of(claim)["last"][0]
+        case _:
+            effects = a - b
+    return effects.dropna().sort_index().tolist()
 
 
-def judge(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
+def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
     """Return the verdict that a kind of rule gives on effects and a margin, in a tier's words; see the table above."""
     if len(values) < SEEDS:
         return NO_VERDICT
-    mean, low, high = paired.interval(values)
+    mean, low, high = paired.t_interval(values)
     if kind in ("better", "smaller"):
         yes, no = low > 0 and mean >= margin, high < margin
         open_still = "within noise" if low <= 0 <= high else "undecided"
     else:
-        yes, no = paired.equivalent(values, margin), low > margin or high < -margin
+        yes, no = bool(paired.equivalent(values, margin)), low > margin or high < -margin
         open_still = "undecided"
     holds, does_not = WORDS[tier]
     return does_not if no else holds if yes else open_still
 
 
-def findings(claim: dict[str, Any], records: Sequence[dict[str, Any]], precision: str | None = None) -> list[Finding]:
-    """Return what the records (by default those of the book's precision) say of a claim, at each tier that it names."""
+def findings(claim: dict[str, Any], runs: Iterable[Run], precision: str | None = None) -> list[Finding]:
+    """Return what the runs (by default those of the book's precision) say of a claim, at each tier that it names."""
     result = []
     for tier in claim["evidence"]:
-        values = effects(claim, evidence(claim, tier, records, precision))
-        _, *ci = paired.interval(values)
-        verdict = judge(claim["rule"]["kind"], values, claim["rule"]["margin"], tier)
-        result.append(Finding(tier, tuple(values), *ci, verdict))
+        effects = effects_by_seed(claim, evidence(claim, tier, runs, precision))
+        _, low, high = paired.t_interval(effects)
+        verdict = verdict_by_rule(claim["rule"]["kind"], effects, claim["rule"]["margin"], tier)
+        result.append(Finding(tier, tuple(effects), low, high, verdict))
     return result
 
 
-def in_words(claim: dict[str, Any], mean: float, low: float, high: float) -> str:
+def effect_in_words(claim: dict[str, Any], mean: float, low: float, high: float) -> str:
     """Return a claim's effect and its interval in words: points, or percent less."""
     if claim["rule"]["kind"] == "smaller":
-        return paired.signed(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
-    return paired.signed(mean, low, high) + " points"
+        return paired.signed_interval(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
+    return paired.signed_interval(mean, low, high) + " points"
 
 
-def measured(claim: dict[str, Any], finding: Finding) -> str:
+def measured_in_words(claim: dict[str, Any], finding: Finding) -> str:
     """Return a finding in words: the mean effect with its interval and the number of paired seeds."""
     if not finding.effects:
         return "not run"
-    return f"{in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
+    return f"{effect_in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
 
 
-def logs_in_words(claim: dict[str, Any]) -> str:
-    """Return where the authors' logged runs ended for a claim that names a setting of theirs, in percent; else ""."""
-    logged = _logged(claim)
-    return f"{logged['last'][0]:.2f} last, {logged['best_any'][0]:.2f} best" if logged else ""
-
-
-def sentences(claims: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], chapter: str | None = None) -> str:
+def verdicts_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run], chapter: str | None = None) -> str:
     """Return, as a list in Markdown, each claim (of a chapter) with its verdicts at the tiers that have a run.
 
     Claims without a run are one line that opens.
     """
     lines, waiting = [], []
-    for claim in claims:
+    for claim in known:
         if chapter not in (None, claim.get("chapter")):
             continue
-        begun = [finding for finding in findings(claim, records) if finding.effects]
+        begun = [finding for finding in findings(claim, runs) if finding.effects]
         if not begun:
             waiting.append(f"<li>{escape(claim['claim'])}</li>")
             continue
-        said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured(claim, f)}" for f in begun)
+        said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured_in_words(claim, f)}" for f in begun)
         lines.append(f"- {claim['claim']} {said.capitalize()}.")
     if waiting:
         more = f"{len(waiting)} more claim{'s wait for their' if len(waiting) > 1 else ' waits for its'} first run"

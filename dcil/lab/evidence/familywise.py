@@ -23,6 +23,7 @@ import pandas as pd
 
 from dcil.lab.evidence import claims
 from dcil.lab.runs import paired
+from dcil.run_record import Run
 
 COLUMNS = ["id", "claim", "tier", "verdict", "measured", "unpaired", "p", "p, Holm"]
 LEVEL = 0.05
@@ -34,53 +35,52 @@ def holm(values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    order, corrected, largest = sorted(range(len(values)), key=values.__getitem__), [0.0] * len(values), 0.0
+    order = sorted(range(len(values)), key=values.__getitem__)
+    corrected, largest = [0.0] * len(values), 0.0
     for rank, place in enumerate(order):
         largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
         corrected[place] = largest
     return corrected
 
 
-def p_value(rule: dict[str, Any], values: Sequence[float]) -> float:
+def claim_p_value(rule: dict[str, Any], values: Sequence[float]) -> float:
     """Return the p-value of a rule's null; its test is in the table above."""
     if rule["kind"] in ("better", "smaller"):
         return paired.p_difference(values)
     return paired.p_equivalence(values, rule["margin"])
 
 
-def unpaired(claim: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+def unpaired_interval(claim: dict[str, Any], found: Sequence[Run]) -> tuple[float, float, float]:
     """Return a claim's effect with Welch's interval (mean, low, high), as if no seed had a partner.
 
     Of a share it is that of the ratio of geometric means. Beside the authors' number stand the ends of their runs.
     """
-    a, b = claims.sides(claim, found)
+    a, b = claims.compared_values(claim, found)
     if claim["rule"]["kind"] != "smaller":
-        return paired.welch(a, b)
-    mean, low, high = paired.welch(np.log(a), np.log(b))
+        return paired.welch_interval(a, b)
+    mean, low, high = paired.welch_interval(np.log(a), np.log(b))
     return 1 - math.exp(mean), 1 - math.exp(high), 1 - math.exp(low)
 
 
-def table(
-    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
-) -> pd.DataFrame:
+def corrected_table(known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None) -> pd.DataFrame:
     """Return one row for each claim and tier: verdict, paired and unpaired interval, p-value, and Holm's.
 
     The p-values are numbers, NaN where a claim has no verdict; the intervals are in words.
     """
     rows = []
     for claim in known:
-        for finding in claims.findings(claim, records, precision):
+        for finding in claims.findings(claim, runs, precision):
             decided = finding.verdict != claims.NO_VERDICT
-            apart = unpaired(claim, claims.evidence(claim, finding.tier, records, precision)) if decided else None
+            apart = unpaired_interval(claim, claims.evidence(claim, finding.tier, runs, precision)) if decided else None
             rows.append(
                 {
                     "id": claim["id"],
                     "claim": claim["claim"],
                     "tier": finding.tier,
                     "verdict": finding.verdict,
-                    "measured": claims.measured(claim, finding),
-                    "unpaired": claims.in_words(claim, *apart) if apart else "",
-                    "p": p_value(claim["rule"], finding.effects) if decided else math.nan,
+                    "measured": claims.measured_in_words(claim, finding),
+                    "unpaired": claims.effect_in_words(claim, *apart) if apart else "",
+                    "p": claim_p_value(claim["rule"], finding.effects) if decided else math.nan,
                 }
             )
     result = pd.DataFrame(rows, columns=COLUMNS)
@@ -89,7 +89,7 @@ def table(
     return result
 
 
-def rounded(found: pd.DataFrame) -> pd.DataFrame:
+def with_p_in_words(found: pd.DataFrame) -> pd.DataFrame:
     """Return the table with its p-values in words; an empty cell where there is none."""
     return found.assign(**{name: found[name].map(_p_in_words) for name in ("p", "p, Holm")})
 
@@ -98,16 +98,16 @@ def _p_in_words(p: float) -> str:
     return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def survivors(found: pd.DataFrame) -> str:
+def survivors_in_words(found: pd.DataFrame) -> str:
     """Return in a sentence, tier by tier, how many of the claims that hold still do after Holm's correction."""
     parts = []
     for tier, (holds, _) in claims.WORDS.items():
         mine = found[(found["tier"] == tier) & (found["verdict"] == holds)]
         if len(mine):
-            left = mine[mine["p, Holm"] < LEVEL]["id"].tolist()
+            left = [f"`{name}`" for name in mine[mine["p, Holm"] < LEVEL]["id"]]
             family = int(found[found["tier"] == tier]["p"].notna().sum())
             parts.append(
                 f"At tier **{tier}**, {len(mine)} claim(s) hold, each taken alone; corrected for a family of "
-                f"{family}, {len(left)}" + (f": {', '.join(f'`{name}`' for name in left)}." if left else ".")
+                f"{family}, {len(left)}{': ' if left else ''}{', '.join(left)}."
             )
     return " ".join(parts)

@@ -18,6 +18,7 @@ from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
 from dcil.lab.yaml_files import Entry, Words, read_entries
+from dcil.run_record import Run
 
 HEAD = """\
 # When a verdict changed, to what and why. Written by `python -m dcil claims --log "WHY"`, never by hand.
@@ -44,18 +45,18 @@ class LogEntry(Entry):
     changes: list[Change] = Field(min_length=1)
 
 
-def now(
-    known: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]], precision: str | None = None
+def current_verdicts(
+    known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
-    """Return the verdict on each claim at each tier, and what was measured, as the records (of a precision) stand."""
+    """Return the verdict on each claim at each tier, and what was measured, as the runs (of a precision) stand."""
     return {
-        (claim["id"], f.tier): (f.verdict, claims.measured(claim, f))
+        (claim["id"], f.tier): (f.verdict, claims.measured_in_words(claim, f))
         for claim in known
-        for f in claims.findings(claim, records, precision)
+        for f in claims.findings(claim, runs, precision)
     }
 
 
-def read(path: str | Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
     return read_entries(path, LogEntry) if Path(path).exists() else []
 
@@ -74,7 +75,7 @@ def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
     return {key: verdict for key, verdict in state.items() if verdict}
 
 
-def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
+def changes_since(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
     """Return what has changed since the log's last entry, in the order of the claims."""
     before = replay(entries)
     gone = {key: (None, None) for key in before if key not in found}
@@ -85,12 +86,12 @@ def changes(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]
     ]
 
 
-def append(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
+def append_entry(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
     """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
     if not why.strip():
         raise DcilError("say why the verdicts changed")
     entries = [
-        *read(path),
+        *read_log(path),
         {"date": datetime.datetime.now(datetime.UTC).date(), "why": why.strip(), "changes": changed},
     ]
     text = HEAD + "".join(_dump(entry) for entry in entries)

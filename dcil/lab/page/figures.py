@@ -35,11 +35,13 @@ MARKERS = {
     "st3_stepwise": "X",
     "dcil_soft": "h",
 }
-PASS_COLOURS = {"sparse": "#0072B2", "dense": "#E69F00", "pruned": "#CC79A7"}
+# The passes of one method share its colour, here DCIL's; the line tells them apart.
+PASS_COLOURS = dict.fromkeys(("sparse", "dense", "pruned"), COLOURS["dcil"])
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
-# What a choice of masks did to a weight, and where in training a gradient was measured.
-SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#7FB8DC", "revived": "#00634A", "newly pruned": "#D55E00"}
-STATE_COLOURS = {"at initialisation": "#CC79A7", "after training": "#0072B2"}
+# What a choice of masks did to a weight (a mark tells the last two apart), and where in training a gradient was
+# measured: greys, for these are no methods.
+SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#ADADAD", "revived": "#111111", "newly pruned": "#111111"}
+STATE_COLOURS = {"at initialisation": "#8C8C8C", "after training": "#222222"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
 WIDTH = 5.0  # inches of a figure; several panels stand one above the other
 

@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ given: dict[str, dict[str, Any]] = {}
 #: By chapter, its form, from `begin` to the box at its end.
 forms: dict[str, Markup] = {}
 
-NAMES = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
+NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
 
 
 @dataclass(frozen=True)

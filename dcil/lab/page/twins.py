@@ -20,7 +20,7 @@ def _said(column: str, value: Any) -> str:
     return value if isinstance(value, str) else f"{column} {value:g}"
 
 
-def lines(
+def line_twin(
     data: pd.DataFrame,
     x: str,
     y: str,

@@ -24,12 +24,12 @@ def only_one(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
     return int((a & ~b).sum()), int((b & ~a).sum())
 
 
-def p_value(a: np.ndarray, b: np.ndarray) -> float:
+def mcnemar_p(a: np.ndarray, b: np.ndarray) -> float:
     """Return the two-sided p-value of two networks being right equally often, both boolean [N] over the same images.
 
     McNemar's test in its exact form: of the images that only one network gets right, each has half (McNemar 1947).
 
-    >>> p_value(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))  # (1 + 6) of 2^6 ways, and as many
+    >>> mcnemar_p(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))  # (1 + 6) of 2^6 ways, and as many
     0.21875
     """
     only = only_one(a, b)
@@ -38,7 +38,7 @@ def p_value(a: np.ndarray, b: np.ndarray) -> float:
     return min(1.0, 2 * sum(ways) / 2**count)
 
 
-def interval(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+def interval_over_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Return the accuracy of `a` less that of `b`, boolean [N] over the same images, with its interval over images.
 
     In points (difference, low, high). The ends are Wald's with half an image more in each of the four cells (Agresti
@@ -50,7 +50,7 @@ def interval(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, 
     return 100 * (only_a - only_b) / count, 100 * (centre - half), 100 * (centre + half)
 
 
-def in_words(a: np.ndarray, b: np.ndarray) -> str:
-    """Return `interval` and `p_value` as a table shows them."""
-    mean, low, high = interval(a, b)
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}), p {p_value(a, b):.2g}"
+def image_difference_in_words(a: np.ndarray, b: np.ndarray) -> str:
+    """Return `interval_over_images` and `mcnemar_p` as a table shows them."""
+    mean, low, high = interval_over_images(a, b)
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}), p {mcnemar_p(a, b):.2g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from dcil.errors import DcilError
 from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.runs.names import label
 
-Values = Sequence[float] | pd.Series
+Values: TypeAlias = "Sequence[float] | pd.Series"
 SEEDS = 3  # paired seeds below which nothing is concluded
 MANY = 1000  # seeds: beyond this nobody will run them
 
@@ -24,10 +25,10 @@ def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: 
     seed occurs twice.
     """
     mine = table[(table["status"] == "complete") & (table["variant"] == variant)]
-    return one_a_seed(mine[mine["deployed"] if which is None else (mine["pass"] == which)], variant, value)
+    return one_value_a_seed(mine[mine["deployed"] if which is None else (mine["pass"] == which)], variant, value)
 
 
-def one_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
+def one_value_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
     """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
     twice = rows[rows["seed"].duplicated(keep=False)]
     if len(twice):
@@ -44,7 +45,7 @@ def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.
     return (by_seed(table, a, value=value) - by_seed(table, b, value=value)).dropna()
 
 
-def interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
+def t_interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of paired differences and its t confidence interval (mean, low, high).
 
     Fewer than two differences have no interval, none has no mean: those are NaN.
@@ -64,7 +65,7 @@ def equivalent(differences: Values, margin: float, level: float = 0.95) -> bool 
 
     The same as asking that the interval of level 2·`level` − 1 lies inside ±margin (Schuirmann 1987).
     """
-    _, low, high = interval(differences, 2 * level - 1)
+    _, low, high = t_interval(differences, 2 * level - 1)
     return None if math.isnan(low) else -margin < low and high < margin
 
 
@@ -90,7 +91,7 @@ def p_equivalence(differences: Values, margin: float) -> float:
     )
 
 
-def welch(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
+def welch_interval(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
     """Return the difference of two means and Welch's t interval (mean, low, high), which pairs nothing.
 
     A side of fewer than two values has no spread: the ends are NaN.
@@ -123,7 +124,7 @@ def seeds_needed(differences: Values, margin: float, level: float = 0.95, power:
     return n
 
 
-def wanted_seeds(differences: Values, margin: float) -> str:
+def seeds_needed_in_words(differences: Values, margin: float) -> str:
     """Return `seeds_needed` in words."""
     if len(differences) < 2:
         return "unknown"
@@ -131,14 +132,14 @@ def wanted_seeds(differences: Values, margin: float) -> str:
     return str(needed) if needed < MANY else f"over {MANY:,}"
 
 
-def signed(mean: float, low: float, high: float, digits: int = 2) -> str:
+def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
     """Return "+0.40 (−0.10 to +0.90)", or the mean alone where it has no interval."""
     if math.isnan(mean):
         return MISSING
     return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
 
 
-def compared(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
+def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
     """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
 
     The difference has its 95 % interval, what it shows at a margin (points) fixed beforehand, and how many seeds would
@@ -157,9 +158,9 @@ def compared(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin
                 "method": label(variant),
                 "n": len(mine) if itself else len(gaps),
                 "last epoch, %": spread(mine),
-                f"{name} minus it, points": "" if itself else signed(*interval(gaps)),
-                f"{name} ends": "" if itself else shows(gaps, margin),
-                f"seeds to show {margin:g}": "" if itself else wanted_seeds(gaps, margin),
+                f"{name} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{name} ends": "" if itself else conclusion(gaps, margin),
+                f"seeds to show {margin:g}": "" if itself else seeds_needed_in_words(gaps, margin),
             }
         )
     return pd.DataFrame(rows)
@@ -171,11 +172,11 @@ def without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[str]:
     return [label(variant) for variant in variants if variant not in ran]
 
 
-def shows(gaps: Values, margin: float) -> str:
+def conclusion(gaps: Values, margin: float) -> str:
     """Return in words what paired differences of a minus b show: a ends higher or lower, or what else is known."""
     if len(gaps) < SEEDS:
         return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
-    _, low, high = interval(gaps)
+    _, low, high = t_interval(gaps)
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"
     return "higher" if low > 0 else "lower" if high < 0 else "within noise"

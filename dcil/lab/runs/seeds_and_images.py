@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dcil import methods
 from dcil.errors import DcilError
 from dcil.lab.runs import paired
 from dcil.lab.runs.frames import MISSING, runs_table
-from dcil.lab.runs.images_right import NOT_RECORDED, p_value
-from dcil.metrics import images_right
+from dcil.lab.runs.images_right import NOT_RECORDED, mcnemar_p
+from dcil.run_record import Run
 
 
 def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
@@ -29,7 +27,7 @@ def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> 
     Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
     cases in radiology (Hillis 2007). The variance of the mean is the seeds' mean square and what the images' has beyond
     the rest, over their numbers, with Satterthwaite's degrees of freedom. Where the images' has nothing beyond, this is
-    `dcil.lab.runs.paired.interval` of the seeds' differences.
+    `dcil.lab.runs.paired.t_interval` of the seeds' differences.
     """
     from scipy.special import stdtrit  # the quantile of Student's t
 
@@ -53,32 +51,31 @@ def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> 
     return 100 * mean, 100 * (mean - half), 100 * (mean + half)
 
 
-def right_at_equal_seeds(
-    found: Sequence[dict[str, Any]], a: str, b: str
-) -> dict[int, tuple[np.ndarray, np.ndarray]] | None:
+def right_at_equal_seeds(runs: Sequence[Run], a: str, b: str) -> dict[int, tuple[np.ndarray, np.ndarray]] | None:
     """Return by seed which images the deployed passes of two variants get right, boolean [N] each.
 
-    Of the seeds at which both have complete runs that say so; None where there are such runs, and none says so. `found`
-    are records of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a seed occurs
-    twice, or when the runs were tested on different images.
+    Of the seeds at which both have complete runs that say so; None where there are such runs, and none says so. `runs`
+    are of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a seed occurs twice, or
+    when the runs were tested on different images.
     """
-    table, by_id = runs_table([*found]), {r["run_id"]: r for r in found}
-    runs = pd.concat([paired.by_seed(table, variant, value="run") for variant in (a, b)], axis=1, join="inner")
+    table, by_id = runs_table(runs), {run.run_id: run for run in runs}
+    ids = pd.concat([paired.by_seed(table, variant, value="run") for variant in (a, b)], axis=1, join="inner")
     told, tests = {}, set()
-    for seed, *names in runs.itertuples():
+    for seed, *names in ids.itertuples():
         both = [by_id[name] for name in names]
-        if all("images_right" in r for r in both):
-            told[int(seed)] = tuple(images_right(r)[methods.get(r["config"]["method"]).passes[0]] for r in both)
-            tests |= {f"{r['data']['test_size']} of {r['data']['sha256']:.12}" for r in both}
+        right = [run.images_right[run.deployed] for run in both if run.images_right]
+        if len(right) == 2:
+            told[int(seed)] = right[0], right[1]
+            tests |= {f"{run.data.test_size} of {run.data.sha256:.12}" for run in both}
     if len(tests) > 1:
         raise DcilError(
             f"runs of {a!r} and {b!r} were tested on different images ({', '.join(sorted(tests))}, "
             "by the checksums of their data); choose records of one data set"
         )
-    return told if told or runs.empty else None
+    return told if told or ids.empty else None
 
 
-def compared(found: Sequence[dict[str, Any]], variants: Sequence[str], baseline: str) -> pd.DataFrame:
+def images_table(runs: Sequence[Run], variants: Sequence[str], baseline: str) -> pd.DataFrame:
     """Return one row for each variant beside a baseline at equal seeds, by the images that each gets right.
 
     n, the difference in points with its 95 % interval over seeds and over seeds and images, and McNemar's p-value of
@@ -87,16 +84,16 @@ def compared(found: Sequence[dict[str, Any]], variants: Sequence[str], baseline:
     columns = [f"less {baseline}, points, over seeds", "over seeds and images", "p over images, seed by seed"]
     rows, silent = [], []
     for name in (v for v in variants if v != baseline):
-        if (told := right_at_equal_seeds(found, name, baseline)) is None:
+        if (told := right_at_equal_seeds(runs, name, baseline)) is None:
             silent.append(name)
             continue
         values = [MISSING] * 3
         if told:
             mine, other = (np.array(side) for side in zip(*told.values(), strict=True))
             values = [
-                paired.signed(*paired.interval(100 * (mine.mean(1) - other.mean(1)))),
-                paired.signed(*over_seeds_and_images(mine, other)),
-                ", ".join(f"{p_value(*both):.2g}" for both in told.values()),
+                paired.signed_interval(*paired.t_interval(100 * (mine.mean(1) - other.mean(1)))),
+                paired.signed_interval(*over_seeds_and_images(mine, other)),
+                ", ".join(f"{mcnemar_p(*both):.2g}" for both in told.values()),
             ]
         rows.append([name, len(told), *values])
     if silent:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from dcil import records
-from dcil.config import LATER
-from dcil.dynamics import final_mask, jaccard
-from dcil.lab.runs.images_right import NOT_RECORDED, in_words, only_one
-from dcil.metrics import images_right
+from dcil.dynamics import jaccard
+from dcil.lab.runs.images_right import NOT_RECORDED, image_difference_in_words, only_one
+from dcil.run_record import Run
 from dcil.runs import by_id
 
 Row = tuple[str, str, str, str]  # what, in A, in B, the difference
 
 
-def find(name: str, folder: str | Path) -> dict[str, Any]:
-    """Return the record of a file, or the one in a folder whose run id begins with `name`.
+def find_record(name: str, folder: str | Path) -> Run:
+    """Return the run of a record's file, or the one in a folder whose run id begins with `name`.
 
     Raises `DcilError` when there is none, or more than one.
     """
     if name.endswith(".json") or Path(name).is_file():
-        return records.read(name)
+        return Run(records.read(name))
     known = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
-    return records.read(by_id(name, known, f"record of {folder}"))
+    return Run(records.read(by_id(name, known, f"record of {folder}")))
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Row]:
@@ -35,64 +35,59 @@ def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Ro
     ]
 
 
-def _number(what: str, a: float, b: float, digits: int = 2) -> Row:
+def _number(what: str, both: Iterable[float], digits: int = 2) -> Row:
+    a, b = both
     return what, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+.{digits}f}"
 
 
-def _curves(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
+def _accuracies(a: Run, b: Run) -> list[Row]:
     """Return by pass the last epochs' test top-1, and where the two curves lie farthest apart."""
     rows: list[Row] = []
-    for name in (n for n in a["final"]["passes"] if n in b["final"]["passes"]):
-        ends = (r["final"]["passes"][name]["last"]["top1"] for r in (a, b))
-        rows.append(_number(f"{name} pass, last epoch, %", *ends))
-        both = [
-            (x["test"][name]["top1"], y["test"][name]["top1"], x["epoch"])
-            for x, y in zip(a["curve"], b["curve"], strict=False)
-        ]
+    for name in (n for n in a.by_pass if n in b.by_pass):
+        rows.append(_number(f"{name} pass, last epoch, %", (a.by_pass[name].last, b.by_pass[name].last)))
+        both = [(x.test[name], y.test[name], x.epoch) for x, y in zip(a.curve, b.curve, strict=False)]
         one, two, epoch = max(both, key=lambda pair: abs(pair[0] - pair[1]))
-        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", one, two))
+        rows.append(_number(f"{name} pass, farthest apart (epoch {epoch + 1}), %", (one, two)))
     return rows
 
 
-def _images(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
+def _images(a: Run, b: Run) -> list[Row]:
     """Return by pass how many test images only one network gets right, and what that says of their accuracies."""
     if a["data"] != b["data"]:
         return []
-    right = images_right(a), images_right(b)
-    if None in right:
-        return [("which test images are right", *("recorded" if r else NOT_RECORDED for r in right), "")]
-    one, two = right
-    return [
-        (
-            f"{name} pass, images right in one only; points over images, McNemar's p",
-            *map(str, only_one(one[name], two[name])),
-            in_words(two[name], one[name]),
-        )
-        for name in one
-        if name in two
-    ]
-
-
-def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
-    """Return what differs of configuration and environment, then accuracies, masks and costs of two records."""
-    rows = _differing(LATER | a["config"], LATER | b["config"], "config")
-    rows += _differing(a["environment"], b["environment"], "environment") + _differing(a["data"], b["data"], "data")
-    if a["status"] != b["status"]:
-        rows.append(("status", a["status"], b["status"], ""))
-    if a["curve"] and b["curve"]:
-        rows += _curves(a, b) + _images(a, b)
-        rows.append(_number("sparsity, %", *(100 * r["curve"][-1]["sparsity"] for r in (a, b)), digits=4))
-    masks = final_mask(a), final_mask(b)
-    if all(m is not None for m in masks) and len(masks[0]) == len(masks[1]):
-        rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(*masks):.4f}"))
-    minutes = [records.own_time_s(r) / 60 for r in (a, b)]
-    if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
-        rows.append(_number("minutes", *minutes, digits=1))
-    rows.append(_number("peak memory, MiB", *(r["cost"]["mem_mib"] for r in (a, b)), digits=0))
-    rows.append(_number("kept MACs an image", *(r["cost"]["inference_macs"] for r in (a, b)), digits=0))
+    one, two = a.images_right, b.images_right
+    if one is None or two is None:
+        mine, theirs = ("recorded" if right else NOT_RECORDED for right in (one, two))
+        return [("which test images are right", mine, theirs, "")]
+    rows: list[Row] = []
+    for name in (n for n in one if n in two):
+        what = f"{name} pass, images right in one only; points over images, McNemar's p"
+        in_a, in_b = only_one(one[name], two[name])
+        rows.append((what, str(in_a), str(in_b), image_difference_in_words(two[name], one[name])))
     return rows
 
 
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Return whether two records differ in nothing but clocks, memory and date."""
-    return records.without_timing(a) == records.without_timing(b)
+def comparison(a: Run, b: Run) -> list[Row]:
+    """Return what differs of configuration and environment, then accuracies, masks and costs of two runs."""
+    rows = _differing(a.config.as_dict(), b.config.as_dict(), "config")
+    for part in ("environment", "data"):
+        rows += _differing(a[part], b[part], part)
+    if a["status"] != b["status"]:
+        rows.append(("status", a["status"], b["status"], ""))
+    if a.curve and b.curve:
+        rows += _accuracies(a, b) + _images(a, b)
+        rows.append(_number("sparsity, %", (100 * a.sparsity, 100 * b.sparsity), digits=4))
+    one, two = a.final_mask, b.final_mask
+    if one is not None and two is not None and len(one) == len(two):
+        rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(one, two):.4f}"))
+    minutes = [run.cost.own_time_s / 60 for run in (a, b)]
+    if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
+        rows.append(_number("minutes", minutes, digits=1))
+    rows.append(_number("peak memory, MiB", (a.cost.mem_mib, b.cost.mem_mib), digits=0))
+    rows.append(_number("kept MACs an image", (a.cost.inference_macs, b.cost.inference_macs), digits=0))
+    return rows
+
+
+def same_but_for_timing(a: Run, b: Run) -> bool:
+    """Return whether two runs differ in nothing but clocks, memory and date."""
+    return records.without_timing(a.raw) == records.without_timing(b.raw)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dcil.run_record import Run
+
 
 @dataclass(frozen=True)
 class Source:
@@ -21,32 +23,38 @@ def joined(values: Iterable[Any], between: str = ", ") -> str:
     return between.join(str(value) for value in sorted(set(values)))
 
 
-def commit_words(commit: str, dirty: bool) -> str:
+def commit_in_words(commit: str, dirty: bool) -> str:
     """Return a commit's first seven digits, and whether the code differed from it."""
     return commit[:7] + (" and uncommitted changes" if dirty else "")
 
 
-def counted(number: int, word: str) -> str:
+def number_of(number: int, word: str) -> str:
     """Return "1 run" or "3 runs"."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def recorded(records: Iterable[dict[str, Any]]) -> Source:
+def machine_in_words(device: str, threads: int) -> str:
+    """Return a device with the threads that computed beside it."""
+    return f"{device}, {number_of(threads, 'thread')}"
+
+
+def recorded(runs: Iterable[Run]) -> Source:
     """Return the source of numbers read from run records."""
-    records = list(records)
-    if not records:
+    runs = list(runs)
+    if not runs:
         return Source("no records: not run")
-    env = [r["environment"] for r in records]
-    seeds, tiers = {r["config"]["seed"] for r in records}, {r["tier"] for r in records}
+    env = [run.environment for run in runs]
+    seeds, tiers = {run.config.seed for run in runs}, {run.tier for run in runs}
+    dates = [e.date for e in env]
     return Source(
-        f"{counted(len(records), 'recorded run')}, tier {joined(tiers)}, "
+        f"{number_of(len(runs), 'recorded run')}, tier {joined(tiers)}, "
         f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}",
-        tuple(r["run_id"] for r in records),
+        tuple(run.run_id for run in runs),
         (
-            ("commit", joined(commit_words(e["commit"], e["dirty"]) for e in env)),
-            ("machine", joined((f"{e['device']}, {counted(e['threads'], 'thread')}" for e in env), "; ")),
-            ("versions", joined((f"Python {e['python']}, torch {e['torch']}" for e in env), "; ")),
-            ("date", " to ".join(sorted({min(e["date"] for e in env), max(e["date"] for e in env)}))),
+            ("commit", joined(commit_in_words(e.commit, e.dirty) for e in env)),
+            ("machine", joined((machine_in_words(e.device, e.threads) for e in env), "; ")),
+            ("versions", joined((f"Python {e.python}, torch {e.torch}" for e in env), "; ")),
+            ("date", " to ".join(sorted({min(dates), max(dates)}))),
         ),
     )
 
@@ -60,14 +68,14 @@ def computed(what: str, tier: str, seeds: Iterable[Any], device: Any = "cpu") ->
 
     from dcil.machine import device_name, source_state
 
-    machine = f"{device_name(torch.device(device))}, {counted(torch.get_num_threads(), 'thread')}"
+    machine = machine_in_words(device_name(torch.device(device)), torch.get_num_threads())
     shown = ", ".join(str(seed) for seed in seeds)
     return Source(
         f"computed in this page: {what}",
         (),
         (
             ("tier and seeds", f"{tier}; {shown}"),
-            ("commit", commit_words(*source_state())),
+            ("commit", commit_in_words(*source_state())),
             ("machine", machine),
             ("versions", f"torch {torch.__version__}"),
         ),

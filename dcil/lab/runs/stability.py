@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, pairwise
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from dcil import models
-from dcil.dynamics import empty_channels, final_mask, jaccard
-from dcil.lab.runs.frames import MISSING, spread, variant
+from dcil.dynamics import empty_channels, jaccard
+from dcil.lab.runs.frames import spread
+from dcil.run_record import Run
 
 # What each figure is, in words for a page; accuracies are those of the deployed pass.
 FIGURES = {
@@ -32,95 +32,139 @@ FIGURES = {
 }
 
 
-def _deployed(row: dict[str, Any], what: str = "test") -> float:
-    return next(iter(row[what].values()))["top1"]
+def jitter(top1: Sequence[float]) -> float:
+    """Return the mean absolute change from one epoch to the next, in the values' unit; NaN below two epochs.
 
+    Source: as measured on the authors' logs.
 
-def jitter(curve: list[dict[str, Any]], first: int, last: int) -> float:
-    """Return the mean absolute change of the deployed pass's test top-1 over epochs `first` to `last` − 1, in points.
-
-    Source: as measured on the authors' logs. NaN where there are fewer than two epochs.
+    >>> jitter([10.0, 30.0, 20.0])
+    15.0
     """
-    top1 = [_deployed(row) for row in curve[first:last]]
-    return fmean(abs(b - a) for a, b in zip(top1, top1[1:], strict=False)) if len(top1) > 1 else math.nan
+    return fmean(abs(after - before) for before, after in pairwise(top1)) if len(top1) > 1 else math.nan
 
 
-def exchanged(record: dict[str, Any]) -> list[float]:
+def exchange_rates(run: Run) -> list[float]:
     """Return for each epoch the share of kept weights exchanged at a choice of masks, in percent; NaN without a choice.
 
     An exchange is two weights that change sides. Those by which the sparsity grew or shrank over the epoch are none.
     """
-    curve, shares = record["curve"], []
-    total = record["cost"]["nonzeros"]["conv"] / max(1 - curve[-1]["sparsity"], 1e-9) if curve else 0
-    for row, before in zip(curve, [0.0, *(row["sparsity"] for row in curve)], strict=False):
-        swapped = max(round(row["flips"] - total * abs(row["sparsity"] - before)), 0) / 2
-        kept = total * (1 - row["sparsity"])
-        shares.append(100 * swapped / row["refreshes"] / kept if row["refreshes"] else math.nan)
+    total = run.cost.nonzeros["conv"] / max(1 - run.sparsity, 1e-9) if run.curve else 0
+    before, shares = 0.0, []
+    for epoch in run.curve:
+        swapped = max(round(epoch.flips - total * abs(epoch.sparsity - before)), 0) / 2
+        kept = total * (1 - epoch.sparsity)
+        shares.append(100 * swapped / epoch.refreshes / kept if epoch.refreshes else math.nan)
+        before = epoch.sparsity
     return shares
 
 
-def figures(record: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of `FIGURES` for a record; NaN for one that its run did not measure."""
-    curve, config = record["curve"], record["config"]
-    epochs, steps = len(curve), [0, *config["milestones"], len(curve)]
-    at_target = [row for row in curve if config["sparsity"] and row["target_sparsity"] == config["sparsity"]]
-    settled = {row["epoch"] for row in at_target[1:]}  # in the first one it is still set
-    swaps = [e for row, e in zip(curve, exchanged(record), strict=True) if row["epoch"] in settled and row["refreshes"]]
-    overlaps = {row["epoch"]: row["jaccard"] for row in record.get("masks", {}).get("overlap_with_last", ())}
-    gradients = [row["gradients"] for row in curve if "gradients" in row]
-    controls = {row["epoch"]: _deployed(row, "reestimated") - _deployed(row) for row in curve if "reestimated" in row}
-    ever = curve[-1].get("ever_kept", math.nan)
+def stability_figures(run: Run) -> dict[str, float]:
+    """Return the figures of `FIGURES` for a run; NaN for one that it did not measure."""
+    name, top1 = run.deployed, [epoch.test[run.deployed] for epoch in run.curve]
+    falls = run.config.milestones or (len(top1), 0)
+    at_target = [e for e in run.curve if run.config.sparsity and e.target_sparsity == run.config.sparsity]
+    settled = {epoch.epoch for epoch in at_target[1:]}  # in the first one it is still set
+    swaps = [rate for epoch, rate in enumerate(exchange_rates(run)) if epoch in settled and not math.isnan(rate)]
+    gaps = {e.epoch: e.reestimated[name] - e.test[name] for e in run.curve if e.reestimated}
+    end = run.curve[-1]
     return {
-        "jitter_high": jitter(curve, 0, steps[1]),
-        "jitter_mid": jitter(curve, steps[1], steps[-2]),
-        "jitter_low": jitter(curve, steps[-2], epochs),
-        "flips": fmean(swaps) if swaps else math.nan,
-        "overlap_mid": overlaps.get(at_target[0]["epoch"], math.nan) if at_target else math.nan,
-        "ever_kept": ever / (1 - curve[-1]["sparsity"]),
-        "norm_gap": controls.get(epochs - 1, math.nan),
-        "norm_gap_mid": next((gap for epoch, gap in controls.items() if epoch != epochs - 1), math.nan),
-        "cosine": fmean(g["cosine"] for g in gradients) if gradients else math.nan,
-        "norm_ratio": fmean(g["norm_ratio"] for g in gradients) if gradients else math.nan,
+        "jitter_high": jitter(top1[: falls[0]]),
+        "jitter_mid": jitter(top1[falls[0] : falls[-1]]),
+        "jitter_low": jitter(top1[falls[-1] :]),
+        "flips": _mean(swaps),
+        "overlap_mid": run.overlap_with_last.get(at_target[0].epoch, math.nan) if at_target else math.nan,
+        "ever_kept": end.ever_kept / (1 - end.sparsity),
+        "norm_gap": gaps.pop(end.epoch, math.nan),
+        "norm_gap_mid": next(iter(gaps.values()), math.nan),
+        "cosine": _mean([e.gradients["cosine"] for e in run.curve if e.gradients]),
+        "norm_ratio": _mean([e.gradients["norm_ratio"] for e in run.curve if e.gradients]),
     }
 
 
-def table(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan
+
+
+def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each complete run: variant, sparsity, seed and its figures."""
-    rows = [
-        {
-            "run": r["run_id"],
-            "tier": r["tier"],
-            "variant": variant(r["config"]),
-            **{k: r["config"][k] for k in ("sparsity", "seed")},
-            **figures(r),
-        }
-        for r in records
-        if r["status"] == "complete"
-    ]
+    rows = []
+    for run in runs:
+        if run.complete:
+            known = {"run": run.run_id, "tier": run.tier, "variant": run.variant, "sparsity": run.config.sparsity}
+            rows.append(known | {"seed": run.config.seed} | stability_figures(run))
     return pd.DataFrame(rows, columns=["run", "tier", "variant", "sparsity", "seed", *FIGURES])
 
 
-def mask_overlaps(records: list[dict[str, Any]]) -> pd.DataFrame:
+def stability_by_variant(
+    runs: Iterable[Run], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
+) -> pd.DataFrame:
+    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has."""
+    found, rows = stability_table(runs), []
+    for name in names:
+        row, counts = {"figure": FIGURES[name]}, []
+        for variant in variants:
+            values = found[found["variant"] == variant][name].dropna()
+            row[variant] = spread(values, 3)
+            counts.append(str(len(values)))
+        rows.append(row | {"n": " and ".join(counts)})
+    return pd.DataFrame(rows)
+
+
+DYNAMICS_COLUMNS = ["run", "variant", "seed", "epoch", "test", "exchanged", "overlap", "ever_kept", "cosine",
+                    "norm_ratio"]  # fmt: skip
+
+
+def dynamics_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Return one row for each run and epoch: test top-1 (%), share of kept weights exchanged at a choice of masks (%),
+    overlap with the last mask, share ever kept (%), cosine and norm ratio of the two gradients; NaN if not measured.
+    """
+    rows = []
+    for run in runs:
+        for epoch, rate in zip(run.curve, exchange_rates(run), strict=True):
+            rows.append(
+                {
+                    "run": run.run_id,
+                    "variant": run.variant,
+                    "seed": run.config.seed,
+                    "epoch": epoch.epoch + 1,
+                    "test": epoch.test[run.deployed],
+                    "exchanged": rate,
+                    "overlap": run.overlap_with_last.get(epoch.epoch, math.nan),
+                    "ever_kept": 100 * epoch.ever_kept,
+                    "cosine": epoch.gradients.get("cosine", math.nan),
+                    "norm_ratio": epoch.gradients.get("norm_ratio", math.nan),
+                }
+            )
+    return pd.DataFrame(rows, columns=DYNAMICS_COLUMNS)
+
+
+# --- masks
+
+
+def mask_overlaps_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each two runs of one network, variant and sparsity: Jaccard of their masks, and chance's.
 
-    `chance` is what random masks would give that keep as many weights in each layer as these two; see `chance`.
+    `chance` is what random masks would give that keep as many weights in each layer as these two; see
+    `chance_overlap`.
     """
-    groups: dict[tuple, list] = {}
-    for r in records:
-        if (mask := final_mask(r)) is not None:
-            c, sample = r["config"], (len(mask), r["masks"]["stride"])  # of one position each, or nothing is compared
-            groups.setdefault((variant(c), c["sparsity"], c["dataset"], c["model"], sample), []).append((r, mask))
-    rows = [
-        {
-            "variant": name,
-            "sparsity": sparsity,
-            "seeds": f"{one['config']['seed']} and {two['config']['seed']}",
-            "overlap": jaccard(a, b),
-            "chance": chance(one, two),
-        }
-        for (name, sparsity, *_), runs in groups.items()
-        for (one, a), (two, b) in combinations(runs, 2)
-    ]
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        if run.final_mask is not None:
+            trained = run.variant, run.config.sparsity, run.config.dataset, run.config.model
+            sampled = len(run.final_mask), run.mask_stride  # of one position each, or nothing is compared
+            groups.setdefault(trained + sampled, []).append(run)
+    rows = []
+    for alike in groups.values():
+        for one, two in combinations(alike, 2):
+            rows.append(
+                {
+                    "variant": one.variant,
+                    "sparsity": one.config.sparsity,
+                    "seeds": f"{one.config.seed} and {two.config.seed}",
+                    "overlap": jaccard(*(run.final_mask for run in (one, two) if run.final_mask is not None)),
+                    "chance": chance_overlap(one, two),
+                }
+            )
     return pd.DataFrame(rows, columns=["variant", "sparsity", "seeds", "overlap", "chance"])
 
 
@@ -131,128 +175,76 @@ def _weights(model: str, num_classes: int) -> dict[str, torch.Size]:
         return {name: weight.shape for name, weight in models.build(model, num_classes).named_parameters()}
 
 
-def layer_sparsity(record: dict[str, Any]) -> dict[str, float]:
+def layer_sparsity(run: Run) -> dict[str, float]:
     """Return the fraction removed from each prunable weight of a run by name, from input to output.
 
     The order is the network's: objects of JSON have none. What is no weight of the network is left out.
     """
-    found = record["cost"].get("layer_sparsity", {})
-    known = _weights(record["config"]["model"], record["data"]["num_classes"]) if found else {}
-    return {name: found[name] for name in known if name in found}
+    found = run.cost.layer_sparsity
+    return {name: found[name] for name in _weights(run.config.model, run.data.num_classes) if name in found}
 
 
-def _shapes(record: dict[str, Any]) -> list[torch.Size]:
+def _prunable_shapes(run: Run) -> list[torch.Size]:
     """Return the shapes of a run's prunable weights, in the network's order."""
-    known = _weights(record["config"]["model"], record["data"]["num_classes"])
-    return [known[name] for name in layer_sparsity(record)]
+    known = _weights(run.config.model, run.data.num_classes)
+    return [known[name] for name in layer_sparsity(run)]
 
 
-def chance(one: dict[str, Any], two: dict[str, Any]) -> float:
+def chance_overlap(one: Run, two: Run) -> float:
     """Return the Jaccard overlap of random masks that keep, layer by layer, as many weights as two runs did.
 
     Of n weights of a layer, a and b kept at random, a·b/n are expected in both; the sums over layers are divided. NaN
     for runs that do not name the same layers.
     """
-    layers = [layer_sparsity(r) for r in (one, two)]
+    layers = [layer_sparsity(run) for run in (one, two)]
     if not layers[0] or layers[0].keys() != layers[1].keys():
         return math.nan
-    sizes = np.array([shape.numel() for shape in _shapes(one)])
+    sizes = np.array([shape.numel() for shape in _prunable_shapes(one)])
     a, b = (sizes * (1 - np.array(list(shares.values()))) for shares in layers)
     both = (a * b / sizes).sum()
     return float(both / (a.sum() + b.sum() - both))
 
 
-CURVES = ["run", "variant", "seed", "epoch", "test", "exchanged", "overlap", "ever_kept", "cosine", "norm_ratio"]
-
-
-def curves(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row for each run and epoch: test top-1 (%), share of kept weights exchanged at a choice of masks (%),
-    overlap with the last mask, share ever kept (%), cosine and norm ratio of the two gradients; NaN if not measured.
-    """
-    rows = []
-    for r in records:
-        overlaps = {row["epoch"]: row["jaccard"] for row in r.get("masks", {}).get("overlap_with_last", ())}
-        for row, share in zip(r["curve"], exchanged(r), strict=True):
-            gradients = row.get("gradients", {})
-            rows.append(
-                {
-                    "run": r["run_id"],
-                    "variant": variant(r["config"]),
-                    "seed": r["config"]["seed"],
-                    "epoch": row["epoch"] + 1,
-                    "test": _deployed(row),
-                    "exchanged": share,
-                    "overlap": overlaps.get(row["epoch"], math.nan),
-                    "ever_kept": 100 * row.get("ever_kept", math.nan),
-                    **{k: gradients.get(k, math.nan) for k in ("cosine", "norm_ratio")},
-                }
-            )
-    return pd.DataFrame(rows, columns=CURVES)
-
-
-def beside(
-    records: list[dict[str, Any]], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
-) -> pd.DataFrame:
-    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has."""
-    found, rows = table(records), []
-    for name in names:
-        values = {v: found[found["variant"] == v][name].dropna() for v in variants}
-        rows.append(
-            {
-                "figure": FIGURES[name],
-                **{v: spread(x, 3) if len(x) else MISSING for v, x in values.items()},
-                "n": " and ".join(str(len(x)) for x in values.values()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def layers(records: list[dict[str, Any]]) -> pd.DataFrame:
+def layers_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each run and prunable tensor, in the network's order: its sparsity in percent."""
-    rows = [
-        {
-            "variant": variant(r["config"]),
-            "seed": r["config"]["seed"],
-            "layer": name.removesuffix(".weight"),
-            "sparsity": 100 * share,
-        }
-        for r in records
-        for name, share in layer_sparsity(r).items()
-    ]
+    rows = []
+    for run in runs:
+        for name, share in layer_sparsity(run).items():
+            rows.append((run.variant, run.config.seed, name.removesuffix(".weight"), 100 * share))
     return pd.DataFrame(rows, columns=["variant", "seed", "layer", "sparsity"])
 
 
-def count_empty(record: dict[str, Any]) -> float:
+def empty_channel_count(run: Run) -> float:
     """Return how many output channels keep no weight at the end of a run: as it counted them, else by its final mask.
 
-    NaN for a record from before they were counted that holds only a sample of its mask.
+    NaN for a run from before they were counted whose record holds only a sample of its mask.
     """
-    if (counted := record["curve"][-1].get("gradients", {}).get("empty")) is not None:
+    if (counted := run.curve[-1].gradients.get("empty")) is not None:
         return counted
-    mask, shapes = final_mask(record), _shapes(record)
+    mask, shapes = run.final_mask, _prunable_shapes(run)
     ends = np.cumsum([shape.numel() for shape in shapes])
     if mask is None or not len(ends) or len(mask) != ends[-1]:
         return math.nan
-    return sum(
-        int(empty_channels(part.reshape(tuple(shape))).sum())
-        for part, shape in zip(np.split(mask, ends[:-1]), shapes, strict=True)
-    )
+    empty = 0
+    for layer, shape in zip(np.split(mask, ends[:-1]), shapes, strict=True):
+        empty += int(empty_channels(layer.reshape(tuple(shape))).sum())
+    return empty
 
 
-def empties(records: list[dict[str, Any]]) -> pd.DataFrame:
+def empty_channels_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each run with masks, by variant and seed: its empty channels, and how the gradients agreed.
 
     All at the end of training. `share` (%) is the part of STE's squared gradient norm on pruned weights that
     lies in empty channels and `cosine_rest` the cosine outside them; NaN in records from before they were measured.
     """
     rows = []
-    for r in (r for r in records if r["curve"]):
-        if last := r["curve"][-1].get("gradients"):
+    for run in runs:
+        if run.curve and (last := run.curve[-1].gradients):
             rows.append(
                 {
-                    "variant": variant(r["config"]),
-                    "seed": r["config"]["seed"],
-                    "empty": count_empty(r),
+                    "variant": run.variant,
+                    "seed": run.config.seed,
+                    "empty": empty_channel_count(run),
                     "norm_ratio": last["norm_ratio"],
                     "cosine": last["cosine"],
                     "share": 100 * last.get("empty_share", math.nan),

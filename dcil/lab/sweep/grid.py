@@ -19,6 +19,7 @@ from dcil.cost import passes_a_step
 from dcil.errors import DcilError, unknown
 from dcil.io.files import read_bytes
 from dcil.machine import device_name
+from dcil.run_record import Run
 from dcil.runs import RunFolder
 
 TOP = ("title", "tier", "base", "runs")
@@ -76,7 +77,7 @@ class Status:
     left_s: float  # NaN where no record tells
 
 
-def read(path: str | Path, precision: str | None = None) -> list[Planned]:
+def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
     """Return the runs that a grid file asks for, the most urgent first, each once; all in `precision` if it is given.
 
     The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of
@@ -85,6 +86,20 @@ def read(path: str | Path, precision: str | None = None) -> list[Planned]:
     else, and for a run that is not of the file's tier.
     """
     path = Path(path)
+    planned: dict[str, Planned] = {}
+    grid = _load(path)
+    for number, entry in enumerate(grid["runs"], start=1):
+        try:
+            runs = _planned(grid, entry, number, {"precision": precision} if precision else {})
+        except (DcilError, TypeError, AttributeError) as error:
+            raise DcilError(f"{path}, entry {number}: {error}") from error
+        for run in runs:
+            planned[run.run_id] = _merged(planned.get(run.run_id), run)
+    return sorted(planned.values(), key=urgency)  # stable: then as written
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return a file's content, of which only the keys are checked, and that `runs` is a list."""
     try:
         grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
     except DcilError:
@@ -93,35 +108,42 @@ def read(path: str | Path, precision: str | None = None) -> list[Planned]:
         raise DcilError(f"the grid {path} cannot be read: {error}") from error
     if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
         raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
-    _refuse(path, "the grid", grid, TOP)
-    planned: dict[str, Planned] = {}
-    for number, entry in enumerate(grid["runs"], start=1):
-        where = f"{path}, entry {number}"
-        if not isinstance(entry, dict) or not entry.get("serves"):
-            raise DcilError(f"{where} must be a mapping and name the table or figure it serves")
-        _refuse(path, f"entry {number}", entry, ENTRY)
-        if not isinstance(priority := entry.get("priority", number), int):
-            raise DcilError(f"{path}, entry {number}: priority is {priority!r}; it must be a whole number, 1 first")
-        try:
-            wanted = _combinations(grid.get("base") or {}, entry)
-            configs = [_config(values | ({"precision": precision} if precision else {})).resolve() for values in wanted]
-        except (DcilError, TypeError, AttributeError) as error:
-            raise DcilError(f"{where}: {error}") from error
-        for config in configs:
-            if grid.get("tier") and config.tier != grid["tier"]:
-                raise DcilError(f"{where}: {config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
-            turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
-            run = Planned(config, priority, turn, (str(entry["serves"]),))
-            if known := planned.get(run.run_id):
-                run = replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
-            planned[run.run_id] = run
-    return sorted(planned.values(), key=urgency)  # stable: then as written
+    try:
+        _refuse_unknown(grid, TOP)
+    except DcilError as error:
+        raise DcilError(f"the grid {path}: {error}") from error
+    return grid
 
 
-def _refuse(path: Path, what: str, given: dict, allowed: tuple[str, ...]) -> None:
+def _planned(grid: dict[str, Any], entry: Any, number: int, otherwise: dict[str, Any]) -> list[Planned]:
+    """Return the runs of an entry, each with the fields `otherwise` in place of the grid's."""
+    if not isinstance(entry, dict) or not entry.get("serves"):
+        raise DcilError("it must be a mapping and name the table or figure it serves")
+    _refuse_unknown(entry, ENTRY)
+    priority = entry.get("priority", number)
+    if not isinstance(priority, int):
+        raise DcilError(f"priority is {priority!r}; it must be a whole number, 1 first")
+    runs = []
+    for values in _combinations(grid.get("base") or {}, entry):
+        config = _config(values | otherwise).resolve()
+        if grid.get("tier") and config.tier != grid["tier"]:
+            raise DcilError(f"{config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
+        turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
+        runs.append(Planned(config, priority, turn, (str(entry["serves"]),)))
+    return runs
+
+
+def _merged(known: Planned | None, run: Planned) -> Planned:
+    """Return a run as the more urgent of two entries asks for it, serving what both serve."""
+    if known is None:
+        return run
+    return replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
+
+
+def _refuse_unknown(given: dict[str, Any], allowed: tuple[str, ...]) -> None:
     for name in given:
         if name not in allowed:
-            raise DcilError(f"{path}, {what}: {unknown('key', name, allowed)}")
+            raise unknown("key", name, allowed)
 
 
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -145,56 +167,55 @@ def _config(values: dict[str, Any]) -> RunConfig:
     return preset(name, **values) if name else RunConfig.from_dict(values)
 
 
-def status(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
+def statuses(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
     """Return how far each run is, from the records and the runs' folders."""
-    known = {r["run_id"]: r for r in records.load_all(records_dir)}
+    known = {run.run_id: run for run in records.load_all(records_dir)}
     pace = Pace(list(known.values()))
-    return [_status(run, known.get(run.run_id), RunFolder(runs_dir, run.config), pace) for run in runs]
+    return [_status(plan, known.get(plan.run_id), RunFolder(runs_dir, plan.config), pace) for plan in runs]
 
 
-def _status(run: Planned, record: dict[str, Any] | None, folder: RunFolder, pace: Pace) -> Status:
-    epochs, left_s = run.config.epochs, pace.epoch_s(run.config)
-    record = record or folder.read_record()
+def _status(plan: Planned, run: Run | None, folder: RunFolder, pace: Pace) -> Status:
+    epochs, left_s = plan.config.epochs, pace.epoch_s(plan.config)
+    record = run or folder.read_record()
     if record and record["status"] == "complete":
-        return Status(run, "done", epochs, 0.0)
+        return Status(plan, "done", epochs, 0.0)
     try:
         done = folder.epochs_done() if folder.path.exists() else 0.0
     except checkpoint.Damaged:  # the run itself will say what to do
-        return Status(run, "damaged", 0.0, left_s * epochs)
+        return Status(plan, "damaged", 0.0, left_s * epochs)
     state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
-    return Status(run, state, done, left_s * (epochs - done))
+    return Status(plan, state, done, left_s * (epochs - done))
 
 
 class Pace:
-    """Seconds an epoch takes, estimated from records of the same device (of any GPU, where none is at hand)."""
+    """Seconds an epoch takes, estimated from runs on the same device (on any GPU, where none is at hand)."""
 
-    def __init__(self, known: list[dict[str, Any]]):
+    def __init__(self, known: list[Run]):
         self.known = known
 
     def epoch_s(self, config: RunConfig) -> float:
         """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
-        here = [
-            r
-            for r in self.known
-            if r["config"]["device"] == config.device and r["curve"] and not math.isnan(records.own_time_s(r))
-        ]
-        if config.device == "cpu" or torch.cuda.is_available():  # else records of any GPU
+        here = [run for run in self.known if run.config.device == config.device]
+        if config.device == "cpu" or torch.cuda.is_available():  # else runs on any GPU
             device = device_name(torch.device(config.device))
-            here = [r for r in here if r["environment"]["device"] == device]
-        passes = passes_a_step(config.as_dict())
+            here = [run for run in here if run.environment.device == device]
         for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
-            like = [r for r in here if all(r["config"][k] == getattr(config, k) for k in same)]
-            if like:
-                return passes * median(row["time_s"] / passes_a_step(r["config"]) for r in like for row in r["curve"])
+            seconds_a_pass = []
+            for run in here:
+                alike = all(getattr(run.config, name) == getattr(config, name) for name in same)
+                if alike and not math.isnan(run.cost.own_time_s):
+                    seconds_a_pass += [epoch.time_s / passes_a_step(run.config) for epoch in run.curve]
+            if seconds_a_pass:
+                return passes_a_step(config) * median(seconds_a_pass)
         return math.nan
 
 
-def summary(statuses: list[Status]) -> str:
+def summary_in_words(found: list[Status]) -> str:
     """Return in one line how many runs are in each state, and what is left in hours."""
-    states = Counter(s.state for s in statuses)
-    known = [s.left_s for s in statuses if not math.isnan(s.left_s)]
+    states = Counter(status.state for status in found)
+    known = [status.left_s for status in found if not math.isnan(status.left_s)]
     line = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     line += f"; about {sum(known) / 3600:.1f} h left, one run at a time"
-    if without := len(statuses) - len(known):
+    if without := len(found) - len(known):
         line += f", and {without} run(s) whose cost no record of this device tells"
     return line

@@ -20,7 +20,7 @@ from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
 from dcil.errors import DcilError
-from dcil.lab.sweep.grid import Planned, status
+from dcil.lab.sweep.grid import Planned, statuses
 from dcil.lab.sweep.train_command import argv_of_config
 from dcil.runs import Held, RunFolder
 from dcil.stopping import TRY_AGAIN, Stop, Stopped
@@ -33,7 +33,7 @@ LEAST_S = 5  # with less time left than this no further run is begun
 Runner = Callable[[Planned], str]
 
 
-def work(
+def work_through(
     runs: list[Planned],
     *,
     records_dir: str | Path,
@@ -51,8 +51,9 @@ def work(
     is half done resumes, and what another process holds is left to it.
     """
     with Stop(minutes) as stop:
-        statuses = status(runs, records_dir, runs_dir)
-        todo = [s.planned for s in statuses if s.state != "done"]
+        found = statuses(runs, records_dir, runs_dir)
+        done = [status.planned for status in found if status.state == "done"]
+        todo = [status.planned for status in found if status.state != "done"]
         on_gpu = any(run.config.device == "cuda" for run in todo)
         if separate if separate is not None else not on_gpu:
             runner = separate_process(stop, runs_dir, data_dir, pack)
@@ -63,8 +64,8 @@ def work(
                     "both; use --separate, or --pack 1"
                 )
             runner = same_process(stop, runs_dir, data_dir)
-        outcomes = {s.planned.run_id: "done" for s in statuses if s.state == "done"}
-        for run in (s.planned for s in statuses if s.state == "done"):
+        outcomes = {run.run_id: "done" for run in done}
+        for run in done:
             folder = RunFolder(runs_dir, run.config)
             # Trained by hand, or killed just before its record was taken in.
             if not (Path(records_dir) / f"{run.run_id}.json").exists() and folder.finished():
@@ -90,7 +91,8 @@ def _take_in(folder: RunFolder, records_dir: str | Path) -> str:
 
 def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
     """Yield (run, outcome) as runs end, `pack` under way at a time, beginning none after `stop`."""
-    waiting, under_way = list(todo), {}
+    waiting = list(todo)
+    under_way: dict[Future, Planned] = {}
     with ThreadPoolExecutor(pack) as pool:
         while waiting or under_way:
             while waiting and len(under_way) < pack and not stop.reason() and stop.left_s() > LEAST_S:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dcil.config import RunConfig
-from dcil.lab.runs.paired import differences, interval, signed
+from dcil.lab.runs.paired import differences, signed_interval, t_interval
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, read_entries
 
 
@@ -22,17 +22,17 @@ class Assumption(Entry):
     variant: Variant | None
 
 
-def read(path: str | Path) -> list[dict[str, Any]]:
+def read_assumptions(path: str | Path) -> list[dict[str, Any]]:
     """Return the entries of a file; raises `DcilError` naming one with other keys or an unknown setting."""
     return read_entries(path, Assumption)
 
 
-def defaults(names: list[str], config: RunConfig) -> str:
+def settings_in_words(names: list[str], config: RunConfig) -> str:
     """Return settings with the values that a configuration gives them."""
     return ", ".join(f"{name} = {getattr(config, name)}" for name in names)
 
 
-def table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
+def assumptions_table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
     """Return one row for each question: the authors' answer, ours, our setting in `config`, and the measured effect.
 
     The effect is the accuracy of the variant less DCIL's at equal seeds, in points. `runs` is a `runs_table`.
@@ -42,15 +42,14 @@ def table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) 
         effect = "not measured"
         if entry["variant"]:
             gaps = differences(runs, entry["variant"], "dcil")
-            effect = f"{entry['variant']}: " + (
-                signed(*interval(gaps)) + f", n = {len(gaps)}" if len(gaps) else "not run"
-            )
+            seeds = f", n = {len(gaps)}" if len(gaps) else ""
+            effect = f"{entry['variant']}: {signed_interval(*t_interval(gaps))}{seeds}"
         rows.append(
             {
                 "question": entry["question"],
                 "the authors' code": entry["authors"],
                 "this book": entry["ours"],
-                "our setting": defaults(entry["fields"], full),
+                "our setting": settings_in_words(entry["fields"], full),
                 "measured effect, points": effect,
             }
         )

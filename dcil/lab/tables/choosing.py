@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from dcil.lab.evidence.claims import NO_VERDICT, WORDS, Finding
-from dcil.lab.page import figures
 from dcil.lab.runs.frames import at_sparsity, spread
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.tables import equal_compute, small_devices
-from dcil.lab.tables.training_cost import short
+from dcil.lab.tables.training_cost import three_digits
+from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 #: Claims on DCIL minus a rival: trained for equally many epochs, and over half of them, which is equal compute.
@@ -33,14 +33,14 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
     """Return "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts where they are asked for."""
     said = [
-        f"minus {figures.label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
+        f"minus {label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
         + (f" (advantage: {f.verdict})" if verdict else "")
         for place, (rival, f) in enumerate(found.items())
     ]
     return f"DCIL {', '.join(said)}"
 
 
-def for_it(found: Findings, tier: str = "quick") -> str:
+def reasons_for(found: Findings, tier: str = "quick") -> str:
     """Return as a list in Markdown when to use DCIL; every effect is DCIL minus the rival."""
     ahead = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict in HOLDS}
     swaps = _decided(found, {"ste": "fewer-exchanges"}, tier).get("ste")
@@ -59,8 +59,8 @@ def for_it(found: Findings, tier: str = "quick") -> str:
     return "\n".join(f"- {line}" for line in said)
 
 
-def against_it(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> str:
-    """Return as a list in Markdown when not to use DCIL; `devices` is what `small_devices.load` returns."""
+def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> str:
+    """Return as a list in Markdown when not to use DCIL; `devices` as `small_devices.read_device_results` has them."""
     behind = {rival: f for rival, f in _decided(found, EQUAL_COMPUTE, tier).items() if f.verdict in FAILS}
     open_still = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict not in HOLDS}
     said = []
@@ -70,7 +70,7 @@ def against_it(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> s
             f"the epochs, {_effects(behind)}. Each of these rivals computes one pass a step."
         )
     if open_still:
-        names = " or ".join(figures.label(rival) for rival in open_still)
+        names = " or ".join(label(rival) for rival in open_still)
         said.append(
             f"**you can take {names} instead.** Trained for as many epochs, with twice the computation, "
             f"{_effects(open_still, verdict=True)}."
@@ -87,26 +87,26 @@ def _speeds(devices: pd.DataFrame) -> str:
     """Return the slowest and the fastest masked network, one image on one thread, as times of the dense one."""
     timed = small_devices.alone(devices)
     masked = timed[timed["variant"] == "masked"]["speedup"]
-    return f"{short(masked.min())} to {short(masked.max())} times" if len(masked) else ""
+    return f"{three_digits(masked.min())} to {three_digits(masked.max())} times" if len(masked) else ""
 
 
-def expected(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row for each method, sparsity and length of schedule of at least `SEEDS` seeds, dense first.
 
     Last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, and the cost of training in
     multiply-accumulates of the dense run. A name says the epochs where they are not the longest schedule's. The
-    records must be of one data set, network and precision.
+    runs must be of one data set, network and precision.
     """
-    usual, rows = max((r["config"]["epochs"] for r in records), default=0), []
-    for sparsity in sorted({r["config"]["sparsity"] for r in records}):
-        ends = equal_compute.ends(at_sparsity(list(records), sparsity))
+    usual, rows = max((run.config.epochs for run in runs), default=0), []
+    for sparsity in sorted({run.config.sparsity for run in runs}):
+        ends = equal_compute.schedules_table(at_sparsity(runs, sparsity))
         ends = ends[ends["variant"].isin(SHOWN if sparsity else ("dense",)) & (ends["n"] >= SEEDS)]
         for end in ends.sort_values("mean", ascending=False).itertuples():
-            name = end.variant if end.epochs == usual else equal_compute.named(end.variant, end.epochs)
+            name = end.variant if end.epochs == usual else equal_compute.schedule_label(end.variant, end.epochs)
             rows.append(
                 {
-                    "method": figures.label(name),
-                    "top-1, %": spread(pd.Series(end.lasts)).replace(" ", "\u00a0"),  # on one line of a phone
+                    "method": label(name),
+                    "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line of a phone
                     "sparsity, %": f"{100 * sparsity:g}",
                     "cost, dense runs": f"{end.cost:.3g}",
                 }

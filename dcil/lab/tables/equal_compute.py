@@ -1,4 +1,4 @@
-"""What a run's training computes, in multiply-accumulates, so that methods can be compared at equal compute.
+"""Methods at equal compute: what a run's training computes, in multiply-accumulates, and where it ended for that.
 
 Counted as the machine computes: dense kernels, backward at twice a forward, every pass that ran. A mask saves nothing
 here, because no kernel of this trainer skips a zero.
@@ -7,212 +7,171 @@ here, because no kernel of this trainer skips a zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
-from dcil import methods
-from dcil.cost import passes_a_step
 from dcil.lab.runs import names
-from dcil.lab.runs.frames import at_sparsity, spread, variant
-from dcil.lab.runs.paired import SEEDS, interval, one_a_seed, shows, signed
+from dcil.lab.runs.frames import at_sparsity, spread
+from dcil.lab.runs.paired import SEEDS, conclusion, one_value_a_seed, signed_interval, t_interval
+from dcil.run_record import Run
 
-ENDS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
-COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
-
-
-def epoch_macs(record: dict[str, Any]) -> float:
-    """Return the MACs of an epoch of training. `cost.train_macs` is an image's with every pass."""
-    passes = len(methods.get(record["config"]["method"]).rules)
-    return passes_a_step(record["config"]) / passes * record["cost"]["train_macs"] * record["data"]["train_size"]
+SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
+SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
+NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]
+BySeed = Mapping[int, float]  # last-epoch top-1 (%) of the deployed pass
 
 
-def total_macs(record: dict[str, Any]) -> float:
-    """Return the MACs of a whole run of training."""
-    return epoch_macs(record) * record["config"]["epochs"]
-
-
-def named(name: str, epochs: int) -> str:
+def schedule_label(variant: str, epochs: int) -> str:
     """Return the label of runs of a variant over so many epochs."""
-    return f"{name}, {epochs} epochs"
+    return f"{variant}, {epochs} epochs"
 
 
-def label(record: dict[str, Any]) -> str:
+def run_label(run: Run) -> str:
     """Return a run's label: its variant and its epochs."""
-    return named(variant(record["config"]), record["config"]["epochs"])
+    return schedule_label(run.variant, run.config.epochs)
 
 
-def curves(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def spent_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each run and epoch: MACs spent so far, and test top-1 (%) of the deployed pass."""
-    rows = [
-        {
-            "run": r["run_id"],
-            "variant": variant(r["config"]),
-            "seed": r["config"]["seed"],
-            "epochs": r["config"]["epochs"],
-            "epoch": row["epoch"] + 1,
-            "macs": (row["epoch"] + 1) * epoch_macs(r),
-            "test": next(iter(row["test"].values()))["top1"],
-        }
-        for r in records
-        for row in r["curve"]
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    rows = []
+    for run in runs:
+        for done, epoch in enumerate(run.curve, start=1):
+            spent, top1 = done * run.epoch_macs, epoch.test[run.deployed]
+            rows.append((run.run_id, run.variant, run.config.seed, run.config.epochs, done, spent, top1))
+    return pd.DataFrame(rows, columns=SPENT_COLUMNS)
 
 
-def ends(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def schedules_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each variant and length of schedule, cheapest first: what training cost and where it ended.
 
-    `cost` is in multiply-accumulates of the longest dense run among the records, NaN without one. `mean`, `low` and
+    `cost` is in multiply-accumulates of the longest dense run among the runs, NaN without one. `mean`, `low` and
     `high` are last-epoch top-1 (%) of the deployed pass over `n` seeds and its 95 % interval, `lasts` the seeds' own.
     """
-    complete = [r for r in records if r["status"] == "complete"]
-    dense = [total_macs(r) for r in complete if variant(r["config"]) == "dense"]
-    unit = max(dense, default=math.nan)
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for r in complete:
-        groups.setdefault((variant(r["config"]), r["config"]["epochs"]), []).append(r)
+    complete = [run for run in runs if run.complete]
+    unit = max((run.macs for run in complete if run.variant == "dense"), default=math.nan)
+    first: dict[str, Run] = {}
+    for run in complete:
+        first.setdefault(run_label(run), run)
     rows = []
-    for (name, epochs), mine in groups.items():
-        its = list(lasts(mine)[named(name, epochs)].values())
-        mean, low, high = interval(its)
-        rows.append(
-            {
-                "variant": name,
-                "epochs": epochs,
-                "cost": total_macs(mine[0]) / unit,
-                "n": len(its),
-                "mean": mean,
-                "low": low,
-                "high": high,
-                "lasts": its,
-            }
-        )
-    return pd.DataFrame(rows, columns=ENDS).sort_values(["cost", "mean"], ignore_index=True)
+    for label, lasts in lasts_by_label(complete).items():
+        run = first[label]
+        values = list(lasts.values())
+        mean, low, high = t_interval(values)
+        rows.append((run.variant, run.config.epochs, run.macs / unit, len(values), mean, low, high, values))
+    return pd.DataFrame(rows, columns=SCHEDULE_COLUMNS).sort_values(["cost", "mean"], ignore_index=True)
 
 
-def within(records: Sequence[dict[str, Any]], budget: float) -> list[dict[str, Any]]:
-    """Return the records of runs whose training took `budget` MACs within 2 %."""
-    return [r for r in records if abs(total_macs(r) / budget - 1) < 0.02]
+def at_budget(runs: Iterable[Run], budget: float) -> list[Run]:
+    """Return the runs whose training took `budget` MACs within 2 %."""
+    return [run for run in runs if abs(run.macs / budget - 1) < 0.02]
 
 
-def lasts(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Return last-epoch top-1 (%) of the deployed pass of complete runs, by label and seed.
+def lasts_by_label(runs: Iterable[Run]) -> dict[str, BySeed]:
+    """Return last-epoch top-1 (%) of the deployed pass of complete runs, by label (see `run_label`) and seed.
 
-    Raises `DcilError` when a seed occurs twice: the records must be of one data set, network and precision.
+    Raises `DcilError` when a seed occurs twice: the runs must be of one data set, network and precision.
     """
-    rows = [
-        {
-            "label": label(r),
-            "run": r["run_id"],
-            "seed": r["config"]["seed"],
-            "last": next(iter(r["final"]["passes"].values()))["last"]["top1"],
-        }
-        for r in records
-        if r["status"] == "complete"
-    ]
+    rows = [(run_label(run), run.run_id, run.config.seed, run.last) for run in runs if run.complete]
     table = pd.DataFrame(rows, columns=["label", "run", "seed", "last"])
-    return {name: one_a_seed(mine, name, "last").to_dict() for name, mine in table.groupby("label", sort=False)}
+    by_label = table.groupby("label", sort=False)
+    return {label: one_value_a_seed(mine, label, "last").to_dict() for label, mine in by_label}
 
 
-def gaps(ends: dict[str, dict[int, float]], name: str, baseline: str) -> list[float]:
-    """Return a run's ends less the baseline's at the seeds that both have."""
-    mine, theirs = ends.get(name, {}), ends.get(baseline, {})
-    return [mine[s] - theirs[s] for s in sorted(mine.keys() & theirs.keys())]
+def gaps_at_common_seeds(mine: BySeed, theirs: BySeed) -> list[float]:
+    """Return one side's values less the other's at the seeds that both have."""
+    return [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
 
 
-def at_budget(
-    records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
+def budget_table(
+    runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> pd.DataFrame:
-    """Return one row for each wanted label that ran (see `label`) whose training took `budget` MACs within 2 %.
+    """Return one row for each wanted label that ran (see `run_label`) whose training took `budget` MACs within 2 %.
 
     Last-epoch top-1 of the deployed pass, and `baseline` minus it at equal seeds with its 95 % interval.
     """
-    ends, rows, title = lasts(within(records, budget)), [], names.label(baseline)
-    for name in wanted:
-        if name not in ends:
+    lasts, rows, title = lasts_by_label(at_budget(runs, budget)), [], names.label(baseline)
+    for label in wanted:
+        if label not in lasts:
             continue
-        itself, found = name == baseline, gaps(ends, baseline, name)
+        itself, gaps = label == baseline, gaps_at_common_seeds(lasts.get(baseline, {}), lasts[label])
         rows.append(
             {
-                "trained": names.label(name),
-                "n": len(ends[name]),
-                "last epoch, %": spread(pd.Series(list(ends[name].values()))),
-                f"{title} minus it, points": "" if itself else signed(*interval(found)),
-                f"{title} ends": "" if itself else shows(found, margin),
+                "trained": names.label(label),
+                "n": len(lasts[label]),
+                "last epoch, %": spread(list(lasts[label].values())),
+                f"{title} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{title} ends": "" if itself else conclusion(gaps, margin),
             }
         )
     return pd.DataFrame(rows)
 
 
-def without_run(records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str]) -> list[str]:
+def without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
     """Return what a page calls those of the wanted labels that no run of this budget has."""
-    ends = lasts(within(records, budget))
-    return [names.label(name) for name in wanted if name not in ends]
+    lasts = lasts_by_label(at_budget(runs, budget))
+    return [names.label(label) for label in wanted if label not in lasts]
 
 
-def standing(
-    records: Sequence[dict[str, Any]], budget: float, wanted: Sequence[str], baseline: str, margin: float
-) -> str:
-    """Return in words how `baseline` stands against the wanted runs of `at_budget`, its greatest loss first."""
-    ends = lasts(within(records, budget))
-    found = {name: gaps(ends, baseline, name) for name in wanted if name != baseline}
-    ran = {name: points for name, points in found.items() if points}
+def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float) -> str:
+    """Return in words how `baseline` stands against the wanted runs of `budget_table`, its greatest loss first."""
+    lasts = lasts_by_label(at_budget(runs, budget))
+    mine = lasts.get(baseline, {})
+    found = {label: gaps_at_common_seeds(mine, lasts.get(label, {})) for label in wanted if label != baseline}
+    ran = {label: gaps for label, gaps in found.items() if gaps}
     if not ran:
         return f"{names.label(baseline)} and its rivals have no run of this budget so far."
-    groups: dict[str, list[str]] = {}
-    for name, points in sorted(ran.items(), key=lambda item: fmean(item[1])):
-        said = shows(points, margin)
-        verb = "has" if len(points) < SEEDS else "is"
+    by_conclusion: dict[str, list[str]] = {}
+    for label, gaps in sorted(ran.items(), key=lambda item: fmean(item[1])):
+        said = conclusion(gaps, margin)
+        verb = "has" if len(gaps) < SEEDS else "is"
         words = {"higher": "ends above", "lower": "ends below"}.get(said, f"{verb} {said} against")
-        shown = f"{names.label(name)}: {signed(*interval(points))}, n = {len(points)}"
-        groups.setdefault(words, []).append(shown)
-    parts = [f"it {words} {'; '.join(listed)}" for words, listed in groups.items()]
+        shown = f"{names.label(label)}: {signed_interval(*t_interval(gaps))}, n = {len(gaps)}"
+        by_conclusion.setdefault(words, []).append(shown)
+    parts = [f"it {words} {'; '.join(shown)}" for words, shown in by_conclusion.items()]
     return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
-def halved(records: Sequence[dict[str, Any]], name: str, epochs: int) -> str:
+def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
     """Return in words what half the epochs cost a variant by itself, at equal seeds; "" where that has not run."""
-    ends = lasts([r for r in records if r["config"]["epochs"] in (epochs, epochs // 2)])
-    lost = gaps(ends, named(name, epochs // 2), named(name, epochs))
+    lasts = lasts_by_label(run for run in runs if run.config.epochs in (epochs, epochs // 2))
+    half, whole = (lasts.get(schedule_label(variant, n), {}) for n in (epochs // 2, epochs))
+    lost = gaps_at_common_seeds(half, whole)
     if not lost:
         return ""
     return (
-        f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(name)} by "
-        f"{signed(*interval(lost))} points, whatever stands beside it, n = {len(lost)}."
+        f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(variant)} by "
+        f"{signed_interval(*t_interval(lost))} points, whatever stands beside it, n = {len(lost)}."
     )
 
 
-def behind(
-    records: Sequence[dict[str, Any]], baselines: Sequence[str], epochs: int
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Return a row for each label that ends behind a baseline in the mean over common seeds, and those runs' records.
+def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int) -> tuple[pd.DataFrame, list[Run]]:
+    """Return a row for each label that ends behind a baseline in the mean over common seeds, and those runs.
 
     A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
     """
-    rows, told = [], {}
-    for sparsity in sorted({r["config"]["sparsity"] for r in records} - {0.0}):
-        mine = at_sparsity(list(records), sparsity)
-        same = [r for r in mine if r["config"]["epochs"] == epochs]
-        for baseline in (named(name, epochs) for name in baselines):
-            its = [r for r in same if label(r) == baseline]
-            other = within([r for r in mine if r["config"]["epochs"] != epochs], total_macs(its[0])) if its else []
-            for compared, group in (("epochs", same), ("compute", [*its, *other])):
-                ends = lasts(group)
-                for name in sorted(ends):
-                    found = gaps(ends, name, baseline)
-                    if found and sum(found) < 0:
-                        rows.append(
-                            {
-                                "sparsity, %": f"{100 * sparsity:g}",
-                                "run": names.label(name),
-                                "ends behind": names.label(baseline),
-                                "at equal": compared,
-                                "n": len(found),
-                                "run minus it, points": signed(*interval(found)),
-                            }
-                        )
-                        told |= {r["run_id"]: r for r in group if label(r) in (name, baseline)}
-    return pd.DataFrame(rows), list(told.values())
+    rows: list[tuple] = []
+    told: dict[str, Run] = {}
+    for sparsity in sorted({run.config.sparsity for run in runs} - {0.0}):
+        mine = at_sparsity(runs, sparsity)
+        same_epochs = [run for run in mine if run.config.epochs == epochs]
+        for baseline in (schedule_label(variant, epochs) for variant in baselines):
+            for equal, group in _comparable(mine, same_epochs, baseline).items():
+                lasts = lasts_by_label(group)
+                for label in sorted(lasts):
+                    gaps = gaps_at_common_seeds(lasts[label], lasts.get(baseline, {}))
+                    if gaps and sum(gaps) < 0:
+                        points = signed_interval(*t_interval(gaps))
+                        told_as = names.label(label), names.label(baseline)
+                        rows.append((f"{100 * sparsity:g}", *told_as, equal, len(gaps), points))
+                        told |= {run.run_id: run for run in group if run_label(run) in (label, baseline)}
+    return pd.DataFrame(rows, columns=NEGATIVE_COLUMNS), list(told.values())
+
+
+def _comparable(runs: Sequence[Run], same_epochs: Sequence[Run], baseline: str) -> dict[str, list[Run]]:
+    """Return a baseline's runs and those that stand beside it, by what is equal: the epochs, or the MACs."""
+    its = [run for run in same_epochs if run_label(run) == baseline]
+    others = [run for run in runs if run.config.epochs != its[0].config.epochs] if its else []
+    same_compute = at_budget(others, its[0].macs) if its else []
+    return {"epochs": [*same_epochs], "compute": [*its, *same_compute]}

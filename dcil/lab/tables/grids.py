@@ -2,89 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from dcil.lab.evidence import claims
-from dcil.lab.runs.frames import spread, variant
+from dcil.lab.evidence.authors_logs import logged_setting, logs_in_words
+from dcil.lab.runs.frames import spread
 from dcil.lab.runs.names import label
 from dcil.lab.sweep.grid import Planned
-
-KEY = ("dataset", "model", "scope", "sparsity", "epochs")
-
-
-def logged(dataset: str, model: str, sparsity: float, scope: str) -> str:
-    """Return last and best epoch of the authors' runs of DCIL for a setting, or nothing where they logged none."""
-    asked = {"dataset": dataset, "model": model, "sparsity": sparsity, "scope": scope}
-    for setting in claims.LOGS["settings"]:
-        if all(setting[k] == v for k, v in asked.items()):
-            return f"{setting['last'][0]:.2f} last, {setting['best_any'][0]:.2f} best"
-    return ""
+from dcil.run_record import Run, variant
 
 
-def made(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of runs that a grid asks for."""
-    ids = {run.run_id for run in planned}
-    return [r for r in records if r["run_id"] in ids]
+def recorded_runs(planned: Sequence[Planned], runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that a grid asks for."""
+    ids = {plan.run_id for plan in planned}
+    return [run for run in runs if run.run_id in ids]
 
 
 def _settings(planned: Sequence[Planned]) -> dict[tuple, list[Planned]]:
-    """Return a grid's runs by what they share but for the seed: the fields of `KEY`, and the variant."""
-    found: dict[tuple, list[Planned]] = {}
-    for run in planned:
-        config = run.config.as_dict()
-        found.setdefault((*(config[k] for k in KEY), variant(config)), []).append(run)
-    return found
+    """Return a grid's runs by what they share but for the seed: data set, network, scope, sparsity, epochs, variant."""
+    settings: dict[tuple, list[Planned]] = {}
+    for plan in planned:
+        c = plan.config
+        settings.setdefault((c.dataset, c.model, c.scope, c.sparsity, c.epochs, variant(c)), []).append(plan)
+    return settings
 
 
 def _pruned(scope: str, sparsity: float) -> str:
-    return f"{100 * sparsity:g}" + (" of filters" if scope == "filter" else "") if sparsity else ""
+    of_filters = " of filters" if scope == "filter" else ""
+    return f"{100 * sparsity:g}{of_filters}" if sparsity else ""
 
 
-def table(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each setting and variant of a grid that has a run: where it ended, n of how many seeds.
 
     Last epoch of the deployed pass and of a second pass, mean ± sample deviation (percent), beside the authors' logs.
     A column in which nothing stands is left out.
     """
-    ids = {r["run_id"]: r for r in records if r["status"] == "complete"}
-    lines = []
-    for (dataset, model, scope, sparsity, epochs, name), runs in _settings(planned).items():
-        done = [ids[run.run_id] for run in runs if run.run_id in ids]
+    by_id = {run.run_id: run for run in runs if run.complete}
+    rows = []
+    for (dataset, model, scope, sparsity, epochs, name), plans in _settings(planned).items():
+        done = [by_id[plan.run_id] for plan in plans if plan.run_id in by_id]
         if not done:
             continue
-        ends = [[end["last"]["top1"] for end in r["final"]["passes"].values()] for r in done]
-        second = [pair[1] for pair in ends if len(pair) > 1]
-        lines.append(
+        second = [end.last for run in done for end in list(run.by_pass.values())[1:]]
+        logged = logged_setting(dataset=dataset, model=model, sparsity=sparsity, scope=scope)
+        rows.append(
             {
                 "method": label(name),
-                "last epoch, %": spread(pd.Series([pair[0] for pair in ends])),
-                "n": f"{len(done)} of {len(runs)}",
+                "last epoch, %": spread([run.last for run in done]),
+                "n": f"{len(done)} of {len(plans)}",
                 "sparsity, %": _pruned(scope, sparsity),
-                "second pass, %": spread(pd.Series(second)) if second else "",
-                "authors' logs, %": logged(dataset, model, sparsity, scope) if name.startswith("dcil") else "",
+                "second pass, %": spread(second) if second else "",
+                "authors' logs, %": logs_in_words(logged) if name.startswith("dcil") else "",
                 "data set": dataset,
                 "network": model,
                 "epochs": epochs,
             }
         )
-    found = pd.DataFrame(lines)
-    return found.loc[:, (found != "").any()] if lines else found
+    found = pd.DataFrame(rows)
+    return found.loc[:, (found != "").any()] if rows else found
 
 
-def without_run(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> list[str]:
+def without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> list[str]:
     """Return in words each setting and variant of a grid that has no run so far."""
-    ids = {r["run_id"] for r in records if r["status"] == "complete"}
+    done = {run.run_id for run in runs if run.complete}
     return [
         f"{label(name)}, {_pruned(scope, sparsity) or '0'} %, {model}, {dataset}, {epochs} epochs"
-        for (dataset, model, scope, sparsity, epochs, name), runs in _settings(planned).items()
-        if not any(run.run_id in ids for run in runs)
+        for (dataset, model, scope, sparsity, epochs, name), plans in _settings(planned).items()
+        if not any(plan.run_id in done for plan in plans)
     ]
 
 
-def coverage(planned: Sequence[Planned], records: Sequence[dict[str, Any]]) -> str:
+def coverage_in_words(planned: Sequence[Planned], runs: Iterable[Run]) -> str:
     """Return in words how many of a grid's runs have a record."""
-    ids = {r["run_id"] for r in records if r["status"] == "complete"}
-    return f"{sum(run.run_id in ids for run in planned)} of {len(planned)} runs have a record"
+    done = [run for run in recorded_runs(planned, runs) if run.complete]
+    return f"{len(done)} of {len(planned)} runs have a record"

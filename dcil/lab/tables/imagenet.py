@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from pydantic import Field
 
 from dcil.config import preset
 from dcil.lab.runs.frames import MISSING, spread
-from dcil.lab.tables.training_cost import machines, quartiles, select, short
+from dcil.lab.tables.training_cost import by_machine, ratio_in_words, rows_where, three_digits
 from dcil.lab.yaml_files import Entry, Words, read_entries
+from dcil.run_record import Run
 
 IMAGES = 1_281_167  # in ImageNet's training part (ILSVRC 2012)
 SPARSITIES = (80, 90, 95)  # percent
+ESTIMATE_COLUMNS = ["machine", "batch", "dense step, s", "DCIL step, s", "DCIL / dense", "dense run, device-hours",
+                    "DCIL run, device-hours", "DCIL step, GiB"]  # fmt: skip
 
 
 class Published(Entry):
@@ -32,7 +36,7 @@ def read_published(path: str | Path) -> list[dict[str, Any]]:
     return read_entries(path, Published)
 
 
-def published_table(rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> pd.DataFrame:
+def published_table(rows: list[dict[str, Any]], runs: Iterable[Run]) -> pd.DataFrame:
     """Return others' top-1 (percent) by sparsity with budget, what is counted and source; then this book's own rows."""
     lines = [
         {
@@ -44,74 +48,48 @@ def published_table(rows: list[dict[str, Any]], records: list[dict[str, Any]]) -
         }
         for r in rows
     ]
-    mine = [r for r in records if r["status"] == "complete" and r["config"]["dataset"] == "imagenet"]
-    for method in ("dcil", "ste"):
+    mine = [run for run in runs if run.complete and run.config.dataset == "imagenet"]
+    epochs = preset("imagenet").epochs
+    for method, budget in (("dcil", f"{epochs} epochs, two passes a step"), ("ste", f"{epochs} epochs")):
         line = {"method": method.upper()}
         for s in SPARSITIES:
-            ends = [
-                next(iter(r["final"]["passes"].values()))["last"]["top1"]
-                for r in mine
-                if (r["config"]["method"], round(100 * r["config"]["sparsity"])) == (method, s)
-            ]
-            line[f"{s} %"] = spread(pd.Series(ends)) if ends else MISSING
-        lines.append(
-            line
-            | {
-                "budget": f"{preset('imagenet').epochs} epochs, two passes a step"
-                if method == "dcil"
-                else f"{preset('imagenet').epochs} epochs",
-                "source": "this book",
-                "what the sparsity counts": "one threshold over all convolutions",
-            }
-        )
+            lasts = [r.last for r in mine if (r.config.method, round(100 * r.config.sparsity)) == (method, s)]
+            line[f"{s} %"] = spread(lasts)
+        counts = "one threshold over all convolutions"
+        lines.append(line | {"budget": budget, "source": "this book", "what the sparsity counts": counts})
     return pd.DataFrame(lines)
 
 
-def estimates(results: pd.DataFrame) -> pd.DataFrame:
+def estimates_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return what 90 epochs of ImageNet would take on each machine, by its measured steps, and a step's memory."""
     lines = []
-    for kind in ("cpu", "cuda"):
-        for machine, rows in machines(results, kind) or [(f"no {'GPU' if kind == 'cuda' else 'CPU'} yet", results[:0])]:
-            row = next(select(rows, name="imagenet").itertuples(), None)
-            line = {"machine": machine}
+    for kind, absent in (("cpu", "no CPU yet"), ("cuda", "no GPU yet")):
+        for machine, rows in by_machine(results, kind) or [(absent, results[:0])]:
+            row = next(rows_where(rows, name="imagenet").itertuples(), None)
             if row is None:
-                lines.append(
-                    line
-                    | dict.fromkeys(
-                        (
-                            "batch",
-                            "dense step, s",
-                            "DCIL step, s",
-                            "DCIL / dense",
-                            "dense run, device-hours",
-                            "DCIL run, device-hours",
-                            "DCIL step, GiB",
-                        ),
-                        MISSING,
-                    )
-                )
+                lines.append(dict.fromkeys(ESTIMATE_COLUMNS, MISSING) | {"machine": machine})
                 continue
             hours = preset("imagenet").epochs * IMAGES / row.batch_size / 3600
             lines.append(
-                line
-                | {
+                {
+                    "machine": machine,
                     "batch": str(row.batch_size),
-                    "dense step, s": short(row.baseline_s),
-                    "DCIL step, s": short(row.median_s),
-                    "DCIL / dense": quartiles(row),
+                    "dense step, s": three_digits(row.baseline_s),
+                    "DCIL step, s": three_digits(row.median_s),
+                    "DCIL / dense": ratio_in_words(row),
                     "dense run, device-hours": f"{hours * row.baseline_s:,.0f}",
                     "DCIL run, device-hours": f"{hours * row.median_s:,.0f}",
                     "DCIL step, GiB": f"{row.mem_mib / 1024:.1f}",
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=ESTIMATE_COLUMNS)
 
 
-def loading(results: pd.DataFrame) -> pd.DataFrame:
+def loading_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return images a second on one core by the way they are read, and how many times faster than `ImageFolder`."""
     lines = []
-    for machine, rows in machines(results):
-        rows = select(rows, name="loading", case="ImageFolder + DataLoader")
+    for machine, rows in by_machine(results):
+        rows = rows_where(rows, name="loading", case="ImageFolder + DataLoader")
         for r in rows[:1].itertuples():
             lines.append(
                 {
@@ -128,22 +106,22 @@ def loading(results: pd.DataFrame) -> pd.DataFrame:
                     "machine": machine,
                     "how": how,
                     "images a second": f"{r.batch_size / r.baseline_s:,.0f}",
-                    "times as fast": quartiles(r),
+                    "times as fast": ratio_in_words(r),
                 }
             )
     return pd.DataFrame(lines or [{"how": MISSING}])
 
 
-def feeding(results: pd.DataFrame) -> str:
+def feeding_in_words(results: pd.DataFrame) -> str:
     """Return in words how many cores would feed one device that trains the ImageNet recipe at its measured pace."""
     sentences = []
-    for machine, rows in machines(results):
-        steps, loads = select(rows, name="imagenet"), select(rows, name="loading", baseline="originals")
+    for machine, rows in by_machine(results):
+        steps, loads = rows_where(rows, name="imagenet"), rows_where(rows, name="loading", baseline="originals")
         if len(steps) and len(loads):
             step, load = steps.iloc[0], loads.iloc[0]
             asked, given = step["batch_size"] / step["baseline_s"], load["batch_size"] / load["baseline_s"]
             sentences.append(
-                f"On {machine}, dense training takes {short(asked)} images a second; one core decodes and "
-                f"crops {short(given)} of Imagenette's small images in that time."
+                f"On {machine}, dense training takes {three_digits(asked)} images a second; one core decodes and "
+                f"crops {three_digits(given)} of Imagenette's small images in that time."
             )
     return " ".join(sentences) or "Not run."

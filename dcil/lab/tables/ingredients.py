@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from dcil.lab.runs.names import label
-from dcil.lab.runs.paired import SEEDS, by_seed, differences, interval, signed
+from dcil.lab.runs.paired import SEEDS, by_seed, differences, signed_interval, t_interval
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]
@@ -39,29 +39,29 @@ REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_throug
            "observed": "none; only its norms and head"}  # fmt: skip
 
 
-def design(names: Sequence[str]) -> pd.DataFrame:
+def design_table(names: Sequence[str]) -> pd.DataFrame:
     """Return what each variant's passes train, what they share and what they teach, from the table of methods.
 
     A name may carry settings, as in "dcil, dense_every 4".
     """
     rows = []
     for name in names:
-        method, _, settings = name.partition(", ")
-        m = METHODS[method]
-        rules = [*m.rules, None][:2]
+        name_of_method, _, settings = name.partition(", ")
+        method = METHODS[name_of_method]
+        first, *second = method.rules
         rows.append(
             {
                 "method": label(name),
-                "what it is": m.summary + (f"; {settings}" if settings else ""),
-                "the sparse pass trains": REACHES[rules[0]],
-                "the second pass trains": REACHES[rules[1]] if rules[1] else "there is none",
-                "each pass has its own": m.own if rules[1] else "",
+                "what it is": method.summary + (f"; {settings}" if settings else ""),
+                "the sparse pass trains": REACHES[first],
+                "the second pass trains": REACHES[second[0]] if second else "there is none",
+                "each pass has its own": method.own if second else "",
             }
         )
     return pd.DataFrame(rows)
 
 
-def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> pd.DataFrame:
+def effects_table(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> pd.DataFrame:
     """Return for each variant the mean difference to the baseline (points) with its 95 % interval, NaN if unknown."""
     rows = [(name, *_paired(table, name, baseline)) for name in variants]
     return pd.DataFrame(rows, columns=["variant", *PAIRED])
@@ -70,29 +70,27 @@ def effects(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil"
 def _paired(table: pd.DataFrame, a: str, b: str, value: str = "last") -> tuple[int, float, float, float]:
     """Return at how many seeds both ran, and the mean of a less b with its 95 % interval: the columns of `PAIRED`."""
     gaps = differences(table, a, b, value)
-    return len(gaps), *interval(gaps)
+    return len(gaps), *t_interval(gaps)
 
 
-def ingredients(table: pd.DataFrame) -> pd.DataFrame:
+def worth_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return for each of `INGREDIENTS` what it is worth: mean at n paired seeds (points), 95 % interval (low, high).
 
     `value` is the column of the table that it was read from, see `READ`. Those at no common seed stay in, with n = 0
     and NaN.
     """
-    rows = [
-        (name, *pair, value := READ.get(name, "last"), *_paired(table, *pair, value))
-        for name, pair in INGREDIENTS.items()
-    ]
+    rows = []
+    for name, (has, lacks) in INGREDIENTS.items():
+        value = READ.get(name, "last")
+        rows.append((name, has, lacks, value, *_paired(table, has, lacks, value)))
     return pd.DataFrame(rows, columns=["ingredient", "has", "lacks", "value", *PAIRED])
 
 
-def square(table: pd.DataFrame) -> pd.DataFrame:
+def square_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each run at a corner of `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
-    rows = [
-        {"gradient": gradient, "mutual loss": taught, "variant": name, "seed": seed, "top1": top1}
-        for (gradient, taught), name in SQUARE.items()
-        for seed, top1 in by_seed(table, name).items()
-    ]
+    rows = []
+    for (gradient, taught), name in SQUARE.items():
+        rows += [(gradient, taught, name, seed, top1) for seed, top1 in by_seed(table, name).items()]
     return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
 
 
@@ -102,27 +100,27 @@ def interaction(table: pd.DataFrame) -> pd.Series:
     return (differences(table, *taught) - differences(table, *alone)).dropna()
 
 
-def entangled(table: pd.DataFrame) -> str:
+def interaction_in_words(table: pd.DataFrame) -> str:
     """Return, where the interaction's interval excludes zero, that gradient and mutual loss have no worth apart."""
-    mean, low, high = interval(interaction(table))
+    mean, low, high = t_interval(interaction(table))
     if not (low > 0 or high < 0):
         return ""
-    worth = ingredients(table).set_index("ingredient")["mean"]
+    worth = worth_table(table).set_index("ingredient")["mean"]
     refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
     return (
-        f"**Not separable**: gradient and mutual loss interact, {signed(mean, low, high)}. The mutual loss is "
+        f"**Not separable**: gradient and mutual loss interact, {signed_interval(mean, low, high)}. The mutual loss is "
         f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's."
     )
 
 
-def sentences(table: pd.DataFrame) -> list[str]:
+def worth_in_words(table: pd.DataFrame) -> list[str]:
     """Return in words which ingredient is worth most, whether that is settled, which is next, and what interacts."""
-    found = ingredients(table)
+    found = worth_table(table)
     found = found[found["n"] > 0]
     if found.empty:
         return ["No variant shares a seed with the one that lacks a piece of it so far."]
     best = found.loc[found["mean"].idxmax()]
-    gap = signed(best["mean"], best["low"], best["high"])
+    gap = signed_interval(best["mean"], best["low"], best["high"])
     lead = (
         f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
         f"points ({label(best['has'])} minus {label(best['lacks'])})"
@@ -139,15 +137,21 @@ def sentences(table: pd.DataFrame) -> list[str]:
     beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
     others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
     after = f"Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
-    parts = (f"{lead}, {sure}{beside}", divided(table), after, entangled(table), by_own_batch(table))
+    parts = (
+        f"{lead}, {sure}{beside}",
+        decomposition_in_words(table),
+        after,
+        interaction_in_words(table),
+        separate_norms_in_words(table),
+    )
     return [said for said in parts if said]
 
 
 def _worth(row: pd.Series) -> str:
-    return f"{signed(row['mean'], row['low'], row['high'])}, n = {row['n']}"
+    return f"{signed_interval(row['mean'], row['low'], row['high'])}, n = {row['n']}"
 
 
-def divided(table: pd.DataFrame) -> str:
+def decomposition_in_words(table: pd.DataFrame) -> str:
     """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
 
     DCIL minus `ste_split` is DCIL minus STE and STE minus `ste_split`. "" where no seed has all three.
@@ -164,15 +168,16 @@ def divided(table: pd.DataFrame) -> str:
     )
 
 
-def by_own_batch(table: pd.DataFrame) -> str:
+def separate_norms_in_words(table: pd.DataFrame) -> str:
     """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
     has, lacks = INGREDIENTS["separate norms"]
-    n, *train = _paired(table, has, lacks, "train")
+    n, *_ = train = _paired(table, has, lacks, "train")
     if not n:
         return ""
-    _, *test = _paired(table, has, lacks)
+    test = _paired(table, has, lacks)
+    in_training, in_testing = signed_interval(*train[1:]), signed_interval(*test[1:])
     return (
-        f"Separate norms are worth {signed(*train)} points to what the sparse pass learns, n = {n}, read in "
-        f"training, where each pass normalises by its own batch. The {signed(*test)} in testing are no worth of "
+        f"Separate norms are worth {in_training} points to what the sparse pass learns, n = {n}, read in "
+        f"training, where each pass normalises by its own batch. The {in_testing} in testing are no worth of "
         "theirs: shared norms are tested with one running average for two networks."
     )

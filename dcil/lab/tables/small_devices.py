@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from dcil.lab.runs.sources import Source, commit_words, counted, given, joined
-from dcil.lab.tables.training_cost import short
+from dcil.lab.runs.sources import Source, commit_in_words, given, joined, number_of
+from dcil.lab.tables.training_cost import three_digits
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip
@@ -15,24 +16,24 @@ FORMATS = {"state_dict": "dense, float32", "sparse": "sparse: bitmap and values"
            "onnx": "ONNX, float32", "int8": "ONNX, int8"}  # fmt: skip
 
 
-def load(folder: str | Path) -> pd.DataFrame:
+def read_device_results(folder: str | Path) -> pd.DataFrame:
     """Return the rows of every network measured, with a `network` in words; none if the folder is absent."""
     paths = sorted(Path(folder).glob("*.csv"))
     if not paths:
         return pd.DataFrame(columns=["network", *COLUMNS])
     rows = pd.concat([pd.read_csv(path, dtype={"commit": str}) for path in paths], ignore_index=True)
-    rows = rows.assign(network=[name(r) for r in rows.itertuples()])
+    rows = rows.assign(network=[network_in_words(r) for r in rows.itertuples()])
     alike = rows.groupby("network")["run_id"].transform("nunique") > 1
     return rows.assign(network=rows["network"].where(~alike, rows["network"] + ", " + rows["run_id"]))
 
 
-def name(row: object) -> str:
+def network_in_words(row: Any) -> str:
     """Return a network in words: what it is, and how many of its weights are pruned, singly or as whole filters."""
     how = " in filters" if row.scope == "filter" else ""
     return f"{row.model.replace('resnet', 'ResNet-')}, {100 * row.sparsity:.0f} % pruned{how}"
 
 
-def figure(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
+def measured_value(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
     """Return one measured value, NaN where it is not there."""
     found = rows[(rows["what"] == what) & (rows["variant"] == variant)]
     for column, value in at.items():
@@ -40,13 +41,13 @@ def figure(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
     return float(found["value"].iloc[0]) if len(found) else float("nan")
 
 
-def storage(rows: pd.DataFrame) -> pd.DataFrame:
+def storage_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return by network and format: KiB, how many times smaller than dense, the same with gzip, and how exact it is."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
-        whole = figure(mine, "bytes", "state_dict")
+        whole = measured_value(mine, "bytes", "state_dict")
         for to, words in FORMATS.items():
-            plain, small = figure(mine, "bytes", to), figure(mine, "bytes", f"{to}, gzip")
+            plain, small = measured_value(mine, "bytes", to), measured_value(mine, "bytes", f"{to}, gzip")
             lines.append(
                 {
                     "network": network,
@@ -55,45 +56,41 @@ def storage(rows: pd.DataFrame) -> pd.DataFrame:
                     "times smaller": f"{whole / plain:.1f}",
                     "gzip, KiB": f"{small / 2**10:,.0f}",
                     "gzip, times smaller": f"{whole / small:.1f}",
-                    "outputs apart by": f"{figure(mine, 'largest difference', to):.1g}",
+                    "outputs apart by": f"{measured_value(mine, 'largest difference', to):.1g}",
                 }
             )
     return pd.DataFrame(lines)
 
 
-def work(rows: pd.DataFrame) -> pd.DataFrame:
+def work_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return by network and variant: parameters, MACs of an image, those of nonzeros, and peak activations."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         for variant in ("dense", "masked", "shrunk"):
-            lines.append(
-                {
-                    "network": network,
-                    "variant": variant,
-                    "parameters": f"{figure(mine, 'parameters', variant):,.0f}",
-                    "MACs computed, 10⁶": f"{figure(mine, 'MACs', variant) / 1e6:.1f}",
-                    "of nonzero weights, 10⁶": f"{figure(mine, 'MACs of nonzeros', variant) / 1e6:.1f}",
-                    **{
-                        f"peak activations, batch {b}, MiB": short(
-                            figure(mine, "peak activations, MiB", variant, batch=b)
-                        )
-                        for b in (1, 64)
-                    },
-                }
-            )
+            line = {
+                "network": network,
+                "variant": variant,
+                "parameters": f"{measured_value(mine, 'parameters', variant):,.0f}",
+                "MACs computed, 10⁶": f"{measured_value(mine, 'MACs', variant) / 1e6:.1f}",
+                "of nonzero weights, 10⁶": f"{measured_value(mine, 'MACs of nonzeros', variant) / 1e6:.1f}",
+            }
+            for batch in (1, 64):
+                peak = measured_value(mine, "peak activations, MiB", variant, batch=batch)
+                line[f"peak activations, batch {batch}, MiB"] = three_digits(peak)
+            lines.append(line)
     return pd.DataFrame(lines)
 
 
-def latencies(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
+def latencies_table(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
     """Return by network and engine the milliseconds of a forward and how many times faster than dense PyTorch it is."""
     timed = rows[(rows["what"] == "latency, s") & (rows["threads"] == threads)]
     lines = []
     for (network, variant), mine in timed.groupby(["network", "variant"], sort=False):
-        line = {"network": network, "engine and network": shown(variant)}
+        line = {"network": network, "engine and network": engine_in_words(variant)}
         for r in mine.itertuples():
-            line[f"batch {r.batch:.0f}, ms"] = short(1e3 * r.value)
+            line[f"batch {r.batch:.0f}, ms"] = three_digits(1e3 * r.value)
             line[f"batch {r.batch:.0f}, times as fast"] = (
-                f"{short(r.speedup)} ({short(r.speedup_q1)} to {short(r.speedup_q3)})"
+                f"{three_digits(r.speedup)} ({three_digits(r.speedup_q1)} to {three_digits(r.speedup_q3)})"
             )
         lines.append(line)
     return pd.DataFrame(lines)
@@ -104,16 +101,16 @@ def alone(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["what"] == "latency, s") & (rows["threads"] == 1) & (rows["batch"] == 1)]
 
 
-def shown(variant: str) -> str:
+def engine_in_words(variant: str) -> str:
     """Return an engine and variant in words."""
     return variant if "," in variant else f"PyTorch, {variant}"
 
 
-def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
+def accuracies_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return by network top-1 of the float32 network and of the int8 one, in percent."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
-        full, small = (figure(mine, "top-1, %", variant) for variant in ("masked", "int8"))
+        full, small = (measured_value(mine, "top-1, %", variant) for variant in ("masked", "int8"))
         lines.append(
             {
                 "network": network,
@@ -125,35 +122,36 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdict(rows: pd.DataFrame) -> str:
+def gains_in_words(rows: pd.DataFrame) -> str:
     """Return in words, by network, what sparsity buys in bytes, MACs and time at batch 1 on one thread."""
     if not len(rows):
         return "Not run."
     lines = []
     for network, mine in rows.groupby("network", sort=False):
-        whole, sparse = (figure(mine, "bytes", to) for to in ("state_dict", "sparse"))
-        macs = figure(mine, "MACs", "dense") / figure(mine, "MACs of nonzeros", "masked")
+        whole, sparse = (measured_value(mine, "bytes", to) for to in ("state_dict", "sparse"))
+        macs = measured_value(mine, "MACs", "dense") / measured_value(mine, "MACs of nonzeros", "masked")
         timed = alone(mine)
         speed = dict(zip(timed["variant"], timed["speedup"], strict=True))
         csr = max(v for k, v in speed.items() if k.startswith("CSR"))
         engine = speed["onnxruntime, shrunk"] / speed["onnxruntime, dense"]
+        masked, shrunk = three_digits(speed["masked"]), three_digits(speed["shrunk"])
         lines.append(
             f"- **{network}**: {whole / sparse:.1f} × fewer bytes as a sparse file and {macs:.1f} × fewer "
             f"multiply-accumulates of nonzero weights. One image on one core, against the dense network in "
-            f"the same engine: masked {short(speed['masked'])} × as fast, with sparse kernels {short(csr)} ×, "
-            f"shrunk {short(speed['shrunk'])} × in PyTorch and {short(engine)} × in onnxruntime."
+            f"the same engine: masked {masked} × as fast, with sparse kernels {three_digits(csr)} ×, "
+            f"shrunk {shrunk} × in PyTorch and {three_digits(engine)} × in onnxruntime."
         )
     return "\n".join(lines)
 
 
-def answer(rows: pd.DataFrame) -> str:
+def answer_in_words(rows: pd.DataFrame) -> str:
     """Return in two sentences what the networks measured gain in bytes and in time, from least to most."""
     if not len(rows):
         return "No network has been measured so far."
     smaller, faster, int8 = [], [], []
     for _, mine in rows.groupby("network", sort=False):
-        smaller.append(figure(mine, "bytes", "state_dict") / figure(mine, "bytes", "sparse"))
-        timed = mine[(mine["what"] == "latency, s") & (mine["threads"] == 1) & (mine["batch"] == 1)]
+        smaller.append(measured_value(mine, "bytes", "state_dict") / measured_value(mine, "bytes", "sparse"))
+        timed = alone(mine)
         speed = dict(zip(timed["variant"], timed["speedup"], strict=True))
         faster.append(speed["masked"])
         int8 += [v for k, v in speed.items() if "int8" in k]
@@ -165,13 +163,13 @@ def answer(rows: pd.DataFrame) -> str:
     return said + (f" Eight bits in onnxruntime run {min(int8):.1f} to {max(int8):.1f} times as fast." if int8 else "")
 
 
-def source(rows: pd.DataFrame) -> Source:
+def device_source(rows: pd.DataFrame) -> Source:
     """Return where the rows come from: networks, commit, machine, date."""
     if not len(rows):
         return given("no results: not run")
-    commits = joined(commit_words(r.commit, r.dirty) for r in rows.itertuples())
+    commits = joined(commit_in_words(r.commit, r.dirty) for r in rows.itertuples())
     return Source(
-        f"measured on {joined(rows['device'])}, {counted(rows['run_id'].nunique(), 'network')}",
+        f"measured on {joined(rows['device'])}, {number_of(rows['run_id'].nunique(), 'network')}",
         (),
         (
             ("networks", joined(rows["run_id"])),

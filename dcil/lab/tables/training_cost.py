@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from dcil.config import LATER
-from dcil.lab.runs.frames import MISSING, variant, with_shared
-from dcil.lab.runs.paired import interval
-from dcil.lab.runs.sources import Source, commit_words, counted, given, joined
-from dcil.lab.tables.equal_compute import total_macs
-from dcil.records import own_time_s
+from dcil.lab.runs.frames import MISSING, times_in_words
+from dcil.lab.runs.paired import t_interval
+from dcil.lab.runs.sources import Source, commit_in_words, given, joined, machine_in_words, number_of
+from dcil.lab.tables.targets import Target
+from dcil.run_record import Run
 
 MACHINE = ["kind", "device", "threads", "malloc"]
 COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1",
@@ -24,7 +24,7 @@ TEXT = dict.fromkeys(("malloc", "how", "torch", "commit"), str)  # what could be
 PAIR_COLUMNS = ["network", "pass", "seed", "bf16", "float32", "difference"]
 
 
-def load(folder: str | Path) -> pd.DataFrame:
+def read_benchmarks(folder: str | Path) -> pd.DataFrame:
     """Return the newest rows of each benchmark on each machine, from a folder's CSV files; none if it is absent."""
     paths = sorted(Path(folder).glob("*.csv"))
     if not paths:
@@ -35,17 +35,12 @@ def load(folder: str | Path) -> pd.DataFrame:
     return rows[newest].reset_index(drop=True)[COLUMNS]
 
 
-def training(results: pd.DataFrame) -> pd.DataFrame:
+def training_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows about training on small images, less those of the chapter on ImageNet."""
     return results[~results["name"].isin(("loading", "imagenet"))]
 
 
-def read_targets(path: str | Path) -> dict[str, Any]:
-    """Return what the book holds itself to, as `benchmarks/targets.yaml` says it."""
-    return yaml.safe_load(Path(path).read_text())
-
-
-def machines(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, pd.DataFrame]]:
+def by_machine(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, pd.DataFrame]]:
     """Return each machine that was measured, named in words, with its rows; `kind` is "cpu" or "cuda"."""
     wanted = results if kind is None else results[results["kind"] == kind]
     return [
@@ -54,75 +49,60 @@ def machines(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, 
     ]
 
 
-def select(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
+def rows_where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
     """Return the rows that have these values."""
     for column, value in values.items():
         rows = rows[rows[column] == value]
     return rows
 
 
-def short(value: float) -> str:
+def three_digits(value: float) -> str:
     """Return a number with three significant digits, large ones whole."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
-def quartiles(row: Any) -> str:
+def ratio_in_words(row: Any) -> str:
     """Return a row's ratio with its quartiles, or alone where it was measured once."""
-    text = short(row.ratio)
-    return text if row.rounds == 1 else f"{text} ({short(row.ratio_q1)} to {short(row.ratio_q3)})"
+    text = three_digits(row.ratio)
+    return text if row.rounds == 1 else f"{text} ({three_digits(row.ratio_q1)} to {three_digits(row.ratio_q3)})"
 
 
-def targets_table(results: pd.DataFrame, targets: dict[str, Any]) -> pd.DataFrame:
+def targets_table(results: pd.DataFrame, targets: Sequence[Target]) -> pd.DataFrame:
     """Return a line for each target and machine: measured, wanted, met; a kind of machine not measured is "not run"."""
-    lines = []
-    for kind in ("cpu", "cuda"):
-        for machine, rows in machines(results, kind) or [("no GPU yet" if kind == "cuda" else "none yet", results[:0])]:
-            for target in targets[kind]:
-                place = {
-                    "name": target["benchmark"],
-                    "case": target["case"],
-                    "baseline": target["baseline"],
-                    "model": targets["model"],
-                    "batch_size": targets["batch_size"],
-                }
-                found = select(rows, **place)
-                value = float(found[target.get("column", "ratio")].iloc[0]) if len(found) else None
-                low, high = target.get("at_least", 0), target.get("at_most", float("inf"))
-                lines.append(
-                    {
-                        "machine": machine,
-                        "target": target["target"],
-                        "measured": MISSING if value is None else short(value),
-                        "wanted": f"≤ {high}" if "at_most" in target else f"≥ {low}",
-                        "met": "" if value is None else "yes" if low <= value <= high else "no",
-                    }
-                )
-    return pd.DataFrame(lines)
+    rows = []
+    for kind, absent in (("cpu", "none yet"), ("cuda", "no GPU yet")):
+        for machine, measured in by_machine(results, kind) or [(absent, results[:0])]:
+            for target in targets:
+                if target.kind != kind:
+                    continue
+                found = rows_where(measured, **target.place)[target.column]
+                value = float(found.iloc[0]) if len(found) else None
+                shown = MISSING if value is None else three_digits(value)
+                rows.append((machine, target.target, shown, target.bound(), target.met(value)))
+    return pd.DataFrame(rows, columns=["machine", "target", "measured", "wanted", "met"])
 
 
-def verdict(results: pd.DataFrame, targets: dict[str, Any]) -> str:
+def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
     """Return in words, by machine, what a DCIL step costs beside a dense one, and how many targets are met."""
+    model, batch_size = targets[0].model, targets[0].batch_size
     lines = []
-    for machine, rows in machines(results):
-        at = select(rows, case="dcil", baseline="dense", model=targets["model"], batch_size=targets["batch_size"])
-        time, peak = select(at, name="step"), select(at, name="memory")
-        words = [
-            f"{quartiles(row)} × {what}"
-            for part, what in ((time, "the time"), (peak, "the memory"))
-            for row in part.itertuples()
-        ]
+    for machine, rows in by_machine(results):
+        at = rows_where(rows, case="dcil", baseline="dense", model=model, batch_size=batch_size)
+        words = []
+        for benchmark, what in (("step", "the time"), ("memory", "the memory")):
+            words += [f"{ratio_in_words(row)} × {what}" for row in rows_where(at, name=benchmark).itertuples()]
         met = targets_table(rows, targets)["met"]
         lines.append(
             f"On **{machine}**, a DCIL step takes {' and '.join(words) or MISSING} of a dense one "
-            f"({targets['model']}, batch {targets['batch_size']}). Targets met: {(met == 'yes').sum()} of the "
+            f"({model}, batch {batch_size}). Targets met: {(met == 'yes').sum()} of the "
             f"{(met != '').sum()} that were measured."
         )
-    if not len(select(results, kind="cuda")):
+    if not len(rows_where(results, kind="cuda")):
         lines.append("No GPU was measured yet: the targets for it are **not run**.")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def beside_dense(rows: pd.DataFrame) -> pd.DataFrame:
+def dense_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the timed ratios to dense training of one machine, each with a `label`, steps before epochs."""
     timed = rows[(rows["baseline"] == "dense") & rows["median_s"].notna()]
     shown = {"step": "step", "scaling": "step", "epoch": "epoch"}
@@ -131,7 +111,7 @@ def beside_dense(rows: pd.DataFrame) -> pd.DataFrame:
     return order.sort_values(["rank", "model", "batch_size"], kind="stable")
 
 
-def comparisons(results: pd.DataFrame) -> pd.DataFrame:
+def ratios_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return every timed ratio in words: machine, what, its ratio with quartiles, and the seconds on both sides."""
     lines = [
         {
@@ -140,18 +120,18 @@ def comparisons(results: pd.DataFrame) -> pd.DataFrame:
             "what": f"{r.case} / {r.baseline}",
             "network": r.model,
             "batch": r.batch_size,
-            "ratio": quartiles(r),
-            "seconds": f"{short(r.median_s)} / {short(r.baseline_s)}",
+            "ratio": ratio_in_words(r),
+            "seconds": f"{three_digits(r.median_s)} / {three_digits(r.baseline_s)}",
         }
-        for machine, rows in machines(results)
+        for machine, rows in by_machine(results)
         for r in rows[rows["median_s"].notna()].itertuples()
     ]
     return pd.DataFrame(lines)
 
 
-def parts(rows: pd.DataFrame) -> pd.DataFrame:
+def step_parts_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return where the time of DCIL's training goes on one machine: shares of steps, masks and batches."""
-    masks, batch = select(rows, name="refresh"), select(rows, name="loader", baseline="dcil step")
+    masks, batch = rows_where(rows, name="refresh"), rows_where(rows, name="loader", baseline="dcil step")
     if not len(masks) or not len(batch):
         return pd.DataFrame(columns=["part", "share, %"])
     share, made = masks["ratio"].iloc[0], batch["ratio"].iloc[0]  # of steps and masks; of a step
@@ -164,7 +144,7 @@ def parts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{"part": name, "share, %": f"{100 * value:.2f}"} for name, value in named.items()])
 
 
-def memory(results: pd.DataFrame) -> pd.DataFrame:
+def memory_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return what a step allocates at its peak, DCIL's and STE's beside a dense one's."""
     lines = [
         {
@@ -174,15 +154,15 @@ def memory(results: pd.DataFrame) -> pd.DataFrame:
             "batch": r.batch_size,
             "MiB": f"{r.mem_mib:.0f}",
             "dense, MiB": f"{r.baseline_mib:.0f}",
-            "ratio": quartiles(r),
+            "ratio": ratio_in_words(r),
         }
-        for machine, rows in machines(results)
-        for r in select(rows, name="memory").itertuples()
+        for machine, rows in by_machine(results)
+        for r in rows_where(rows, name="memory").itertuples()
     ]
     return pd.DataFrame(lines)
 
 
-def whole_runs(results: pd.DataFrame) -> pd.DataFrame:
+def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
     """Return what an epoch and the authors' whole schedule take by network, dense and DCIL."""
     lines = [
         {
@@ -190,29 +170,29 @@ def whole_runs(results: pd.DataFrame) -> pd.DataFrame:
             "network": r.model,
             "dense epoch, s": f"{r.baseline_s:.1f}",
             "DCIL epoch, s": f"{r.median_s:.1f}",
-            "ratio": quartiles(r),
+            "ratio": ratio_in_words(r),
             "epochs": f"{r.recipe_epochs:.0f}",
             "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}",
             "how": r.how,
         }
-        for machine, rows in machines(results)
-        for r in select(rows, name="epoch").itertuples()
+        for machine, rows in by_machine(results)
+        for r in rows_where(rows, name="epoch").itertuples()
     ]
     return pd.DataFrame(lines)
 
 
-def source(results: pd.DataFrame) -> Source:
+def benchmark_source(results: pd.DataFrame) -> Source:
     """Return where the results come from: files, commits, machines, images and who else used the cores."""
     if not len(results):
         return given("no results: not run")
     rows = list(results.itertuples())
-    named = joined((f"{r.device}, {counted(r.threads, 'thread')}" for r in rows), "; ")
+    named = joined((machine_in_words(r.device, r.threads) for r in rows), "; ")
     return Source(
-        f"benchmark results, {counted(results['file'].nunique(), 'file')}",
+        f"benchmark results, {number_of(results['file'].nunique(), 'file')}",
         (),
         (
             ("files", joined(f"benchmarks/results/{r.file}" for r in rows)),
-            ("commit", joined(commit_words(r.commit, r.dirty) for r in rows)),
+            ("commit", joined(commit_in_words(r.commit, r.dirty) for r in rows)),
             ("machine", named),
             ("versions", joined(f"torch {r.torch}" for r in rows)),
             ("date", joined(results["date"])),
@@ -227,55 +207,56 @@ def _from_to(values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((f"{min(values):.0f}", f"{max(values):.0f}")))
 
 
-def recorded(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def _kind(run: Run) -> tuple[str | int, ...]:
+    """Return what runs of one line of `recorded_costs_table` share."""
+    c, e = run.config, run.environment
+    return c.dataset, c.model, run.variant, c.precision, c.epochs, e.device, e.threads
+
+
+def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return what the recorded runs cost, a line for each kind: how many, MACs of a run, minutes, and on what.
 
     Minutes are those of runs that had their device to themselves; others are only counted.
     """
-    kinds: dict[tuple, list[dict[str, Any]]] = {}
-    for r in records:
-        c, e = r["config"], r["environment"]
-        key = c["dataset"], c["model"], variant(c), c["precision"], c["epochs"], e["device"], e["threads"]
-        kinds.setdefault(key, []).append(r)
-    lines = []
-    for (dataset, model, name, precision, epochs, device, threads), runs in sorted(kinds.items()):
-        minutes = with_shared([own_time_s(r) / 60 for r in runs], _from_to)
-        lines.append(
+    rows = []
+    for (dataset, model, name, precision, epochs, device, threads), alike in groupby(sorted(runs, key=_kind), _kind):
+        mine = list(alike)
+        rows.append(
             {
                 "run": f"{dataset}, {model}, {name}, {precision}",
                 "epochs": epochs,
-                "n": len(runs),
-                "training, 10¹² MACs": f"{total_macs(runs[0]) / 1e12:.0f}",
-                "minutes": minutes,
+                "n": len(mine),
+                "training, 10¹² MACs": f"{mine[0].macs / 1e12:.0f}",
+                "minutes": times_in_words([run.cost.own_time_s / 60 for run in mine], _from_to),
                 "on": f"{device}, {threads} thread(s)",
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
 # --- bf16 beside float32
 
 
-def precision_pairs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def precision_pairs(runs: Iterable[Run]) -> pd.DataFrame:
     """Return last-epoch top-1 of bf16 and float32 by pass and seed, of complete runs that differ in nothing else."""
-    found: dict[tuple, dict[str, dict[str, Any]]] = {}
-    for r in (r for r in records if r["status"] == "complete"):
-        same = LATER | {k: v for k, v in r["config"].items() if k != "precision"}
-        key = tuple(sorted((k, str(v)) for k, v in same.items()))
-        found.setdefault(key, {})[r["config"]["precision"]] = r
     rows = []
-    for runs in (runs for runs in found.values() if {"bf16", "float32"} <= runs.keys()):
-        config = runs["bf16"]["config"]
-        for name in runs["bf16"]["final"]["passes"]:
-            low, full = (runs[p]["final"]["passes"][name]["last"]["top1"] for p in ("bf16", "float32"))
-            rows.append((config["model"], name, config["seed"], low, full, low - full))
-    return pd.DataFrame(rows, columns=PAIR_COLUMNS).sort_values(PAIR_COLUMNS[:3], ignore_index=True)
+    for run in runs:
+        if run.complete:
+            same = repr(replace(run.config, precision="float32"))
+            for name, end in run.by_pass.items():
+                rows.append((same, run.config.model, name, run.config.seed, run.config.precision, end.last))
+    key = ["same", "network", "pass", "seed", "precision"]
+    table = pd.DataFrame(rows, columns=[*key, "last"]).drop_duplicates(key, keep="last")
+    lasts = table.set_index(key)["last"].unstack("precision")
+    pairs = lasts.reindex(columns=["bf16", "float32"]).dropna().rename_axis(columns=None).reset_index()
+    pairs["difference"] = pairs["bf16"] - pairs["float32"]
+    return pairs[PAIR_COLUMNS].sort_values(PAIR_COLUMNS[:3], ignore_index=True)
 
 
-def groups(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
+def pairs_by_network(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
     """Return the pairs of each network and pass, in this order, empty where there are none."""
     return [
-        (network, name, select(pairs, **{"network": network, "pass": name}))
+        (network, name, rows_where(pairs, **{"network": network, "pass": name}))
         for network in networks
         for name in ("sparse", "dense")
     ]
@@ -284,23 +265,23 @@ def groups(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str,
 def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
     """Return by network and pass: pairs, means (percent), mean difference and its interval (points)."""
     lines = []
-    for network, name, mine in groups(pairs, networks):
+    for network, name, mine in pairs_by_network(pairs, networks):
         line = {"network": network, "pass": name, "pairs": len(mine)}
         columns = ("bf16, %", "float32, %", "bf16 − float32, points", "95 % interval")
         values: Sequence[str] = (MISSING,) * len(columns)
         if len(mine):
-            mean, low, high = interval(mine["difference"])
+            mean, low, high = t_interval(mine["difference"])
             around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
             values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
         lines.append(line | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(lines)
 
 
-def precision_sentence(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
+def precision_in_words(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
     """Return in words what the pairs show, and how large a difference they leave possible."""
     sentences = []
-    for network, name, mine in groups(pairs, networks):
-        mean, low, high = interval(mine["difference"])
+    for network, name, mine in pairs_by_network(pairs, networks):
+        mean, low, high = t_interval(mine["difference"])
         if not len(mine):
             text = "**not run yet**: no seed has a record in both precisions."
         elif len(mine) == 1:

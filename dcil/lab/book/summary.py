@@ -1,0 +1,177 @@
+"""The book on one page and on ten slides, computed from claims and records as the front page is.
+
+A Sphinx extension puts `summary.html` and `slides.html` beside the site's pages, with a PDF of each where there is
+Chromium. By itself, `python -m dcil.lab.book.summary _build/html` does so again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dcil
+from dcil import records
+from dcil.config import preset
+from dcil.lab import checkout
+from dcil.lab.book import citation, front_page
+from dcil.lab.evidence import claims
+from dcil.lab.page.paper import count_pages, print_pdf
+from dcil.lab.runs.names import label
+from dcil.lab.templating import render
+from dcil.run_record import Run
+
+PAGES = {"summary": 1, "slides": 10}  # and how many pages of paper each may take
+SCALES = (1, 0.95, 0.9, 0.85, 0.8)  # of the text on paper: as large as its pages allow
+EQUAL_COMPUTE = "equal-compute-"  # how the ids of those claims begin
+INGREDIENTS = "05-which-ingredient-matters"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A claim on a difference in points, as a picture shows it: what minus what, mean and 95 % interval, verdict."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where points of accuracy lie on a picture's axis, as percent of its width; zero is always on it."""
+
+    low: float
+    high: float
+
+    def at(self, points: float) -> float:
+        """Return the place of a difference.
+
+        >>> Axis(-1, 3).at(0)
+        25.0
+        """
+        return 100 * (points - self.low) / (self.high - self.low)
+
+    @property
+    def ticks(self) -> list[int]:
+        """Whole points on it, seven at most."""
+        step = math.ceil((self.high - self.low) / 7)
+        return [tick for tick in range(math.ceil(self.low), math.floor(self.high) + 1) if tick % step == 0]
+
+
+def axis(shown: Sequence[Difference]) -> Axis:
+    """Return the axis that holds all intervals."""
+    ends = [0.0, *(end for d in shown for end in (d.low, d.high))]
+    return Axis(min(ends) - 0.2, max(ends) + 0.2)
+
+
+def _side(name: str, rule: dict[str, Any], evidence: dict[str, Any]) -> str:
+    if name != rule["a"]:
+        return label(name)
+    epochs = f" with {rule['a_epochs']} of {evidence['epochs']} epochs" if "a_epochs" in rule else ""
+    return label(name) + (f"'s {rule['a_pass']} pass" if "a_pass" in rule else "") + epochs
+
+
+def differences(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Difference]:
+    """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
+    result = []
+    for claim in known:
+        rule = claim["rule"]
+        decided = [f for f in claims.findings(claim, runs) if f.verdict != claims.NO_VERDICT]
+        if rule["kind"] not in ("better", "equal") or not decided:
+            continue
+        best = max(decided, key=lambda finding: claims.TIERS.index(finding.tier))
+        evidence = claim["evidence"][best.tier]
+        a, b = (_side(rule[side], rule, evidence) for side in "ab")
+        name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
+        result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict))
+    return result
+
+
+def summary_values(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the templates show: the abstract, claims by how they stand, differences as pictures, how to cite."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    cff = citation.read_citation(checkout.root() / "CITATION.cff")
+    equal = [claim for claim in known if claim["id"].startswith(EQUAL_COMPUTE)]
+    others = [claim for claim in known if claim not in equal]
+    holds, still_open, fails, rest = front_page.claim_groups(others, runs)
+    text = front_page.abstract(known, runs, verdicts="book/verdicts.html")
+    at_equal_compute = differences(equal, runs)
+    ingredients = differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], runs)
+    return {
+        "abstract": Markup(MarkdownIt("js-default").render(text)),
+        "count": front_page.count_in_words(known, runs),
+        "holds": holds,
+        "open": still_open,
+        "fails": fails,
+        "unknown": rest,
+        "at_equal_compute": at_equal_compute,
+        "ingredients": ingredients,
+        "axis": axis,
+        "seeds": claims.SEEDS,
+        "quick": preset("quick"),
+        "paper": preset("paper"),
+        "records": len(runs),
+        "version": dcil.__version__,
+        "bibtex": citation.bibtex(cff),
+        "cited": citation.citation_in_words(cff),
+    }
+
+
+def write_summary(folder: Path) -> list[str]:
+    """Write the two pages into the site's folder, and print them; return why one is not printed, if so."""
+    root = checkout.root()
+    values = summary_values(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
+    reasons = {name: _write_page(folder / f"{name}.html", most, values) for name, most in PAGES.items()}
+    return [f"{name}.pdf is left out: {reason}" for name, reason in reasons.items() if reason]
+
+
+def _write_page(page: Path, most: int, values: dict[str, Any]) -> str:
+    """Write a page and its PDF, of at most so many pages of paper; return why there is no PDF, if there is none."""
+    pdf = page.with_suffix(".pdf")
+    pdf.unlink(missing_ok=True)  # of an earlier build: it may say something else
+    for scale in SCALES:
+        page.write_text(render(page.stem, scale=scale, pdf=pdf.name, **values))
+        if reason := print_pdf(page, pdf):
+            page.write_text(render(page.stem, scale=1, pdf="", **values))
+            return reason
+        if count_pages(pdf) <= most:
+            break
+    return ""
+
+
+def on_finished(app: Any, error: Exception | None) -> None:
+    """Write them when the site is built; that one cannot be printed is said, and no failure."""
+    from sphinx.util import logging as sphinx_logging
+
+    if error or app.builder.format != "html":
+        return
+    for reason in write_summary(Path(app.outdir)):
+        sphinx_logging.getLogger(__name__).info(reason)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("build-finished", on_finished)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def main() -> None:
+    """Write them into the folder of a site that is built."""
+    folder = Path(sys.argv[1])
+    for reason in write_summary(folder):
+        logging.warning(reason)
+    for path in sorted(path for name in PAGES for path in folder.glob(f"{name}.*")):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
-// Every table of data sorts by a click on a heading. Without this script it is a plain table.
+// Every table of data sorts by a click on a heading, and the rows of a wide one are cards on a phone (book.css). Without
+// this script it is a plain table.
 (function () {
   "use strict";
   // A number, and what may follow it in a cell: a unit, a spread, a count of seeds.
@@ -21,6 +22,31 @@
       return down ? -order : order;
     });
     table.tBodies[0].append(...rows.map((r) => r.row));
+  }
+
+  // As cards a table is no table to a screen reader, unless its parts say what they are.
+  const ROLES = { thead: "rowgroup", tbody: "rowgroup", tr: "row", th: "columnheader", td: "cell" };
+  const LONG = 20; // characters that half a phone holds in a line
+
+  function nameCells(table) {
+    const names = Array.from(table.tHead.rows[0].cells, (heading) => heading.textContent.trim());
+    table.classList.add("cards");
+    table.setAttribute("role", "table");
+    for (const part of table.querySelectorAll(Object.keys(ROLES).join())) part.setAttribute("role", ROLES[part.localName]);
+    for (const row of table.tBodies[0].rows) {
+      Array.from(row.cells).forEach((cell, i) => {
+        const words = cell.textContent.trim();
+        cell.dataset.label = names[i] ?? "";
+        cell.classList.toggle("long", words.length > LONG);
+        cell.classList.toggle("none", words === "" || words === "–");
+      });
+    }
+  }
+
+  for (const table of document.querySelectorAll("article table")) {
+    // A form is no table of data; what is unfolded under a figure is data as such.
+    if (table.tHead?.rows.length !== 1 || table.closest("form, .demo, .provenance")) continue;
+    if (table.tHead.rows[0].cells.length > 3 || table.matches(".claims")) nameCells(table);
   }
 
   for (const table of document.querySelectorAll("table.dataframe")) {

@@ -13,7 +13,7 @@ LABELS = {"epoch": "epoch", "flips": "flips, %"}
 
 
 def test_a_line_for_each_combination():
-    """Named by its values, coloured and dashed by them; what was not measured is left out."""
+    """Told by its values, coloured and dashed by them; what was not measured is left out."""
     spec = twins.line_twin(
         DATA,
         "epoch",
@@ -23,12 +23,24 @@ def test_a_line_for_each_combination():
         LABELS,
         dash=lambda key: "dot" if key[0] == "b" else "solid",
     )
+    told = [t["hovertemplate"].partition("<br>")[0] for t in spec["data"]]
+    assert told == ["a, seed 0", "b, seed 0"]
     assert [(t["name"], t["y"], t["line"]["color"], t["line"]["dash"]) for t in spec["data"]] == [
-        ("a, seed 0", [4.0, 0.0], "red", "solid"),
-        ("b, seed 0", [2.0], "blue", "dot"),
+        ("a", [4.0, 0.0], "red", "solid"),
+        ("b", [2.0], "blue", "dot"),
     ]
     assert spec["layout"]["yaxis"]["title"]["text"] == "flips, %"
     json.loads(json.dumps(spec, allow_nan=False))
+
+
+def test_seeds_share_an_entry_of_the_legend():
+    """One entry for a method, by its name for people, whatever the number of seeds."""
+    data = DATA.assign(variant="st3", seed=[0, 0, 1, 1], flips=1.0)
+    spec = twins.line_twin(data, "epoch", "flips", ["variant", "seed"], lambda key: "red", LABELS)
+    assert [(t["name"], t["legendgroup"], t["showlegend"]) for t in spec["data"]] == [
+        ("ST-3", "ST-3", True),
+        ("ST-3", "ST-3", False),
+    ]
 
 
 def test_a_logarithmic_axis_has_no_zero():

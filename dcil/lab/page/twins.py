@@ -10,14 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-CARD = {"template": None, "paper_bgcolor": "white", "plot_bgcolor": "white", "height": 420, "hovermode": "closest",
+from dcil.lab.runs.names import label
+
+# The legend is above the lines, where no axis is; one that is long scrolls in a third of the height.
+CARD = {"template": None, "paper_bgcolor": "white", "plot_bgcolor": "white", "height": 480, "hovermode": "closest",
         "font": {"color": "#111111"}, "margin": {"l": 60, "r": 15, "t": 15, "b": 50},
-        "legend": {"orientation": "h", "y": -0.2}}  # fmt: skip
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "maxheight": 0.33}}  # fmt: skip
 GRID = {"gridcolor": "#DDDDDD", "zeroline": False}
 
 
 def _said(column: str, value: Any) -> str:
-    return value if isinstance(value, str) else f"{column} {value:g}"
+    return label(value) if isinstance(value, str) else f"{column} {value:g}"
 
 
 def line_twin(
@@ -32,25 +35,32 @@ def line_twin(
 ) -> dict[str, Any]:
     """Return a line for each combination of the columns `by`, to be pointed at.
 
+    Lines that differ in nothing but the column `seed` share an entry of the legend, which shows or hides them together.
     `colour` and `dash` give a line's colour and plotly's dash from its values of `by`; `labels` names `x` and `y` on
     the axes. Points that are not measured are left out, and on a logarithmic axis those that are not positive.
     """
-    drawn = []
+    drawn, grouped = [], set()
     for key, part in data.groupby(list(by), sort=False):
         part = part[part[y].notna() & ((part[y] > 0) | (not log))]
         if not len(part):
             continue
-        name = ", ".join(_said(column, value) for column, value in zip(by, key, strict=True))
+        said = {column: _said(column, value) for column, value in zip(by, key, strict=True)}
+        name = ", ".join(said.values())
+        group = ", ".join(words for column, words in said.items() if column != "seed")
         drawn.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": name,
+                "name": group,
+                "legendgroup": group,
+                "showlegend": group not in grouped,
+                "hovertemplate": f"{name}<br>%{{x}}, %{{y}}<extra></extra>",
                 "x": [float(f"{value:.6g}") for value in part[x]],
                 "y": [float(f"{value:.6g}") for value in part[y]],
                 "line": {"color": colour(key), "dash": dash(key), "width": 1.5},
                 "marker": {"size": 5},
             }
         )
+        grouped.add(group)
     axis = {"title": {"text": labels[y]}, **GRID} | ({"type": "log"} if log else {})
     return {"data": drawn, "layout": CARD | {"xaxis": {"title": {"text": labels[x]}, **GRID}, "yaxis": axis}}

@@ -46,6 +46,18 @@ def test_words_among_numbers_come_last(watched):
 # --- forms that write a command
 
 
+@pytest.fixture
+def opened(watched):
+    """Open a page and the box at its end that holds the form."""
+
+    def visit(name, **how):
+        page, _ = watched(name, **how)
+        page.locator("details.rerun-box > summary").click()
+        return page
+
+    return visit
+
+
 def written(page, tool):
     """The command that the form of a page shows."""
     return page.locator(f"form.rerun [data-line={tool}]").inner_text()
@@ -59,9 +71,9 @@ def fill(page, **values):
         field.select_option(value) if chosen else field.fill(value)
 
 
-def test_a_form_writes_only_what_was_changed(watched):
+def test_a_form_writes_only_what_was_changed(opened):
     """Nothing at first; what differs from the default; a wrong value is named and left out; and back."""
-    page, _ = watched("book/03-dual-path-training.html")
+    page = opened("book/03-dual-path-training.html")
     first = written(page, "make")
     assert first == "make chapter NAME=03-dual-path-training"
     fill(page, preset="quick", sparsity="0.95", data_dir="a folder's")
@@ -76,17 +88,17 @@ def test_a_form_writes_only_what_was_changed(watched):
     page.wait_for_function("first => document.querySelector('[data-line=make]').textContent === first", arg=first)
 
 
-def test_without_a_script_the_table_and_the_line_stay(watched):
+def test_without_a_script_the_table_and_the_line_stay(opened):
     """Values and defaults are text, no input is shown, and there is a line to copy."""
-    page, _ = watched("book/03-dual-path-training.html", javascript=False)
+    page = opened("book/03-dual-path-training.html", javascript=False)
     assert page.locator("form.rerun :is(input, select, button):visible").count() == 0
     assert page.locator("form.rerun tbody td code:visible").count() >= 12
     assert "-p preset smoke" in written(page, "papermill")
 
 
-def test_the_written_command_runs_the_chapter(watched, tmp_path):
+def test_the_written_command_runs_the_chapter(opened, tmp_path):
     """Copied into a shell, papermill's line executes the chapter with the chosen value."""
-    page, _ = watched("book/runs.html")
+    page = opened("book/runs.html")
     fill(page, dataset="digits")
     (tmp_path / "book").symlink_to(ROOT / "book")
     env = os.environ | {"DCIL_ROOT": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -97,9 +109,9 @@ def test_the_written_command_runs_the_chapter(watched, tmp_path):
     assert 'dataset = "digits"' in "".join(injected["source"])
 
 
-def test_lists_and_quotes_survive_the_shell(watched, tmp_path, would_run):
+def test_lists_and_quotes_survive_the_shell(opened, tmp_path, would_run):
     """A list, a number and text with blanks and quotes reach a chapter through papermill and through make alike."""
-    page, _ = watched("book/05-which-ingredient-matters.html")
+    page = opened("book/05-which-ingredient-matters.html")
     fill(page, variants='["dcil", "ste"]', epochs="2", data_dir="it's $HOME")
     code, kernel = nbformat.v4.new_code_cell, {"name": "python3", "display_name": "Python 3", "language": "python"}
     given = code("variants = []  # a\nepochs = None  # b\ndata_dir = None  # c", metadata={"tags": ["parameters"]})

@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dcil.lab.page.rerun_form import redraw
+from dcil.lab.runs.frames import MISSING
 from dcil.lab.runs.sources import Source
 from dcil.lab.templating import render, safe
 
@@ -111,13 +112,29 @@ def planned(names: Sequence[str], what: str = "variant") -> Markup:
     return render("planned", names=list(names), what=what) if names else Markup()
 
 
+def split_by_run(data: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows without a cell "not run", and what names each other row: its cells before the first of those.
+
+    >>> rows, waiting = split_by_run(pd.DataFrame({"on": ["CPU", "GPU"], "step, s": ["0.2", "not run"]}))
+    >>> list(rows["on"]), waiting
+    (['CPU'], ['GPU'])
+    """
+    missing = data.eq(MISSING)
+    waiting = missing.any(axis=1)
+    names = [", ".join(map(str, row[: list(row).index(MISSING)])) for row in data[waiting].to_numpy(dtype=object)]
+    return data[~waiting], list(dict.fromkeys(names))
+
+
 def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2, waiting: Sequence[str] = ()) -> Any:
     """Return a table as the book shows it, with the source of its numbers and a CSV file under it.
 
     `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run". `waiting` names the rows that have no
-    run so far.
+    run so far; a row with a cell "not run" joins them.
     """
     from IPython.display import HTML
 
-    shown = table(data, digits, source.runs) if len(data) else Markup("<p><b>not run</b></p>")
-    return HTML(shown + planned(waiting) + footer(source, place, data, shown=True))
+    data, without = split_by_run(data)
+    nothing = Markup() if waiting or without else Markup("<p><b>not run</b></p>")
+    shown = table(data, digits, source.runs) if len(data) else nothing
+    line = planned(waiting) + planned(without, "row")
+    return HTML(shown + line + footer(source, place, data, shown=True))

@@ -105,7 +105,7 @@ def loading_table(results: pd.DataFrame) -> pd.DataFrame:
                     "times as fast": ratio_in_words(r),
                 }
             )
-    return pd.DataFrame(lines or [{"how": MISSING}])
+    return pd.DataFrame(lines, columns=["machine", "how", "images a second", "times as fast"])
 
 
 def feeding_in_words(results: pd.DataFrame) -> str:

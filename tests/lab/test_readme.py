@@ -38,10 +38,12 @@ def test_readme_says_what_the_records_say():
 
 
 def test_readme_has_the_verdicts_that_the_command_prints(capsys):
-    """Every verdict of `python -m dcil claims`, with what was measured, in its order, and no other."""
+    """Every verdict of `python -m dcil claims` on a claim of the paper's, with what was measured, in its order."""
+    known = claims.read_claims(checkout.root() / "book" / "claims.yml")
+    papers = [claim["id"] for claim in known if not claim["source"].startswith("this book")]
     main(["claims"])
     printed = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[1:]]
-    decided = [line[1:4] for line in printed if len(line) > 4 and line[2] != "not yet run"]
+    decided = [line[1:4] for line in printed if len(line) > 4 and line[2] != "not yet run" and line[0] in papers]
     (block,) = [match[0] for match in readme.BLOCK.finditer(README) if match["name"] == "verdicts"]
     assert [cells[1:] for cells in rows(block)] == decided != []
 

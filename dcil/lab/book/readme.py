@@ -34,21 +34,20 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def verdict_table(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
-    """Return how many claims have which verdict, and a row for each verdict, as `python -m dcil claims` prints it.
+    """Return how many claims have which verdict, and a row for each on a claim of the paper's, as the command prints it.
 
-    A claim with too few runs for a verdict is counted and has no row.
+    A claim of this book's own, or one with too few runs for a verdict, is counted and has no row.
     """
-    by_id = {claim["id"]: claim for claim in known}
+    by_id = {claim["id"]: claim for claim in known if not claim["source"].startswith("this book")}
     rows = []
     for (name, tier), (verdict, measured) in verdict_log.current_verdicts(known, runs).items():
-        if verdict == claims.NO_VERDICT:
+        if verdict == claims.NO_VERDICT or name not in by_id:
             continue
         chapter = by_id[name].get("chapter")
         linked = f"[{verdict}](book/{chapter}.ipynb)" if chapter else verdict
         rows.append((by_id[name]["claim"], tier, linked, measured))
-    return (
-        f"{front_page.count_in_words(known, runs)}\n\n{markdown_table(('claim', 'tier', 'verdict', 'measured'), rows)}"
-    )
+    table = markdown_table(("claim of the paper or of its authors' logs", "tier", "verdict", "measured"), rows)
+    return f"{front_page.count_in_words(known, runs)}\n\n{table}"
 
 
 def equal_compute_tables(runs: Sequence[Run]) -> str:

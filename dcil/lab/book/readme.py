@@ -34,7 +34,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def verdict_table(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
-    """Return how many claims have which verdict, and a row for each on a claim of the paper's, as the command prints it.
+    """Return how many claims have which verdict, and a row for each on the paper's claims, as the command prints it.
 
     A claim of this book's own, or one with too few runs for a verdict, is counted and has no row.
     """

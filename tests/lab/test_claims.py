@@ -89,6 +89,16 @@ def test_a_verdict_flips_with_the_records():
     assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
 
 
+def test_a_rule_looks_at_three_seeds_and_at_eight():
+    """Seeds that would turn a verdict wait until the next look that was fixed beforehand, and then all count."""
+    up, down = (1.0, 1.1, 1.2), (-9.0, -9.1, -9.2, -9.3, -9.4)
+    for n, expected in ((3, HOLDS), (4, HOLDS), (7, HOLDS), (8, FAILS)):
+        gaps = (up + down)[:n]
+        found = runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
+        assert verdict(found) == expected
+        assert len(claims.findings(CLAIM, found)[0].effects) == (8 if n == 8 else 3)
+
+
 def test_another_precision_is_judged_among_itself():
     """The book's verdict is on bf16; float32 records have one of their own, by the same rule, and never mix."""
     book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))

@@ -1,7 +1,9 @@
 """Verdicts on the claims of book/claims.yml: computed from records by rule, never written by a hand.
 
-A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. Then, with the 95 %
-interval of the mean and the margin that the claim fixed beforehand:
+A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. How often it looks is
+fixed beforehand (`LOOKS`): at three pairs, and at eight. In between the pairs beyond the third wait, for who may look
+after each new seed finds a difference where there is none. Then, with the 95 % interval of the mean and the margin that
+the claim fixed beforehand:
 
 =======  ============================================  =======================  ================================
 kind     looks at                                      it holds                 it does not hold
@@ -47,6 +49,7 @@ WORDS = {  # of a tier: it holds, it does not hold
     "paper": ("reproduced", "not reproduced"),
 }
 TIERS = tuple(WORDS)
+LOOKS = (SEEDS, 8)  # numbers of pairs at which a rule decides
 NO_VERDICT = "not yet run"
 VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
             NO_VERDICT)  # fmt: skip
@@ -193,7 +196,7 @@ def compared_values(claim: dict[str, Any], found: Sequence[Run]) -> tuple[pd.Ser
 
 
 def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
-    """Return a claim's effect at each seed that has what its rule compares, in the order of the seeds."""
+    """Return a claim's effect at each seed that has what its rule compares, in order, as far as `LOOKS` let it look."""
     a, b = compared_values(claim, found)
     match claim["rule"]["kind"]:
         case "smaller":
@@ -202,7 +205,17 @@ def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
             effects = a - _logs_of(claim)["last"][0]
         case _:
             effects = a - b
-    return effects.dropna().sort_index().tolist()
+    return at_a_look(effects.dropna().sort_index().tolist())
+
+
+def at_a_look(effects: list[float]) -> list[float]:
+    """Return the first effects, as many as the last of `LOOKS` that they reach; before the first look all.
+
+    >>> [len(at_a_look([0.1] * n)) for n in (2, 3, 7, 8, 9)]
+    [2, 3, 3, 8, 8]
+    """
+    reached = [look for look in LOOKS if look <= len(effects)]
+    return effects[: reached[-1]] if reached else effects
 
 
 def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:

@@ -36,7 +36,8 @@ LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.book.launch", "_build/stage", conf
 if GRID and workflow.is_main_process:
     from dcil.lab.sweep import grid
 
-    URGENCY = {run.run_id: -run.priority for run in grid.read_grid(GRID)}
+    # The later in a grid's order, the less urgent; a rule's own priority is 0.
+    URGENCY = {run.run_id: -place for place, run in enumerate(grid.read_grid(GRID))}
 else:
     URGENCY = {}
 WANTED = [f"{RECORDS_DIR}/{run_id}.json" for run_id in URGENCY]

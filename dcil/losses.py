@@ -34,9 +34,11 @@ def teach(
     target = F.softmax(teacher / temperature, dim=1) + TEACHER_EPSILON
     if counted is None:
         positions = student.numel() // student.shape[1]
-        return F.kl_div(log_student, target, reduction="sum") / positions * temperature**2
-    terms = F.kl_div(log_student, target, reduction="none")
-    return terms.where(counted.unsqueeze(1), 0).sum() / counted.sum() * temperature**2
+        divergence = F.kl_div(log_student, target, reduction="sum") / positions
+    else:
+        terms = F.kl_div(log_student, target, reduction="none")
+        divergence = terms.where(counted.unsqueeze(1), 0).sum() / counted.sum()
+    return divergence * temperature**2
 
 
 def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -108,7 +110,8 @@ def collective_loss(
     [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over what is labelled: a label of -100
     leaves its image or position out. A pass learns from the other's logits but does not move them:
     teachers are detached. `temperature` softens both. Wrong shapes and labels raise PyTorch's own
-    errors. Source: the authors' code, which switches `distill` on from epoch 70 of 300.
+    errors. A training run sums the same terms by `dcil.methods.mutual`, which weighs them by its phase. Source: the
+    authors' code, which switches `distill` on from epoch 70 of 300.
 
     >>> import torch
     >>> sparse_logits, dense_logits = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])

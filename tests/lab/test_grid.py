@@ -44,7 +44,10 @@ def path(tmp_path):
 
 def test_runs_in_order(path):
     """The most urgent first, one run of each kind before a second seed of any, each run once with all it serves."""
-    path.write_text(GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n")
+    path.write_text(
+        GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n"
+        "  - {serves: table 4, priority: 3, set: {method: random}, seeds: [0]}\n"
+    )
     runs = grid.read_grid(path)
     assert [(r.config.method, r.config.seed, r.priority) for r in runs] == [
         ("ste", 1, 1),
@@ -53,6 +56,7 @@ def test_runs_in_order(path):
         ("static", 5, 2),
         ("dcil", 1, 2),
         ("static", 6, 2),
+        ("random", 0, 3),  # its first seed is less urgent than their second
     ]
     assert runs[0].serves == ("table 2", "table 1")
     assert all(r.config.model == "resnet8" and r.config.resolve() == r.config for r in runs)

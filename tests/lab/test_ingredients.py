@@ -5,6 +5,7 @@ import pandas as pd
 from dcil.lab.runs import frames
 from dcil.lab.tables import ingredients
 from dcil.methods import METHODS
+from dcil.rules import RULES
 from tests.lab.fakes import fake_run
 
 
@@ -91,9 +92,9 @@ def test_effects_are_paired_and_interact():
 
 
 def test_design_follows_the_methods():
-    """Every variant of DCIL can be described, settings included."""
-    names = [name for name in METHODS if name.startswith(("dcil", "ste"))]
-    names = [*names, "dcil, dense_every 4"]
+    """Every method can be described, settings included; a new gradient rule needs its words in `REACHES`."""
+    assert ingredients.REACHES.keys() == RULES.keys()
+    names = [*METHODS, "dcil, dense_every 4"]
     rows = ingredients.design_table(names).set_index(pd.Index(names))
     assert rows.loc["ste", "the second pass trains"] == "there is none"
     assert rows.loc["dcil", "the second pass trains"] == "pruned weights"

@@ -34,7 +34,7 @@ INGREDIENTS = {
 READ = {"separate norms": "train"}
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
 REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_through": "all weights",
-           "refined": "pruned weights", "dense": "all weights",
+           "soft_threshold": "all weights", "refined": "pruned weights", "dense": "all weights", "twin": "all weights",
            "pruned_only": "pruned weights, alone in the network", "faint": "all weights, pruned ones a tenth as far",
            "observed": "none; only its norms and head"}  # fmt: skip
 

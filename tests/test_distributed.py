@@ -162,13 +162,13 @@ def test_other_ranks_resume(tmp_path):
 DIFFERENT = """
 import sys
 import torch
-from dcil import ranks
+from dcil import distributed
 
 def say(line):  # in one piece: two processes write to one pipe
     sys.stdout.write(line + chr(10))
     sys.stdout.flush()
 
-team = ranks.join("cpu")
+team = distributed.join("cpu")
 mask = torch.ones(9, dtype=torch.bool)
 mask[team.rank] = False
 try:
@@ -182,7 +182,7 @@ except OSError as error:
 say(f"turn {team.rank} {team.in_turn(lambda: team.rank)}")
 mine = torch.tensor([[True, True], [False]][team.rank])
 say(f"in order {team.rank} {team.interleaved(mine).tolist()} {team.interleaved(mine[: 1 - team.rank]).tolist()}")
-ranks.leave(team)
+distributed.leave(team)
 """
 
 
@@ -199,7 +199,7 @@ def test_differences_and_errors_reach_every_rank(tmp_path):
 
 STATISTICS = """
 import torch
-from dcil import RunConfig, data, ranks
+from dcil import RunConfig, data, distributed
 from dcil.trainer import Trainer
 
 images = torch.randint(256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -207,7 +207,7 @@ labels = torch.arange(40) % 10
 dataset = data.Dataset("tiny", images, labels, images, labels, 10, (0.4,) * 3, (0.25,) * 3)
 config = RunConfig(model="resnet8", epochs=1, batch_size=10, mask_period=2, ramp_end=0, precision="float64",
                    device="cpu").resolve()
-team = ranks.join("cpu")
+team = distributed.join("cpu")
 
 def train(look):
     trainer = Trainer(config, dataset, team)

@@ -137,7 +137,7 @@ def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
     def load(*_):
         files.write_atomically(tmp_path / "decoded" / "pixels", lambda part: signal.raise_signal(number))
 
-    monkeypatch.setattr("dcil.data.load", load)
+    monkeypatch.setattr("dcil.data.datasets.load", load)
     with pytest.raises(KeyboardInterrupt) as caught:
         fit(tiny_config(), runs_dir=tmp_path, progress=False)
     folder = RunFolder(tmp_path, tiny_config())

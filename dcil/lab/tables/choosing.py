@@ -11,7 +11,7 @@ from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.tables import equal_compute, small_devices
-from dcil.lab.tables.training_cost import three_digits
+from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
@@ -87,7 +87,7 @@ def _speeds(devices: pd.DataFrame) -> str:
     """Return the slowest and the fastest masked network, one image on one thread, as times of the dense one."""
     timed = small_devices.alone(devices)
     masked = timed[timed["variant"] == "masked"]["speedup"]
-    return f"{three_digits(masked.min())} to {three_digits(masked.max())} times" if len(masked) else ""
+    return times_from_to(masked) if len(masked) else ""
 
 
 def expected_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -102,8 +102,14 @@ def targets_table(results: pd.DataFrame, targets: Sequence[Target]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["target", "machine", "measured", "wanted", "met"])
 
 
+def targets_in_words(table: pd.DataFrame) -> str:
+    """Return in words how many targets are met, of those that were measured; `table` as `targets_table` returns it."""
+    met = table["met"]
+    return f"Targets met: {(met == 'yes').sum()} of the {(met != '').sum()} that were measured."
+
+
 def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
-    """Return in words, by machine, what a DCIL step costs beside a dense one, and how many targets are met."""
+    """Return in words, by machine, what a DCIL step costs beside a dense one of the network that the targets name."""
     model, batch_size = targets[0].model, targets[0].batch_size
     lines = []
     for machine, rows in by_machine(results):
@@ -111,14 +117,12 @@ def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
         words = []
         for benchmark, what in (("step", "the time"), ("memory", "the memory")):
             words += [f"{ratio_in_words(row)} × {what}" for row in rows_where(at, name=benchmark).itertuples()]
-        met = targets_table(rows, targets)["met"]
         lines.append(
-            f"On **{machine}**, a DCIL step takes {' and '.join(words) or MISSING} of a dense one "
-            f"({network_label(model)}, batch {batch_size}). Targets met: {(met == 'yes').sum()} of the "
-            f"{(met != '').sum()} that were measured."
+            f"On **{machine}**, a step of DCIL takes {' and '.join(words) or MISSING} of a dense step "
+            f"({network_label(model)}, batch {batch_size})."
         )
     if not len(rows_where(results, kind="cuda")):
-        lines.append("No GPU has been measured so far, so the targets for a GPU are open.")
+        lines.append("No GPU has been measured so far.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -206,6 +210,20 @@ def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def schedule_hours_in_words(results: pd.DataFrame) -> str:
+    """Return in words, by machine, what the authors' whole schedule would take DCIL with each network."""
+    lines = []
+    for machine, rows in by_machine(results):
+        epochs = rows_where(rows, name="epoch").sort_values("median_s")
+        hours = [
+            f"{two_digits(r.recipe_epochs * r.median_s / 3600)} hours with {network_label(r.model)}"
+            for r in epochs.itertuples()
+        ]
+        if hours:
+            lines.append(f"- The authors' whole schedule would take DCIL {', '.join(hours)} on **{machine}**.")
+    return "\n".join(lines)
+
+
 def benchmark_source(results: pd.DataFrame) -> Source:
     """Return where the results come from: files, commits, machines, images and who else used the cores."""
     if not len(results):
@@ -291,14 +309,14 @@ def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFram
     """Return by network and pass: pairs, means (percent), mean difference and its interval (points)."""
     lines = []
     for network, name, mine in pairs_by_network(pairs, networks):
-        line = {"network": network_label(network), "pass": name, "pairs": len(mine)}
+        line = {"network": network_label(network), "pass": name}
         columns = ("bf16, %", "float32, %", "bf16 minus float32, points", "95 % interval")
         values: Sequence[str] = (MISSING,) * len(columns)
         if len(mine):
             mean, low, high = t_interval(mine["difference"])
             around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
             values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
-        lines.append(line | dict(zip(columns, values, strict=True)))
+        lines.append(line | dict(zip(columns, values, strict=True)) | {"pairs": len(mine)})
     return pd.DataFrame(lines)
 
 

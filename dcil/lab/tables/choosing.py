@@ -30,6 +30,22 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
     return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
 
 
+def effects_table(found: Findings, tier: str = "quick") -> pd.DataFrame:
+    """Return one row for each rival and budget with a verdict: DCIL minus the rival in points, interval, seeds.
+
+    The budget is "as many epochs", where DCIL computes twice as much, or "the same computation", where it has half the
+    epochs. The largest effect of a budget comes first.
+    """
+    budgets = {"as many epochs": EQUAL_EPOCHS, "the same computation": EQUAL_COMPUTE}
+    rows = [
+        (rival, budget, f.mean, f.low, f.high, len(f.effects), f.verdict)
+        for budget, asked in budgets.items()
+        for rival, f in _decided(found, asked, tier).items()
+    ]
+    columns = ["variant", "budget", "DCIL minus it, points", "low", "high", "n", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
     """Return "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts where they are asked for."""
     said = [

@@ -43,13 +43,13 @@ def test_equal_compute_counts_where_it_is_decided():
 def test_effects_stand_by_budget():
     """A row for each rival and budget with a verdict, DCIL minus the rival; one seed has no verdict and no row."""
     both = found("better-than-ste-90", ste=LOW, dcil=HIGH) | found("equal-compute-ste", ste=HIGH, dcil=LOW)
-    table = choosing.effects_table(both | found("better-than-gmp", ste=LOW[:1], dcil=HIGH[:1]))
+    table = choosing.gains_by_budget(both | found("better-than-gmp", ste=LOW[:1], dcil=HIGH[:1]))
     assert table[["variant", "budget", "n"]].values.tolist() == [
         ["ste", "as many epochs", 3],
         ["ste", "the same computation", 3],
     ]
     assert [round(effect, 6) for effect in table["DCIL minus it, points"]] == [1.0, -1.0]
-    assert (table["low"] <= table["DCIL minus it, points"]).all() and len(choosing.effects_table({})) == 0
+    assert (table["low"] <= table["DCIL minus it, points"]).all() and len(choosing.gains_by_budget({})) == 0
 
 
 def test_without_records_there_are_no_numbers():

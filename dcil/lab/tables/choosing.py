@@ -30,7 +30,7 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
     return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
 
 
-def effects_table(found: Findings, tier: str = "quick") -> pd.DataFrame:
+def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
     """Return one row for each rival and budget with a verdict: DCIL minus the rival in points, interval, seeds.
 
     The budget is "as many epochs", where DCIL computes twice as much, or "the same computation", where it has half the

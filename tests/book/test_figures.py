@@ -120,11 +120,11 @@ def test_from_a_figure_to_its_run_in_two_clicks(watched, scheme):
     block = page.locator("#fig-quick-grid ~ *, .cell:has(#fig-quick-grid) + .cell").locator(".provenance").first
     block.locator("summary").first.press("Enter")  # a keyboard needs no place that holds still
     run = block.locator("a[href^='runs.html#']").first
-    name = run.inner_text()
+    short, name = run.inner_text(), run.get_attribute("title")
     run.press("Enter")
     page.wait_for_url("**/runs.html#*")
     row = page.locator("#runs tr", has=page.locator("details[open]"))
-    assert row.count() == 1 and row.locator("summary code").inner_text() == name
+    assert row.count() == 1 and row.locator("summary code").inner_text() == short
     assert row.locator("svg[role=img]").count() >= 2 and "python -m dcil train" in row.locator("pre").inner_text()
     assert row.locator("a[href$='.json']").get_attribute("href") == f"../records/{name}.json"
     assert problems == []

@@ -8,7 +8,7 @@ import pytest
 SITE = Path(__file__).parents[2] / "_build" / "html"
 PAGES = sorted(p.stem for p in SITE.glob("book/*.html"))
 CHAPTERS = [name for name in PAGES if re.match(r"\d\d-", name)]
-ANSWERED = ["index", *CHAPTERS]
+ANSWERED = ["index", *CHAPTERS, "authors-files", "cost"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}  # CSS pixels
 SMALLEST = 11  # CSS pixels of text in a figure on a phone
 
@@ -60,6 +60,12 @@ def test_the_answer_comes_first(look, name):
     desktop, phone = look(name)["desktop"], look(name)["phone"]
     assert desktop["answer"] and desktop["answer"] <= 1 and phone["answer"] <= 2
     assert desktop["figure"] and desktop["figure"] <= 2 and phone["figure"] <= 2
+
+
+def test_the_reasons_come_before_the_recipes(look):
+    """Who has a network of their own sees the loop, and in a picture what DCIL gains, on the first two screens."""
+    desktop, phone = look("your-own-network")["desktop"], look("your-own-network")["phone"]
+    assert desktop["figure"] <= 2 and phone["figure"] <= 2
 
 
 @pytest.mark.parametrize("name", PAGES)

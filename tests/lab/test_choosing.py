@@ -40,6 +40,18 @@ def test_equal_compute_counts_where_it_is_decided():
     assert choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=MIXED), NO_DEVICES) == ""
 
 
+def test_effects_stand_by_budget():
+    """A row for each rival and budget with a verdict, DCIL minus the rival; one seed has no verdict and no row."""
+    both = found("better-than-ste-90", ste=LOW, dcil=HIGH) | found("equal-compute-ste", ste=HIGH, dcil=LOW)
+    table = choosing.gains_by_budget(both | found("better-than-gmp", ste=LOW[:1], dcil=HIGH[:1]))
+    assert table[["variant", "budget", "n"]].values.tolist() == [
+        ["ste", "as many epochs", 3],
+        ["ste", "the same computation", 3],
+    ]
+    assert [round(effect, 6) for effect in table["DCIL minus it, points"]] == [1.0, -1.0]
+    assert (table["low"] <= table["DCIL minus it, points"]).all() and len(choosing.gains_by_budget({})) == 0
+
+
 def test_without_records_there_are_no_numbers():
     """Nothing is claimed of what has not run."""
     assert "points" not in choosing.reasons_for({}) and choosing.reasons_against({}, NO_DEVICES) == ""
@@ -55,7 +67,7 @@ def test_speeds_are_those_of_masked_networks():
             for variant, speed, threads in rows
         ]
     )
-    assert "run 0.900 to 1.10 times as fast" in choosing.reasons_against({}, devices)
+    assert "run 0.90 to 1.1 times as fast" in choosing.reasons_against({}, devices)
 
 
 def test_expected_accuracies():

@@ -29,7 +29,7 @@ def test_time_on_a_shared_device_is_no_measure():
         "not run",
     ]
     table = device_hours.fitting_table([121], PLANNED, [RECORDS[0], packed[1]])
-    assert table.iloc[0].tolist() == ["121", "cifar10, resnet20, 1 epoch: ste", "chapter 4"]
+    assert table.iloc[0].tolist() == ["121", "CIFAR-10, ResNet-20, 1 epoch: STE", "chapter 4"]
 
 
 def test_within():
@@ -38,7 +38,7 @@ def test_within():
     table = device_hours.fitting_table([0.5, 10, 121], PLANNED, [*RECORDS, slow])
     assert table["one run of"].tolist() == [
         "none",
-        "cifar10, resnet20, 1 epoch: ste",
-        "cifar10, resnet20, 1 epoch: dcil, ste",
+        "CIFAR-10, ResNet-20, 1 epoch: STE",
+        "CIFAR-10, ResNet-20, 1 epoch: DCIL, STE",
     ]
     assert table["all recorded runs of"].tolist() == ["no figure", "chapter 4", "chapter 4; chapter 9"]

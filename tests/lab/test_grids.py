@@ -19,8 +19,8 @@ def test_rows_follow_the_grid():
     assert (row["method"], row["n"], row["last epoch, %"]) == ("DCIL", "1 of 2", "92.00")
     assert (row["second pass, %"], row["authors' logs, %"]) == ("92.00", "92.74 last, 93.12 best")
     assert grids.settings_without_run(runs, [done]) == [
-        "DCIL, 95 %, resnet32, cifar10, 300 epochs",
-        "dense, 0 %, resnet32, cifar10, 300 epochs",
+        "DCIL, 95 %, ResNet-32, CIFAR-10, 300 epochs",
+        "dense, ResNet-32, CIFAR-10, 300 epochs",
     ]
     assert grids.coverage_in_words(runs, [done]) == "1 of 4 runs have a record"
 
@@ -30,6 +30,12 @@ def test_a_column_without_content_is_left_out():
     run = planned(method="dense")
     done = fake_run("dense", 0, 92.0) | {"run_id": run.run_id}
     assert list(grids.grid_table([run], [done])) == ["method", "last epoch, %", "n", "data set", "network", "epochs"]
+
+
+def test_filters_are_said_once_and_in_order():
+    """The share first, then of what it is; a setting has the words of a page, not of the configuration."""
+    (waiting,) = grids.settings_without_run([planned(sparsity=0.4, scope="filter")], [])
+    assert waiting == "DCIL, whole filters, 40 % of filters, ResNet-32, CIFAR-10, 300 epochs"
 
 
 def test_failed_runs_are_no_results():

@@ -30,7 +30,7 @@ def test_estimates():
     steps = 90 * 1_281_167 / 16
     assert table["dense run, device-hours"].tolist() == [f"{steps * 4 / 3600:,.0f}", "not run"]
     assert table["DCIL run, device-hours"][0] == f"{steps * 8 / 3600:,.0f}" and table["DCIL step, GiB"][0] == "2.0"
-    assert table["machine"].tolist() == ["a CPU, 1 thread(s)", "no GPU yet"]
+    assert table["machine"].tolist() == ["a CPU, 1 thread", "no GPU yet"]
 
 
 def test_loading_and_feeding():

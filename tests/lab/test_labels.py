@@ -1,6 +1,8 @@
 """What methods are called and how they look, the same on every page."""
 
+from dcil.data.datasets import DATASETS
 from dcil.lab.page import figures
+from dcil.lab.runs import names
 from dcil.methods import METHODS
 
 
@@ -8,6 +10,11 @@ def test_every_method_has_a_name_for_people():
     """One each, no two alike; and no name is left over from a method that is gone."""
     assert set(figures.LABELS) == set(METHODS)
     assert len(set(figures.LABELS.values())) == len(METHODS)
+
+
+def test_every_data_set_has_a_name_for_people():
+    """And none is left over from a data set that is gone."""
+    assert set(names.DATA_SETS) == set(DATASETS)
 
 
 def test_colours_are_of_methods():

@@ -41,7 +41,10 @@ def test_computed_names_the_machine_and_exact_does_not():
     """An output that the tests compare on every commit and machine must not name one."""
     live = sources.live(preset("smoke", seed=3), preset("smoke", method="ste", seed=3))
     facts = dict(live.facts)
-    assert live.words.count("-seed3-") == 2 and facts["tier and seeds"] == "smoke; 3"
+    assert live.words == "computed in this page: " + "; ".join(
+        f"{method}, ResNet-8, digits, 90 % pruned, 6 epochs" for method in ("DCIL", "STE")
+    )
+    assert facts["run ids"].count("-seed3-") == 2 and facts["tier and seeds"] == "smoke; 3"
     assert {"commit", "machine", "versions"} <= facts.keys()
     assert not {"commit", "machine", "versions"} & dict(sources.exact("a toy").facts).keys()
 
@@ -60,7 +63,23 @@ def test_footer_leads_to_the_runs_the_command_and_the_data():
 def test_anchors_are_selectors():
     """The theme's script looks for each with `querySelector`: "#a-s0.9" would be a class that begins with a digit."""
     assert provenance.anchor("digits-dcil-s0.9-e16") == "digits-dcil-s0_9-e16"
-    assert 'href="runs.html#a-s0_9"><code>a-s0.9<' in provenance.link("a-s0.9")
+    assert 'href="runs.html#a-s0_9" ' in provenance.link("a-s0.9")
+
+
+def test_a_run_is_named_by_its_hash_and_in_full_on_hover():
+    """A list of forty ids of fifty letters is no reading; the link and its title have the whole one."""
+    shown = provenance.link("cifar10-dcil-s0.9-seed0-4b78f1ef")
+    assert re.sub("<[^>]+>", "", shown).strip() == "4b78f1ef"
+    assert 'title="cifar10-dcil-s0.9-seed0-4b78f1ef"' in shown and "#cifar10-dcil-s0_9-seed0-4b78f1ef" in shown
+
+
+def test_drawn_data_is_for_people_and_its_file_for_programs():
+    """Labels and short numbers on the page; code names and all digits in the file."""
+    data = pd.DataFrame({"variant": ["dcil_no_mutual"], "test": [80.123456], "flips": [np.nan], "rate": [0.123456]})
+    block = provenance.footer(sources.given("us"), "x#y", data)
+    assert re.findall("<td>([^<]*)</td>", block) == ["DCIL without teaching", "80.12", "", "0.1235"]
+    content = base64.b64decode(re.search(r"data:text/csv;base64,([^\"]+)", block).group(1)).decode()
+    assert content.splitlines()[1] == "dcil_no_mutual,80.1235,,0.123456"
 
 
 def test_long_data_is_cut_in_the_page_only():

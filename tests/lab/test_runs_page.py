@@ -40,6 +40,16 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
     assert '<option value="dense">' in page and 'data-status="failed"' in page
 
 
+def test_a_row_names_its_run_for_people(tiny_config, tiny_dataset, tmp_path):
+    """The hash in the row, the whole id on hover and where the row opens; a method's label, which is also searched."""
+    made = run(tiny_config, tiny_dataset, tmp_path)
+    row = runs_page.run_row(made)
+    assert f'<summary title="{made.run_id}"><code>{made.run_id[-8:]}</code>' in row
+    assert f"Run <code>{made.run_id}</code>" in row and "<td>DCIL, " in row
+    assert '<option value="dcil">DCIL</option>' in runs_page.all_runs_page([made])
+    assert "gradual magnitude" in runs_page.run_row(changed(made, "config", method="gmp")).split("data-tier")[0]
+
+
 def test_the_command_trains_the_run_again():
     """The command of every record of the book is parsed to the configuration of that record, by its run id."""
     for record in records.load_all(checkout.root() / "records"):

@@ -71,9 +71,9 @@ def test_verdict(measured, tmp_path):
     for words in (
         "4.0 × fewer bytes",
         "4.0 × fewer multiply-accumulates",
-        "masked 1.00 × as fast",
-        "kernels 0.250 ×",
-        "shrunk 1.50 × in PyTorch and 2.50 × in onnxruntime",
+        "masked 1.0 × as fast",
+        "kernels 0.25 ×",
+        "shrunk 1.5 × in PyTorch and 2.5 × in onnxruntime",
     ):
         assert words in said
     assert dict(small_devices.device_source(measured).facts)["commit"] == "abcdefg and uncommitted changes"

@@ -17,7 +17,7 @@ def test_text_is_escaped_once_and_html_not_again():
     inner = render("command", text="""<b> & "it's" """)
     assert inner == Markup('<div class="highlight"><pre>&lt;b&gt; &amp; &quot;it&#x27;s&quot; </pre></div>')
     assert render("charts", parts=[inner]) == f'<div class="charts">{inner}</div>'
-    assert 'href="runs.html#&quot;&gt;"' in render("run_link", run_id="x", anchor='">')
+    assert 'href="runs.html#&quot;&gt;"' in render("run_link", run_id="x", short="x", anchor='">')
 
 
 def test_what_a_template_lacks_is_an_error():

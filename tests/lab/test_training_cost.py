@@ -55,7 +55,7 @@ def test_the_newest_rows_count(folder):
     assert (
         sorted(training_cost.rows_where(results, name="step")["ratio"]) == [2.0, 2.2] and len(results) == len(ROWS) + 1
     )
-    assert [name for name, _ in training_cost.by_machine(results)] == ["a CPU, 1 thread(s)", "a CPU, 2 thread(s)"]
+    assert [name for name, _ in training_cost.by_machine(results)] == ["a CPU, 1 thread", "a CPU, 2 threads"]
 
 
 def test_targets_met_missed_and_not_run(folder):
@@ -97,10 +97,13 @@ def test_verdict_and_figure(folder):
     results = training_cost.read_benchmarks(folder(ROWS[::-1]))
     text = training_cost.step_cost_in_words(results, TARGETS)
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
-    assert "Targets met: 1 of the 1" in text and "**not run**" in text
+    assert "No GPU has been measured" in text
+    assert "1 of the 1" in training_cost.targets_in_words(training_cost.targets_table(results, TARGETS))
+    assert "3.0 hours with ResNet-32 on" in training_cost.schedule_hours_in_words(results)
+    assert training_cost.schedule_hours_in_words(results[:0]) == ""
     assert training_cost.dense_ratios(results)["label"].tolist() == [
-        "DCIL step, resnet32, batch 128",
-        "DCIL epoch, resnet32, batch 128",
+        "DCIL step, ResNet-32, batch 128",
+        "DCIL epoch, ResNet-32, batch 128",
     ]
 
 
@@ -116,7 +119,7 @@ def test_without_results(tmp_path):
     ):
         assert not len(table(results))
     assert set(training_cost.targets_table(results, TARGETS)["measured"]) == {"not run"}
-    assert "not run" in training_cost.benchmark_source(results).words and "not run" in training_cost.step_cost_in_words(
+    assert "not run" in training_cost.benchmark_source(results).words and "No GPU" in training_cost.step_cost_in_words(
         results, TARGETS
     )
 
@@ -136,7 +139,7 @@ PAIRED = [run("bf16", 0, 80.0, 82.0), run("float32", 0, 81.0, 81.0), run("bf16",
 def test_recorded_runs():
     """Runs of one kind share a line: MACs of one, minutes from the least to the most."""
     table = training_cost.recorded_costs_table(PAIRED).set_index("run")
-    line = table.loc["cifar10, resnet20, dcil, bf16"]
+    line = table.loc["DCIL, ResNet-20, CIFAR-10, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
     every_fourth = changed(PAIRED[0], "config", dense_every=4)
     assert set(training_cost.recorded_costs_table([PAIRED[0], every_fourth])["training, 10¹² MACs"]) == {
@@ -149,7 +152,7 @@ def test_minutes_of_runs_that_shared_their_device_are_left_out():
     """They are counted; where there are no others, that is all that is said."""
     packed = [changed(r, "cost", time_s=9e9, shared_by=6) for r in PAIRED[:1]]
     assert training_cost.recorded_costs_table([*PAIRED[2:], *packed]).set_index("run").loc[
-        "cifar10, resnet20, dcil, bf16", "minutes"
+        "DCIL, ResNet-20, CIFAR-10, bf16", "minutes"
     ] == ("11 to 12, 1 shared")
     assert training_cost.recorded_costs_table(packed)["minutes"].tolist() == ["1 shared"]
 
@@ -166,7 +169,7 @@ def test_precision_pairs_runs_that_differ_in_nothing_else():
         ["resnet20", "sparse", 1, 2.0],
     ]
     line = training_cost.precision_table(pairs, ["resnet20"]).set_index("pass").loc["sparse"]
-    assert (line["pairs"], line["bf16, %"], line["bf16 − float32, points"]) == (2, "81.50", "+0.50")
+    assert (line["pairs"], line["bf16, %"], line["bf16 minus float32, points"]) == (2, "81.50", "+0.50")
     text = training_cost.precision_in_words(pairs, ["resnet20"])
     assert "2 paired seeds" in text and "contains zero" in text
 
@@ -179,7 +182,8 @@ def test_precision_words():
         return training_cost.precision_in_words(pairs, ["resnet20"]), training_cost.precision_table(pairs, ["resnet20"])
 
     text, table = both(PAIRED[:1])
-    assert text.count("not run yet") == 2 and set(table["95 % interval"]) == {"not run"} and set(table["pairs"]) == {0}
+    assert text.count("no seed has been trained in both") == 2
+    assert set(table["95 % interval"]) == {"not run"} and set(table["pairs"]) == {0}
     text, table = both(PAIRED[:2])
     assert "too few" in text and "one pair" in table["95 % interval"][0]
     apart = [

@@ -11,6 +11,7 @@ from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
+from dcil.lab.runs.names import data_set_label, network_label
 from dcil.lab.runs.sources import number_of
 from dcil.lab.templating import render
 from dcil.run_record import Run
@@ -42,15 +43,11 @@ def abstract(
     said = [_gain(decided), _equal_compute(decided), _ingredients(decided)]
     usual = preset(tier)
     scale = (
-        f"All this is {usual.dataset.upper().replace('CIFAR', 'CIFAR-')}, {_network(usual.model)}, "
+        f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
         f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
         f"{_paper_scale(known, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
-
-
-def _network(name: str) -> str:
-    return name.replace("resnet", "ResNet-")
 
 
 def _gain(decided: Mapping[str, Finding]) -> str:

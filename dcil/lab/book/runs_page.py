@@ -15,13 +15,15 @@ from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
 from dcil.lab.runs import stability
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.sweep import train_command
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
-COLUMNS = ("run", "variant", "sparsity, %", "seed", "deployed pass, %", "second pass, %", "epochs", "network",
+COLUMNS = ("run", "method", "deployed pass, %", "second pass, %", "sparsity, %", "seed", "epochs", "network",
            "data set", "tier", "minutes", "date")  # fmt: skip
 FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity": "sparsity", "status": "status"}
+CALLED = {"dataset": data_set_label, "method": label}  # what a page calls a filter's values, where that differs
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT}
 POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
@@ -134,6 +136,7 @@ def details(run: Run) -> str:
     }
     return render(
         "run_details",
+        run_id=run.run_id,
         reason=run.get("reason"),
         charts=charts(run),
         address=quote(f"../records/{run.run_id}.json"),
@@ -160,23 +163,27 @@ def run_row(run: Run) -> Markup:
     return render(
         "run",
         run_id=run.run_id,
+        short=provenance.short(run.run_id),
         anchor=provenance.anchor(run.run_id),
         status=run["status"],
         details=details(run),
         cells=[
-            run.variant,
+            label(run.variant),
+            *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
             f"{100 * config.sparsity:g}",
             config.seed,
-            *[*(f"{end.last:.2f}" for end in run.by_pass.values()), "", ""][:2],
             config.epochs,
-            config.model,
-            config.dataset,
+            network_label(config.model),
+            data_set_label(config.dataset),
             run.tier,
             f"{run.cost.time_s / 60:.1f}{shared}",
             run.environment.date,
         ],
         kinds=kinds,
-        words=" ".join([run.run_id, run.variant, config.model, run.environment.device, *kinds.values()]).lower(),
+        words=" ".join(
+            [run.run_id, run.variant, config.model, run.environment.device, *kinds.values()]
+            + [label(run.variant), network_label(config.model), data_set_label(config.dataset)]
+        ).lower(),
     )
 
 
@@ -185,7 +192,10 @@ def all_runs_page(runs: Sequence[Run]) -> str:
     kinds = [_kinds(run) for run in runs]
     return render(
         "runs",
-        filters=[(name, label, sorted({kind[name] for kind in kinds})) for name, label in FILTERS.items()],
+        filters=[
+            (name, title, [(value, CALLED.get(name, str)(value)) for value in sorted({kind[name] for kind in kinds})])
+            for name, title in FILTERS.items()
+        ],
         columns=COLUMNS,
         rows=map(run_row, runs),
     )

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from dcil.lab.page.rerun_form import redraw
 from dcil.lab.runs.frames import MISSING
+from dcil.lab.runs.names import label
 from dcil.lab.runs.sources import Source
 from dcil.lab.templating import render, safe
 
@@ -29,9 +30,18 @@ def anchor(run_id: str) -> str:
     return re.sub(r"[^\w-]", "_", run_id)
 
 
+def short(run_id: str) -> str:
+    """Return the hash at the end of a run's id, which alone tells it from all others.
+
+    >>> short("cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef")
+    '4b78f1ef'
+    """
+    return run_id.rpartition("-")[2]
+
+
 def link(run_id: str) -> Markup:
-    """Return a link to a run's row, which opens there."""
-    return render("run_link", run_id=run_id, anchor=anchor(run_id))
+    """Return a link to a run's row, which opens there; its text is short, and the whole id appears on hover."""
+    return render("run_link", run_id=run_id, short=short(run_id), anchor=anchor(run_id))
 
 
 def command(text: str) -> Markup:
@@ -51,6 +61,35 @@ def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> Ma
         index=False, border=0, escape=False, float_format=number, formatters={safe(name): cell for name in words}
     )
     return Markup(html)
+
+
+def decimals(values: pd.Series) -> int:
+    """Return how many decimals a column of numbers is shown with: none if all are whole, two from ten on, else up to 4.
+
+    >>> decimals(pd.Series([85.6, 9])), decimals(pd.Series([0.9, 0.95])), decimals(pd.Series([64.0, None]))
+    (2, 2, 0)
+    """
+    measured = values.dropna()
+    needed = next((n for n in range(4) if (measured == measured.round(n)).all()), 4)
+    return 2 if needed and measured.abs().max() >= 10 else needed
+
+
+def drawn(data: pd.DataFrame) -> pd.DataFrame:
+    """Return what a figure draws as people read it: methods by their labels, numbers with the decimals they need.
+
+    >>> print(drawn(pd.DataFrame({"method": ["dcil", "st3"], "test": [85.6328, 9.0], "share": [0.9, 0.66667]})))
+      method   test   share
+    0   DCIL  85.63  0.9000
+    1   ST-3   9.00  0.6667
+    """
+    shown = data.copy()
+    for name, values in data.items():
+        if name in ("method", "variant"):
+            shown[name] = [label(value) if isinstance(value, str) else value for value in values]
+        elif pd.api.types.is_float_dtype(values):
+            digits = decimals(values)
+            shown[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in values]
+    return shown
 
 
 # What a spreadsheet may take for a formula, and the figures that begin like one: "-0.12 (-0.30 to +0.06)".
@@ -95,7 +134,7 @@ def footer(
         source=source,
         runs=[link(run) for run in source.runs],
         command=command(redraw(chapter)),
-        table="" if shown else table(data.head(ROWS), 4, source.runs),
+        table="" if shown else table(drawn(data.head(ROWS)), runs=source.runs),
         rows=len(data),
         rows_shown=ROWS,
         download=download(data, f"{chapter}-{name.removeprefix('fig-')}"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dcil.config import RunConfig
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.run_record import Run
 
 
@@ -36,6 +38,23 @@ def number_of(number: int, word: str) -> str:
 def machine_in_words(device: str, threads: int) -> str:
     """Return a device with the threads that computed beside it."""
     return f"{device}, {number_of(threads, 'thread')}"
+
+
+def config_in_words(config: RunConfig) -> str:
+    """Return what a configuration trains.
+
+    >>> config_in_words(RunConfig(dataset="cifar10", model="resnet20", method="ste", epochs=2))
+    'STE, ResNet-20, CIFAR-10, 90 % pruned, 2 epochs'
+    """
+    what = "of the filters " if config.scope == "filter" else ""
+    said = [
+        label(config.method),
+        network_label(config.model),
+        data_set_label(config.dataset),
+        f"{100 * config.sparsity:g} % {what}pruned",
+        number_of(config.epochs, "epoch"),
+    ]
+    return ", ".join(said)
 
 
 def recorded(runs: Iterable[Run]) -> Source:
@@ -86,7 +105,9 @@ def live(*configs: Any) -> Source:
     """Return the source of runs made in the page itself, from their configurations."""
     full = [config.resolve() for config in configs]
     seeds = dict.fromkeys(config.seed for config in full)
-    return computed(", ".join(config.run_id for config in full), full[0].tier, seeds, full[0].device)
+    what = "; ".join(dict.fromkeys(map(config_in_words, full)))
+    source = computed(what, full[0].tier, seeds, full[0].device)
+    return replace(source, facts=(*source.facts, ("run ids", ", ".join(config.run_id for config in full))))
 
 
 def exact(what: str) -> Source:

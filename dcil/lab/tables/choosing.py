@@ -11,7 +11,7 @@ from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.tables import equal_compute, small_devices
-from dcil.lab.tables.training_cost import three_digits
+from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
@@ -28,6 +28,22 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
     all_of_tier = {rival: found.get(claim, {}).get(tier) for rival, claim in asked.items()}
     mine = {rival: f for rival, f in all_of_tier.items() if f and f.verdict != NO_VERDICT}
     return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
+
+
+def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
+    """Return one row for each rival and budget with a verdict: DCIL minus the rival in points, interval, seeds.
+
+    The budget is "as many epochs", where DCIL computes twice as much, or "the same computation", where it has half the
+    epochs. The largest effect of a budget comes first.
+    """
+    budgets = {"as many epochs": EQUAL_EPOCHS, "the same computation": EQUAL_COMPUTE}
+    rows = [
+        (rival, budget, f.mean, f.low, f.high, len(f.effects), f.verdict)
+        for budget, asked in budgets.items()
+        for rival, f in _decided(found, asked, tier).items()
+    ]
+    columns = ["variant", "budget", "DCIL minus it, points", "low", "high", "n", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
@@ -87,7 +103,7 @@ def _speeds(devices: pd.DataFrame) -> str:
     """Return the slowest and the fastest masked network, one image on one thread, as times of the dense one."""
     timed = small_devices.alone(devices)
     masked = timed[timed["variant"] == "masked"]["speedup"]
-    return f"{three_digits(masked.min())} to {three_digits(masked.max())} times" if len(masked) else ""
+    return times_from_to(masked) if len(masked) else ""
 
 
 def expected_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from dcil.lab.runs.frames import MISSING, times_in_words
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.runs.sources import machine_in_words, number_of
 from dcil.lab.sweep.grid import Planned
 from dcil.run_record import Run
@@ -63,10 +64,12 @@ def fitting_table(minutes: Sequence[float], planned: Sequence[Planned], runs: It
     complete = [run for run in runs if run.complete]
     slowest: dict[tuple[str, str], float] = {}
     for run in complete:
-        what = f"{run.config.dataset}, {run.config.model}, {number_of(run.config.epochs, 'epoch')}"
+        c = run.config
+        what = f"{data_set_label(c.dataset)}, {network_label(c.model)}, {number_of(c.epochs, 'epoch')}"
         took = run.cost.own_time_s / 60
         if not math.isnan(took):
-            slowest[what, run.variant] = max(slowest.get((what, run.variant), 0), took)
+            name = label(run.variant)
+            slowest[what, name] = max(slowest.get((what, name), 0), took)
     figures: dict[str, float] = {}
     for figure, (_, made) in runs_by_figure(planned, complete).items():
         if made:

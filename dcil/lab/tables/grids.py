@@ -8,7 +8,7 @@ import pandas as pd
 
 from dcil.lab.evidence.authors_logs import logged_setting, logs_in_words
 from dcil.lab.runs.frames import spread
-from dcil.lab.runs.names import label
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.sweep.grid import Planned
 from dcil.run_record import Run, variant
 
@@ -28,9 +28,9 @@ def _settings(planned: Sequence[Planned]) -> dict[tuple, list[Planned]]:
     return settings
 
 
-def _pruned(scope: str, sparsity: float) -> str:
+def _pruned(scope: str, sparsity: float, unit: str = "") -> str:
     of_filters = " of filters" if scope == "filter" else ""
-    return f"{100 * sparsity:g}{of_filters}" if sparsity else ""
+    return f"{100 * sparsity:g}{unit}{of_filters}" if sparsity else ""
 
 
 def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
@@ -55,8 +55,8 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
                 "sparsity, %": _pruned(scope, sparsity),
                 "second pass, %": spread(second) if second else "",
                 "authors' logs, %": logs_in_words(logged) if name.startswith("dcil") else "",
-                "data set": dataset,
-                "network": model,
+                "data set": data_set_label(dataset),
+                "network": network_label(model),
                 "epochs": epochs,
             }
         )
@@ -68,7 +68,18 @@ def settings_without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> lis
     """Return in words each setting and variant of a grid that has no run so far."""
     done = {run.run_id for run in runs if run.complete}
     return [
-        f"{label(name)}, {_pruned(scope, sparsity) or '0'} %, {model}, {dataset}, {epochs} epochs"
+        ", ".join(
+            filter(
+                None,
+                [
+                    label(name),
+                    _pruned(scope, sparsity, " %"),
+                    network_label(model),
+                    data_set_label(dataset),
+                    f"{epochs} epochs",
+                ],
+            )
+        )
         for (dataset, model, scope, sparsity, epochs, name), plans in _settings(planned).items()
         if not any(plan.run_id in done for plan in plans)
     ]

@@ -89,23 +89,23 @@ def loading_table(results: pd.DataFrame) -> pd.DataFrame:
         for r in rows[:1].itertuples():
             lines.append(
                 {
-                    "machine": machine,
                     "how": "torchvision's ImageFolder + DataLoader",
                     "images a second": f"{r.batch_size / r.median_s:,.0f}",
                     "times as fast": "1",
+                    "machine": machine,
                 }
             )
         for r in rows.itertuples():
             how = {"originals": "dcil, files decoded anew", "decoded": "dcil, kept decoded (the default)"}[r.baseline]
             lines.append(
                 {
-                    "machine": machine,
                     "how": how,
                     "images a second": f"{r.batch_size / r.baseline_s:,.0f}",
                     "times as fast": ratio_in_words(r),
+                    "machine": machine,
                 }
             )
-    return pd.DataFrame(lines, columns=["machine", "how", "images a second", "times as fast"])
+    return pd.DataFrame(lines, columns=["how", "images a second", "times as fast", "machine"])
 
 
 def feeding_in_words(results: pd.DataFrame) -> str:
@@ -118,6 +118,6 @@ def feeding_in_words(results: pd.DataFrame) -> str:
             asked, given = step["batch_size"] / step["baseline_s"], load["batch_size"] / load["baseline_s"]
             sentences.append(
                 f"On {machine}, dense training takes {three_digits(asked)} images a second; one core decodes and "
-                f"crops {three_digits(given)} of Imagenette's small images in that time."
+                f"crops {given:,.0f} of Imagenette's small images in that time."
             )
     return " ".join(sentences) or "Not run."

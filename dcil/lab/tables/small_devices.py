@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from dcil.lab.runs.names import network_label
 from dcil.lab.runs.sources import Source, commit_in_words, given, joined, number_of
-from dcil.lab.tables.training_cost import three_digits
+from dcil.lab.tables.training_cost import three_digits, times_from_to, two_digits
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip
@@ -30,7 +31,7 @@ def read_device_results(folder: str | Path) -> pd.DataFrame:
 def network_in_words(row: Any) -> str:
     """Return a network in words: what it is, and how many of its weights are pruned, singly or as whole filters."""
     how = " in filters" if row.scope == "filter" else ""
-    return f"{row.model.replace('resnet', 'ResNet-')}, {100 * row.sparsity:.0f} % pruned{how}"
+    return f"{network_label(row.model)}, {100 * row.sparsity:.0f} % pruned{how}"
 
 
 def measured_value(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
@@ -134,12 +135,12 @@ def gains_in_words(rows: pd.DataFrame) -> str:
         speed = dict(zip(timed["variant"], timed["speedup"], strict=True))
         csr = max(v for k, v in speed.items() if k.startswith("CSR"))
         engine = speed["onnxruntime, shrunk"] / speed["onnxruntime, dense"]
-        masked, shrunk = three_digits(speed["masked"]), three_digits(speed["shrunk"])
+        masked, shrunk = two_digits(speed["masked"]), two_digits(speed["shrunk"])
         lines.append(
             f"- **{network}**: {whole / sparse:.1f} × fewer bytes as a sparse file and {macs:.1f} × fewer "
             f"multiply-accumulates of nonzero weights. One image on one core, against the dense network in "
-            f"the same engine: masked {masked} × as fast, with sparse kernels {three_digits(csr)} ×, "
-            f"shrunk {shrunk} × in PyTorch and {three_digits(engine)} × in onnxruntime."
+            f"the same engine: masked {masked} × as fast, with sparse kernels {two_digits(csr)} ×, "
+            f"shrunk {shrunk} × in PyTorch and {two_digits(engine)} × in onnxruntime."
         )
     return "\n".join(lines)
 
@@ -156,11 +157,12 @@ def answer_in_words(rows: pd.DataFrame) -> str:
         faster.append(speed["masked"])
         int8 += [v for k, v in speed.items() if "int8" in k]
     said = (
-        f"**Smaller, yes: {min(smaller):.1f} to {max(smaller):.1f} times** as a sparse file. **Faster, no: zeros alone "
-        f"run at {min(faster):.2f} to {max(faster):.2f} times the dense network's speed** on one core, because an "
-        "ordinary kernel multiplies by them."
+        f"**Smaller, yes: {times_from_to(smaller)}** as a sparse file. **Faster, no: on one core the network with "
+        f"zeros runs {times_from_to(faster)} as fast as the dense one**, because an ordinary kernel multiplies by them."
     )
-    return said + (f" Eight bits in onnxruntime run {min(int8):.1f} to {max(int8):.1f} times as fast." if int8 else "")
+    if int8:
+        said += f" Quantised to eight bits and run by onnxruntime, it is {times_from_to(int8)} as fast."
+    return said
 
 
 def device_source(rows: pd.DataFrame) -> Source:

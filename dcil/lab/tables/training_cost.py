@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dcil.lab.runs.frames import MISSING, times_in_words
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.runs.paired import t_interval
 from dcil.lab.runs.sources import Source, commit_in_words, given, joined, machine_in_words, number_of
 from dcil.lab.tables.targets import Target
@@ -44,7 +45,7 @@ def by_machine(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str
     """Return each machine that was measured, named in words, with its rows; `kind` is "cpu" or "cuda"."""
     wanted = results if kind is None else results[results["kind"] == kind]
     return [
-        (f"{device}, {threads} thread(s)" + (", malloc tuned" if malloc else ""), rows)
+        (machine_in_words(device, threads) + (", malloc tuned" if malloc else ""), rows)
         for (_, device, threads, malloc), rows in wanted.groupby(MACHINE)
     ]
 
@@ -59,6 +60,25 @@ def rows_where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
 def three_digits(value: float) -> str:
     """Return a number with three significant digits, large ones whole."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def two_digits(value: float) -> str:
+    """Return a ratio as sentences give it, with two significant digits, large ones whole.
+
+    >>> two_digits(0.997), two_digits(2.014), two_digits(12.3)
+    ('1.0', '2.0', '12')
+    """
+    return f"{value:.0f}" if value >= 10 else f"{value:#.2g}"
+
+
+def times_from_to(values: Iterable[float]) -> str:
+    """Return the least and the greatest of some ratios in words, or the one that both round to.
+
+    >>> times_from_to([1.9, 5.63, 4.3]), times_from_to([0.996, 1.0])
+    ('1.9 to 5.6 times', '1.0 times')
+    """
+    values = list(values)
+    return " to ".join(dict.fromkeys((two_digits(min(values)), two_digits(max(values))))) + " times"
 
 
 def ratio_in_words(row: Any) -> str:
@@ -78,12 +98,18 @@ def targets_table(results: pd.DataFrame, targets: Sequence[Target]) -> pd.DataFr
                 found = rows_where(measured, **target.place)[target.column]
                 value = float(found.iloc[0]) if len(found) else None
                 shown = MISSING if value is None else three_digits(value)
-                rows.append((machine, target.target, shown, target.bound(), target.met(value)))
-    return pd.DataFrame(rows, columns=["machine", "target", "measured", "wanted", "met"])
+                rows.append((target.target, machine, shown, target.bound(), target.met(value)))
+    return pd.DataFrame(rows, columns=["target", "machine", "measured", "wanted", "met"])
+
+
+def targets_in_words(table: pd.DataFrame) -> str:
+    """Return in words how many targets are met, of those that were measured; `table` as `targets_table` returns it."""
+    met = table["met"]
+    return f"Targets met: {(met == 'yes').sum()} of the {(met != '').sum()} that were measured."
 
 
 def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
-    """Return in words, by machine, what a DCIL step costs beside a dense one, and how many targets are met."""
+    """Return in words, by machine, what a DCIL step costs beside a dense one of the network that the targets name."""
     model, batch_size = targets[0].model, targets[0].batch_size
     lines = []
     for machine, rows in by_machine(results):
@@ -91,14 +117,12 @@ def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
         words = []
         for benchmark, what in (("step", "the time"), ("memory", "the memory")):
             words += [f"{ratio_in_words(row)} × {what}" for row in rows_where(at, name=benchmark).itertuples()]
-        met = targets_table(rows, targets)["met"]
         lines.append(
-            f"On **{machine}**, a DCIL step takes {' and '.join(words) or MISSING} of a dense one "
-            f"({model}, batch {batch_size}). Targets met: {(met == 'yes').sum()} of the "
-            f"{(met != '').sum()} that were measured."
+            f"On **{machine}**, a step of DCIL takes {' and '.join(words) or MISSING} of a dense step "
+            f"({network_label(model)}, batch {batch_size})."
         )
     if not len(rows_where(results, kind="cuda")):
-        lines.append("No GPU was measured yet: the targets for it are **not run**.")
+        lines.append("No GPU has been measured so far.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -106,25 +130,27 @@ def dense_ratios(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the timed ratios to dense training of one machine, each with a `label`, steps before epochs."""
     timed = rows[(rows["baseline"] == "dense") & rows["median_s"].notna()]
     shown = {"step": "step", "scaling": "step", "epoch": "epoch"}
-    labels = [f"{r.case.upper()} {shown[r.name]}, {r.model}, batch {r.batch_size}" for r in timed.itertuples()]
+    labels = [
+        f"{label(r.case)} {shown[r.name]}, {network_label(r.model)}, batch {r.batch_size}" for r in timed.itertuples()
+    ]
     order = timed.assign(label=labels, rank=timed["name"].map(list(shown).index))
     return order.sort_values(["rank", "model", "batch_size"], kind="stable")
 
 
 def ratios_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return every timed ratio in words: machine, what, its ratio with quartiles, and the seconds on both sides."""
+    """Return every timed ratio in words: of what, with quartiles, the seconds on both sides, and where."""
     lines = []
     for machine, rows in by_machine(results):
         for r in rows[rows["median_s"].notna()].itertuples():
             lines.append(
                 {
-                    "machine": machine,
-                    "benchmark": r.name,
-                    "what": f"{r.case} / {r.baseline}",
-                    "network": r.model,
-                    "batch": r.batch_size,
+                    "what": f"{label(r.case)} / {label(r.baseline)}",
                     "ratio": ratio_in_words(r),
                     "seconds": f"{three_digits(r.median_s)} / {three_digits(r.baseline_s)}",
+                    "benchmark": r.name,
+                    "network": network_label(r.model),
+                    "batch": r.batch_size,
+                    "machine": machine,
                 }
             )
     return pd.DataFrame(lines)
@@ -152,13 +178,13 @@ def memory_table(results: pd.DataFrame) -> pd.DataFrame:
         for r in rows_where(rows, name="memory").itertuples():
             lines.append(
                 {
-                    "machine": machine,
-                    "method": r.case,
-                    "network": r.model,
-                    "batch": r.batch_size,
+                    "method": label(r.case),
                     "MiB": f"{r.mem_mib:.0f}",
                     "dense, MiB": f"{r.baseline_mib:.0f}",
                     "ratio": ratio_in_words(r),
+                    "network": network_label(r.model),
+                    "batch": r.batch_size,
+                    "machine": machine,
                 }
             )
     return pd.DataFrame(lines)
@@ -171,17 +197,31 @@ def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
         for r in rows_where(rows, name="epoch").itertuples():
             lines.append(
                 {
-                    "machine": machine,
-                    "network": r.model,
+                    "network": network_label(r.model),
                     "dense epoch, s": f"{r.baseline_s:.1f}",
                     "DCIL epoch, s": f"{r.median_s:.1f}",
                     "ratio": ratio_in_words(r),
                     "epochs": f"{r.recipe_epochs:.0f}",
                     "DCIL run, hours": f"{r.recipe_epochs * r.median_s / 3600:.1f}",
                     "how": r.how,
+                    "machine": machine,
                 }
             )
     return pd.DataFrame(lines)
+
+
+def schedule_hours_in_words(results: pd.DataFrame) -> str:
+    """Return in words, by machine, what the authors' whole schedule would take DCIL with each network."""
+    lines = []
+    for machine, rows in by_machine(results):
+        epochs = rows_where(rows, name="epoch").sort_values("median_s")
+        hours = [
+            f"{two_digits(r.recipe_epochs * r.median_s / 3600)} hours with {network_label(r.model)}"
+            for r in epochs.itertuples()
+        ]
+        if hours:
+            lines.append(f"- The authors' whole schedule would take DCIL {', '.join(hours)} on **{machine}**.")
+    return "\n".join(lines)
 
 
 def benchmark_source(results: pd.DataFrame) -> Source:
@@ -200,7 +240,7 @@ def benchmark_source(results: pd.DataFrame) -> Source:
             ("versions", joined(f"torch {r.torch}" for r in rows)),
             ("date", joined(results["date"])),
             ("images", joined(results["data"])),
-            ("load", f"other processes had up to {results['others'].max():.0%} of the cores"),
+            ("load", f"other processes had up to {max(0, results['others'].max()):.0%} of the cores"),
             ("measure", "make bench"),
         ),
     )
@@ -226,12 +266,12 @@ def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
         mine = list(alike)
         rows.append(
             {
-                "run": f"{dataset}, {model}, {name}, {precision}",
+                "run": f"{label(name)}, {network_label(model)}, {data_set_label(dataset)}, {precision}",
                 "epochs": epochs,
                 "n": len(mine),
                 "training, 10¹² MACs": f"{mine[0].macs / 1e12:.0f}",
                 "minutes": times_in_words([run.cost.own_time_s / 60 for run in mine], _from_to),
-                "on": f"{device}, {threads} thread(s)",
+                "on": machine_in_words(device, threads),
             }
         )
     return pd.DataFrame(rows)
@@ -269,14 +309,14 @@ def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFram
     """Return by network and pass: pairs, means (percent), mean difference and its interval (points)."""
     lines = []
     for network, name, mine in pairs_by_network(pairs, networks):
-        line = {"network": network, "pass": name, "pairs": len(mine)}
-        columns = ("bf16, %", "float32, %", "bf16 − float32, points", "95 % interval")
+        line = {"network": network_label(network), "pass": name}
+        columns = ("bf16, %", "float32, %", "bf16 minus float32, points", "95 % interval")
         values: Sequence[str] = (MISSING,) * len(columns)
         if len(mine):
             mean, low, high = t_interval(mine["difference"])
             around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
             values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
-        lines.append(line | dict(zip(columns, values, strict=True)))
+        lines.append(line | dict(zip(columns, values, strict=True)) | {"pairs": len(mine)})
     return pd.DataFrame(lines)
 
 
@@ -286,15 +326,15 @@ def precision_in_words(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
     for network, name, mine in pairs_by_network(pairs, networks):
         mean, low, high = t_interval(mine["difference"])
         if not len(mine):
-            text = "**not run yet**: no seed has a record in both precisions."
+            text = "no seed has been trained in both precisions so far."
         elif len(mine) == 1:
-            text = f"bf16 ends {mean:+.2f} points from float32 in the one pair there is: too few."
+            text = f"bf16 minus float32 is {mean:+.2f} points in the one pair there is: too few."
         else:
             shown = "excludes zero: a difference" if low > 0 or high < 0 else "contains zero: no difference shown"
             text = (
-                f"over {len(mine)} paired seeds, bf16 ends **{mean:+.2f} points** from float32. The 95 % interval, "
+                f"over {len(mine)} paired seeds, bf16 minus float32 is **{mean:+.2f} points**. The 95 % interval, "
                 f"{low:+.2f} to {high:+.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
                 "remain possible."
             )
-        sentences.append(f"- {network}, {name} pass: {text}")
+        sentences.append(f"- {network_label(network)}, {name} pass: {text}")
     return "\n".join(sentences)

@@ -24,18 +24,19 @@ def test_the_books_entries():
         shown["our setting"].str.contains("mask_period = 16").any()
         and shown["our setting"].str.contains("ramp_end = 225").any()
     )
-    assert set(shown["measured effect, points"].str.rpartition(": ")[2]) == {"not measured", "not run"}
+    assert assumptions.EFFECT not in shown  # nothing ran, so there is no column of empty cells
 
 
 def test_effects_come_from_records():
-    """The difference at equal seeds, with its interval."""
+    """DCIL minus the variant at equal seeds, by its name on a page, with its interval; no variant, no effect."""
     runs = [
         fake_run(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
     ]
-    shown = assumptions.assumptions_table([ENTRY], frames.runs_table(runs), preset("quick"))
-    assert shown["measured effect, points"].item().startswith("ste: -1.10 (") and shown[
-        "measured effect, points"
-    ].item().endswith("n = 2")
+    entries = [ENTRY, ENTRY | {"variant": None}, ENTRY | {"variant": "gmp"}]
+    measured, *others = assumptions.assumptions_table(entries, frames.runs_table(runs), preset("quick"))[
+        assumptions.EFFECT
+    ]
+    assert measured.startswith("STE: +1.10 (") and measured.endswith("n = 2") and others == ["", ""]
 
 
 @pytest.mark.parametrize(

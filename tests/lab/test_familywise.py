@@ -39,9 +39,15 @@ def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
 
 
 def test_what_survives_is_said():
-    """Held alone and in the family, by name; a tier without a claim that holds says nothing."""
-    said = familywise.survivors_in_words(familywise.corrected_table([CLAIM, CLAIM | BETTER], runs(**LASTS)))
-    assert said == ("At tier **quick**, 1 claim(s) hold, each taken alone; corrected for a family of 2, 1: `x`.")
+    """Alone and in the family, by name, on either side; a tier without a verdict says nothing."""
+    worse = {"id": "w", "rule": CLAIM["rule"] | {"a": "ste", "b": "dcil"}}
+    known = [CLAIM, CLAIM | BETTER, CLAIM | worse]
+    assert familywise.survivors_in_words(familywise.corrected_table(known, runs(**LASTS))) == (
+        "At tier **quick**, 1 of 3 claims hold and 1 do not, each taken alone. After the correction over all 3, p "
+        "stays below 0.05 for 1 (`x`) of the 1 that hold, and for 1 (`w`) of the 1 that do not."
+    )
+    noise = familywise.corrected_table([CLAIM], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    assert familywise.survivors_in_words(noise) == ""
     assert familywise.survivors_in_words(familywise.corrected_table([CLAIM], [])) == ""
 
 

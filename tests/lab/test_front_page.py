@@ -19,9 +19,28 @@ def test_the_abstract_is_short_and_has_the_findings():
     said = front_page.abstract(KNOWN, FOUND)
     assert 60 < len(said.split()) <= 150
     found = front_page.findings_by_id(KNOWN, FOUND)
-    for name in ("better-than-ste-90", "better-than-ste-95", "equal-compute-st3", "mutual-loss"):
+    for name in ("better-than-ste-90", "better-than-ste-95", "equal-compute-st3", "mutual-loss", "ste-gradient-helps"):
         assert f"{found[name]['quick'].mean:+.2f}" in said
     assert "DCIL ends above STE" in said and "ends below ST-3" in said
+
+
+def test_the_abstract_says_how_far_its_numbers_carry():
+    """Seeds, the correction and what it leaves out, and what half the epochs cost where DCIL has no more."""
+    said = front_page.abstract(KNOWN, FOUND)
+    assert re.search(r"16 epochs, 3 seeds \(tier \*quick\*\)", said) and "the gain over STE not among them" in said
+    assert re.search(r"Half the epochs alone move DCIL by -\d\.\d\d\.", said)
+    noise = front_page.abstract([claim("better-than-ste-90")], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    assert "at 90 % sparsity (within noise)." in noise
+    sure = front_page.abstract([claim("better-than-ste-90")], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    assert "1 stay" in sure and "not among" not in sure
+
+
+def test_a_gradient_that_brings_nothing_is_said_to():
+    """Where an advantage as large as the margin is ruled out; where it is not, the difference stands alone."""
+    helps = claim("ste-gradient-helps") | {"rule": CLAIM["rule"] | {"a": "ste", "b": "kept_only"}}
+    for lasts, words in (((80.1, 80.2, 80.0), "brings no measurable gain"), ((78, 80, 82), "was measured")):
+        said = front_page.abstract([helps], runs(ste=(80, 80.2, 80.1), kept_only=lasts))
+        assert f"STE's gradient for pruned weights {words} over none at all" in said
 
 
 def test_the_abstract_follows_the_records():

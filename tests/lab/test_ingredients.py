@@ -19,22 +19,26 @@ def table(**lasts):
     )
 
 
-def test_the_ingredient_worth_most_is_named():
-    """A clear gap is settled; one seed, a wide interval and no run are not."""
+def test_what_each_ingredient_is_worth_is_said():
+    """A sentence for each subject that ran, as one variant minus another; too few seeds are called that."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
-    (said, _) = ingredients.worth_in_words(table(**runs))
-    assert said.startswith("2 of 9 ingredients are measured. Worth most: **refined gradient, with mutual loss**, +2.00")
-    assert "(DCIL minus STE, two passes, teaching), over 3 paired seeds. The 95 % interval excludes zero" in said
-    beside, _, after, *_ = ingredients.worth_in_words(table(**runs, ste=(82.9, 83.1, 83.1)))  # 2.0 with it and without
-    assert beside.endswith("The refined gradient, without mutual loss: +1.97 (+1.82 to +2.11), n = 3.")
-    assert after == "Next: **mutual loss**, +0.10 (+0.10 to +0.10), n = 3."
-    *_, bent = ingredients.worth_in_words(table(**runs, ste=(85.2, 85.0, 85.1)))
-    assert bent.startswith("**Not separable**: gradient and mutual loss interact, +2.10 (")
-    assert bent.endswith("The mutual loss is worth +0.10 with the refined gradient and -2.00 with STE's.")
-    (few,) = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
-    assert "over 1 of the 3 seeds that it takes. **Not settled.**" in few
-    assert "contains zero" in ingredients.worth_in_words(table(dcil=(85, 80, 82), ste_split=(83, 82, 80)))[0]
+    count, teaching, refined = ingredients.worth_in_words(table(**runs))
+    assert count.startswith(f"2 of {len(ingredients.INGREDIENTS)} ingredients are measured.")
+    assert teaching == "**Teaching:** DCIL minus DCIL without teaching +0.10 (+0.10 to +0.10), n = 3."
+    assert refined.endswith(":** DCIL minus STE, two passes, teaching +2.00 (+1.75 to +2.25), n = 3.")
+    level = {"ste": (85.2, 85.0, 85.1), "kept_only": (85.3, 85.1, 85.2)}
+    _, alone, *_, bent = ingredients.worth_in_words(table(**runs, **level))
+    assert "STE minus no gradient to pruned -0.10 (-0.10 to -0.10), n = 3; DCIL without teaching minus" in alone
+    assert bent.startswith("Gradient and teaching are **not separable**") and "is worth +2.10 (" in bent
+    *_, few = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
+    assert few.endswith("+2.00, n = 1 of the 3 seeds that a verdict takes.")
     assert "No variant shares a seed" in ingredients.worth_in_words(table(dcil=(85,)))[0]
+
+
+def test_every_ingredient_has_a_subject():
+    """None is measured and left unsaid: each belongs to one subject, but for the norms, which are read elsewhere."""
+    told = [name for names in ingredients.SUBJECTS.values() for name in names]
+    assert sorted([*told, *ingredients.READ]) == sorted(ingredients.INGREDIENTS)
 
 
 def test_a_gap_is_divided_at_common_seeds():
@@ -61,8 +65,7 @@ def test_separate_norms_are_worth_what_the_weights_are():
     said = ingredients.separate_norms_in_words(both)
     assert "worth +0.50 (+0.50 to +0.50) points to what the sparse pass learns, n = 3" in said
     assert "The +70.00 (+70.00 to +70.00) in testing" in said
-    worth, *_, last = ingredients.worth_in_words(both)
-    assert "Worth most: **separate norms**, +0.50 (" in worth and last == said
+    assert ingredients.worth_in_words(both)[-1] == said
     assert (
         ingredients.separate_norms_in_words(frames.runs_table(runs[:3]))
         == ingredients.separate_norms_in_words(frames.runs_table([]))
@@ -89,6 +92,8 @@ def test_effects_are_paired_and_interact():
     assert ingredients.interaction(runs).tolist() == [-2, -2.5]
     corners = ingredients.square_table(runs)
     assert len(corners) == 8 and corners.loc[corners["variant"] == "ste_split", "mutual loss"].all()
+    levels = ingredients.square_table(table(kept_only=(80,), ste_tenth=(81,), ste=(82,), dcil_no_mutual=(83,)))
+    assert levels["gradient"].tolist() == list(ingredients.LEVELS) and not levels["mutual loss"].any()
 
 
 def test_design_follows_the_methods():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,13 @@ from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
 from dcil.lab.runs.names import data_set_label, network_label
 from dcil.lab.runs.sources import number_of
+from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 RIVALS = ("st3", "gmp", "ste", "rigl")
+OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
 HOLDS = {yes for yes, _ in claims.WORDS.values()}
 FAILS = {no for _, no in claims.WORDS.values()}
 
@@ -35,37 +38,60 @@ def abstract(
 ) -> str:
     """Return the book's own abstract as a list in Markdown: what holds, at what cost, what does not, and at what scale.
 
-    Every number is a finding on a claim at `tier`; a sentence whose claims have no verdict is left out. `verdicts`
-    is where the page of that name lies.
+    Every number is a finding on a claim at `tier`, or of the runs that decide one; a sentence whose claims have no
+    verdict is left out. `verdicts` is where the page of that name lies.
     """
     found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
     decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
-    said = [_gain(decided), _equal_compute(decided), _ingredients(decided)]
+    said = [_gain(decided), _equal_compute(decided, _cost_of_half_the_epochs(known, runs, tier)), _ingredients(decided)]
     usual = preset(tier)
     scale = (
         f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
-        f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
+        f"{usual.epochs} epochs{_seeds(decided)} (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
         f"{_paper_scale(known, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
 
 
-def _gain(decided: Mapping[str, Finding]) -> str:
-    gains = {share: decided.get(f"better-than-ste-{share}") for share in (90, 95)}
-    ends = [f"{gain.mean:+.2f} points at {share} % sparsity" for share, gain in gains.items() if gain]
-    if not ends:
+def _seeds(decided: Mapping[str, Finding]) -> str:
+    counts = [len(finding.effects) for finding in decided.values()]
+    if not counts:
         return ""
-    above = all(gain.mean > 0 for gain in gains.values() if gain)
-    first = (
-        f"**Trained for equally many epochs, DCIL ends {'above' if above else 'not above'} STE**: {' and '.join(ends)}"
-    )
+    fewest, most = min(counts), max(counts)
+    return f", {fewest} seeds" if fewest == most else f", {fewest} to {most} seeds"
+
+
+def _gain(decided: Mapping[str, Finding]) -> str:
+    gains = {share: gain for share in (90, 95) if (gain := decided.get(f"better-than-ste-{share}"))}
+    if not gains:
+        return ""
+    ends = [f"{gain.mean:+.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
+    ends[1:] = [end.replace(" points", "").replace(" sparsity", "") for end in ends[1:]]  # said once
+    above = all(gain.mean > 0 for gain in gains.values())
+    first = f"**At equal epochs DCIL ends {'above' if above else 'not above'} STE**: {' and '.join(ends)}"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
-        first += f"; its masks settle, with {100 * swaps.mean:.0f} % fewer weights exchanged"
+        first += f"; it exchanges {100 * swaps.mean:.0f} % fewer weights"
     return f"{first}. It computes twice as much for that."
 
 
-def _equal_compute(decided: Mapping[str, Finding]) -> str:
+def _unless_it_holds(finding: Finding) -> str:
+    return "" if finding.verdict in HOLDS else f" ({_in_short(finding)})"
+
+
+def _in_short(finding: Finding) -> str:
+    return finding.verdict.removesuffix(" at this scale")
+
+
+def _cost_of_half_the_epochs(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str) -> float:
+    """Return by how many points half the epochs alone move DCIL, by the runs that decide the claims on it and STE."""
+    asked = [c for c in known if c["id"] in ("better-than-ste-90", "equal-compute-ste") and tier in c["evidence"]]
+    mine = [run for claim in asked for run in claims.evidence(claim, tier, runs) if run.variant == "dcil"]
+    gaps = half_epochs_gaps(mine, "dcil", preset(tier).epochs)
+    return sum(gaps) / len(gaps) if gaps else math.nan
+
+
+def _equal_compute(decided: Mapping[str, Finding], half_the_epochs: float) -> str:
     gaps = {name: finding.mean for name in RIVALS if (finding := decided.get(f"equal-compute-{name}"))}
     behind = [name for name in gaps if decided[f"equal-compute-{name}"].verdict in FAILS]
     if not behind:
@@ -73,7 +99,8 @@ def _equal_compute(decided: Mapping[str, Finding]) -> str:
     listed = _listed([f"{figures.label(name)} ({gaps[name]:+.2f})" for name in sorted(behind, key=gaps.__getitem__)])
     rest = [figures.label(name) for name in gaps if name not in behind]
     beside = f"; against {_listed(rest)} nothing is decided" if rest else ""
-    return f"**Given the same computation, so half the epochs, it ends below {listed}**{beside}."
+    alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
+    return f"**At equal compute, so half the epochs, it ends below {listed}**{beside}.{alone}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -81,20 +108,31 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
+    """Return what the gradient of pruned weights is worth over none at all, and what teaching is worth."""
+    over_none = {share: f for share, name in OVER_NONE.items() if (f := decided.get(name))}
+    said = []
+    if over_none:
+        brings = "brings no measurable gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
+        ends = _listed([f"{f.mean:+.2f} at {share} %" for share, f in over_none.items()])
+        said.append(f"**STE's gradient for pruned weights {brings} over none at all**: {ends}.")
     parts = {
-        "the refined gradient by itself adds": decided.get("gradient-alone"),
-        "teaching each other adds": decided.get("mutual-loss"),
-        "STE's gradient for pruned weights, against none at all, adds": decided.get("ste-gradient-helps"),
+        "the refined gradient adds {} over none": decided.get("refined-gradient-helps"),
+        "teaching each other adds {}": decided.get("mutual-loss"),
     }
-    words = [f"{what} {f.mean:+.2f} ({f.verdict.removesuffix(' at this scale')})" for what, f in parts.items() if f]
-    return f"Of its ingredients, {'; '.join(words)}." if words else ""
+    worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
+    if worth:
+        said.append(f"In DCIL {_listed(worth)}.")
+    return " ".join(said)
 
 
 def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, verdicts: str) -> str:
     table = familywise.corrected_table(known, runs)
     mine = table[(table["tier"] == tier) & table["p"].notna()]
-    left = mine[mine["p, Holm"] < familywise.LEVEL]
-    return f"Corrected for all {len(mine)} comparisons, {len(left)} stay beyond chance ([which]({verdicts}))."
+    left = mine[mine["p, Holm"] < familywise.LEVEL]["id"]
+    gains = mine["id"].str.startswith("better-than-ste")
+    without = ", the gain over STE not among them" if gains.any() and not left.isin(mine["id"][gains]).any() else ""
+    stay = "stays" if len(left) == 1 else "stay"
+    return f"Corrected for all {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
 
 def _paper_scale(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
@@ -148,8 +186,8 @@ class Group:
 def claim_groups(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
-        "Holds": Group("Holds", "The effect is on the claimed side, and as large as the margin fixed beforehand.", []),
-        "Open": Group("Open", "Measured, and neither shown nor ruled out: more seeds would decide.", []),
+        "Holds": Group("Holds", "The effect is on the claimed side, and as large as the claim's margin.", []),
+        "Open": Group("Open", "Measured, and neither shown nor ruled out: it would take more seeds.", []),
         "Does not hold": Group("Does not hold", "The records rule out an advantage as large as the margin.", []),
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }

@@ -99,15 +99,21 @@ def _p_in_words(p: float) -> str:
 
 
 def survivors_in_words(found: pd.DataFrame) -> str:
-    """Return in a sentence, tier by tier, how many of the claims that hold still do after Holm's correction."""
+    """Return in words, tier by tier, of how many claims that hold, and that do not, p is small after the correction."""
     parts = []
-    for tier, (holds, _) in claims.WORDS.items():
-        mine = found[(found["tier"] == tier) & (found["verdict"] == holds)]
-        if len(mine):
-            left = [f"`{name}`" for name in mine[mine["p, Holm"] < LEVEL]["id"]]
-            family = int(found[found["tier"] == tier]["p"].notna().sum())
+    for tier, (holds, fails) in claims.WORDS.items():
+        mine = found[(found["tier"] == tier) & found["p"].notna()]
+        held, failed = (mine[mine["verdict"] == verdict] for verdict in (holds, fails))
+        if len(held) or len(failed):
             parts.append(
-                f"At tier **{tier}**, {len(mine)} claim(s) hold, each taken alone; corrected for a family of "
-                f"{family}, {len(left)}{': ' if left else ''}{', '.join(left)}."
+                f"At tier **{tier}**, {len(held)} of {len(mine)} claims hold and {len(failed)} do not, each taken "
+                f"alone. After the correction over all {len(mine)}, p stays below {LEVEL:g} for {_left(held)} that "
+                f"hold, and for {_left(failed)} that do not."
             )
     return " ".join(parts)
+
+
+def _left(claims_of_one_kind: pd.DataFrame) -> str:
+    left = claims_of_one_kind[claims_of_one_kind["p, Holm"] < LEVEL]["id"]
+    named = f" ({', '.join(f'`{name}`' for name in left)})" if len(left) else ""
+    return f"{len(left) or 'none'}{named} of the {len(claims_of_one_kind)}"

@@ -17,6 +17,7 @@ from pydantic import Field
 from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
+from dcil.lab.runs.sources import number_of
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 
@@ -126,8 +127,7 @@ def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], 
         if entered:
             of_tiers, of_claims = {c["tier"] for c in entered}, {c["claim"] for c in entered}
             tiers = ", ".join(t for t in claims.TIERS if t in of_tiers)
-            several = f"{len(of_claims)} claim(s)"
-            rows.append((several, tiers, "new", claims.NO_VERDICT, ""))
+            rows.append((number_of(len(of_claims), "claim"), tiers, "new", claims.NO_VERDICT, ""))
         if rows:
             lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
             lines += [f"| {' | '.join(row)} |" for row in rows]

@@ -98,15 +98,19 @@ def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
 def stability_by_variant(
     runs: Iterable[Run], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
 ) -> pd.DataFrame:
-    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has."""
+    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has.
+
+    `n` is one number where all have as many.
+    """
     found, rows = stability_table(runs), []
     for name in names:
         row, counts = {"figure": FIGURES[name]}, []
+        digits = 2 if FIGURES[name].endswith("points") else 3  # accuracies have two everywhere
         for variant in variants:
             values = found[found["variant"] == variant][name].dropna()
-            row[variant] = spread(values, 3)
+            row[variant] = spread(values, digits)
             counts.append(str(len(values)))
-        rows.append(row | {"n": " and ".join(counts)})
+        rows.append(row | {"n": counts[0] if len(set(counts)) == 1 else " and ".join(counts)})
     return pd.DataFrame(rows)
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 
 from dcil.config import RunConfig
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import differences, signed_interval, t_interval
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, read_entries
+
+EFFECT = "DCIL minus the other choice, points"
 
 
 class Assumption(Entry):
@@ -33,24 +36,28 @@ def settings_in_words(names: list[str], config: RunConfig) -> str:
 
 
 def assumptions_table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
-    """Return one row for each question: the authors' answer, ours, our setting in `config`, and the measured effect.
+    """Return one row for each question: the authors' answer, ours, our setting in `config`, and what another would do.
 
-    The effect is the accuracy of the variant less DCIL's at equal seeds, in points. `runs` is a `runs_table`.
+    That is DCIL minus the variant at equal seeds, in points; without a variant that ran there is none, and without any
+    no such column. `runs` is a `runs_table`.
     """
     full, rows = config.resolve(), []
     for entry in entries:
-        effect = "not measured"
-        if entry["variant"]:
-            gaps = differences(runs, entry["variant"], "dcil")
-            seeds = f", n = {len(gaps)}" if len(gaps) else ""
-            effect = f"{entry['variant']}: {signed_interval(*t_interval(gaps))}{seeds}"
         rows.append(
             {
                 "question": entry["question"],
                 "the authors' code": entry["authors"],
                 "this book": entry["ours"],
                 "our setting": settings_in_words(entry["fields"], full),
-                "measured effect, points": effect,
+                EFFECT: _effect(entry["variant"], runs),
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if table[EFFECT].any() else table.drop(columns=EFFECT)
+
+
+def _effect(variant: str | None, runs: pd.DataFrame) -> str:
+    gaps = differences(runs, "dcil", variant) if variant else []
+    if not variant or not len(gaps):
+        return ""
+    return f"{label(variant)}: {signed_interval(*t_interval(gaps))}, n = {len(gaps)}"

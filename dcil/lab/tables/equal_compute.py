@@ -133,11 +133,19 @@ def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], b
     return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
-def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
-    """Return in words what half the epochs cost a variant by itself, at equal seeds; "" where that has not run."""
+def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> list[float]:
+    """Return what half the epochs do to a variant by itself: last-epoch top-1 less that after all of them, in points.
+
+    At the seeds that have both lengths.
+    """
     lasts = lasts_by_label(run for run in runs if run.config.epochs in (epochs, epochs // 2))
     half, whole = (lasts.get(schedule_label(variant, n), {}) for n in (epochs // 2, epochs))
-    lost = gaps_at_common_seeds(half, whole)
+    return gaps_at_common_seeds(half, whole)
+
+
+def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
+    """Return `half_epochs_gaps` in words; "" where that has not run."""
+    lost = half_epochs_gaps(runs, variant, epochs)
     if not lost:
         return ""
     return (

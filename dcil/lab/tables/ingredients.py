@@ -16,8 +16,13 @@ PAIRED = ["n", "mean", "low", "high"]
 # (`test_an_idle_second_pass_changes_nothing`).
 SQUARE = {("STE's", False): "ste", ("STE's", True): "ste_split",
           ("refined", False): "dcil_no_mutual", ("refined", True): "dcil"}  # fmt: skip
+# Without a mutual loss, by what gradient a pruned weight gets. While a mask stays, all four train the kept weights
+# alike, to the last bit (eq-fixed-mask of the book).
+LEVELS = {"none": "kept_only", "a tenth of STE's": "ste_tenth", "STE's": "ste", "refined": "dcil_no_mutual"}
 # What one ingredient is worth: the variant that has it, and the one that lacks it and nothing else.
 INGREDIENTS = {
+    "STE's gradient, against none": ("ste", "kept_only"),
+    "refined gradient, against none": ("dcil_no_mutual", "kept_only"),
     "refined gradient, with mutual loss": ("dcil", "ste_split"),
     "refined gradient, without mutual loss": ("dcil_no_mutual", "ste"),
     "mutual loss": ("dcil", "dcil_no_mutual"),
@@ -28,6 +33,15 @@ INGREDIENTS = {
     "separate norms": ("dcil", "dcil_shared_norms"),
     "separate classifier": ("dcil", "dcil_shared_head"),
 }
+# The ingredients by what is asked of them, in the words of a sentence. "separate norms" has its own (`READ`).
+SUBJECTS = {
+    "A gradient for pruned weights, where nothing is taught": (
+        "STE's gradient, against none", "refined gradient, against none", "refined gradient, without mutual loss"),
+    "Teaching": ("mutual loss", "mutual loss, with STE's gradient"),
+    "The refined gradient in the place of STE's, where the passes teach each other": (
+        "refined gradient, with mutual loss",),
+    "Pieces of DCIL": ("sparse pass's lesson", "dense pass's lesson", "detached teacher", "separate classifier"),
+}  # fmt: skip
 # Where an ingredient's worth is read, if not in the test set's last epoch ("last" of a `runs_table`). Shared norms are
 # tested with one running average over two networks. It fits neither, whatever their weights are worth. In training each
 # pass normalises by its own batch.
@@ -87,9 +101,9 @@ def worth_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def square_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run at a corner of `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
+    """Return one row for each run of `LEVELS` and `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
     rows = []
-    for (gradient, taught), name in SQUARE.items():
+    for (gradient, taught), name in ({(gradient, False): name for gradient, name in LEVELS.items()} | SQUARE).items():
         rows += [(gradient, taught, name, seed, top1) for seed, top1 in by_seed(table, name).items()]
     return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
 
@@ -105,50 +119,31 @@ def interaction_in_words(table: pd.DataFrame) -> str:
     mean, low, high = t_interval(interaction(table))
     if not (low > 0 or high < 0):
         return ""
-    worth = worth_table(table).set_index("ingredient")["mean"]
-    refined, ste = worth["mutual loss"], worth["mutual loss, with STE's gradient"]
     return (
-        f"**Not separable**: gradient and mutual loss interact, {signed_interval(mean, low, high)}. The mutual loss is "
-        f"worth {refined:+.2f} with the refined gradient and {ste:+.2f} with STE's."
+        f"Gradient and teaching are **not separable**: with teaching the refined gradient in the place of STE's is "
+        f"worth {signed_interval(mean, low, high)} points more than without."
     )
 
 
 def worth_in_words(table: pd.DataFrame) -> list[str]:
-    """Return in words which ingredient is worth most, whether that is settled, which is next, and what interacts."""
+    """Return in words what each ingredient that ran is worth, by `SUBJECTS`, and which of them interact."""
     found = worth_table(table)
-    found = found[found["n"] > 0]
+    found = found[found["n"] > 0].set_index("ingredient")
     if found.empty:
         return ["No variant shares a seed with the one that lacks a piece of it so far."]
-    best = found.loc[found["mean"].idxmax()]
-    gap = signed_interval(best["mean"], best["low"], best["high"])
-    lead = (
-        f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. Worth most: **{best['ingredient']}**, {gap} "
-        f"points ({label(best['has'])} minus {label(best['lacks'])})"
-    )
-    settled = "excludes zero" if best["low"] > 0 else "contains zero: **not settled**"
-    sure = (
-        f"over {best['n']} of the {SEEDS} seeds that it takes. **Not settled.**"
-        if best["n"] < SEEDS
-        else f"over {best['n']} paired seeds. The 95 % interval {settled}."
-    )
-    rest = found.drop(best.name)
-    stem = best["ingredient"].partition(",")[0]  # "refined gradient" of "refined gradient, with mutual loss"
-    alike = rest["ingredient"].map(lambda name: name.partition(",")[0] == stem).astype(bool)
-    beside = "".join(f" The {row.ingredient}: {_worth(row)}." for _, row in rest[alike].iterrows())
-    others = rest[~alike & (rest["n"] >= SEEDS) & (rest["mean"] > 0)].sort_values("mean", ascending=False)
-    after = f"Next: **{others.iloc[0]['ingredient']}**, {_worth(others.iloc[0])}." if len(others) else ""
-    parts = (
-        f"{lead}, {sure}{beside}",
-        decomposition_in_words(table),
-        after,
-        interaction_in_words(table),
-        separate_norms_in_words(table),
-    )
-    return [said for said in parts if said]
+    said = [f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. All differences are in points."]
+    for subject, ingredients in SUBJECTS.items():
+        ran = [_worth(found.loc[name]) for name in ingredients if name in found.index]
+        if ran:
+            said.append(f"**{subject}:** {'; '.join(ran)}.")
+    said += [decomposition_in_words(table), interaction_in_words(table), separate_norms_in_words(table)]
+    return [sentence for sentence in said if sentence]
 
 
 def _worth(row: pd.Series) -> str:
-    return f"{signed_interval(row['mean'], row['low'], row['high'])}, n = {row['n']}"
+    few = f" of the {SEEDS} seeds that a verdict takes" if row["n"] < SEEDS else ""
+    shown = signed_interval(row["mean"], row["low"], row["high"])
+    return f"{label(row['has'])} minus {label(row['lacks'])} {shown}, n = {row['n']}{few}"
 
 
 def decomposition_in_words(table: pd.DataFrame) -> str:

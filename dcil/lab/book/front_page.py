@@ -14,12 +14,11 @@ from dcil.lab.evidence.claims import Finding
 from dcil.lab.page import figures
 from dcil.lab.runs.names import data_set_label, network_label
 from dcil.lab.runs.sources import number_of
-from dcil.lab.tables.equal_compute import half_epochs_gaps
+from dcil.lab.tables.equal_compute import RIVALS, half_epochs_gaps
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
-RIVALS = ("st3", "gmp", "ste", "rigl")
 OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
 HOLDS = {yes for yes, _ in claims.WORDS.values()}
 FAILS = {no for _, no in claims.WORDS.values()}

@@ -13,12 +13,11 @@ from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.runs import names
-from dcil.lab.tables.equal_compute import budget_table, half_epochs_in_words, schedule_label
+from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
 from dcil.run_record import Run
 
 # A block begins and ends with a comment that no reader sees.
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+): written by `make readme` -->\n).*?(<!-- end -->)", re.S)
-RIVALS = ("ste", "gmp", "rigl", "st3")  # one pass a step each
 SPARSITY = 0.9  # where the rivals' claims are judged
 MARGIN = 0.3  # points, as in chapter 9
 SIDES = {"higher": "above", "lower": "below"}

@@ -17,6 +17,7 @@ from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.paired import SEEDS, conclusion, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
+RIVALS = ("st3", "gmp", "ste", "rigl")  # of one pass a step, by the rows that were first run
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]

@@ -262,16 +262,18 @@ def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
     Minutes are those of runs that had their device to themselves; others are only counted.
     """
     rows = []
-    for (dataset, model, name, precision, epochs, device, threads), alike in groupby(sorted(runs, key=_kind), _kind):
+    for _, alike in groupby(sorted(runs, key=_kind), _kind):
         mine = list(alike)
+        c, e = mine[0].config, mine[0].environment
+        words = (label(mine[0].variant), network_label(c.model), data_set_label(c.dataset), c.precision)
         rows.append(
             {
-                "run": f"{label(name)}, {network_label(model)}, {data_set_label(dataset)}, {precision}",
-                "epochs": epochs,
+                "run": ", ".join(words),
+                "epochs": c.epochs,
                 "n": len(mine),
                 "training, 10¹² MACs": f"{mine[0].macs / 1e12:.0f}",
                 "minutes": times_in_words([run.cost.own_time_s / 60 for run in mine], _from_to),
-                "on": machine_in_words(device, threads),
+                "on": machine_in_words(e.device, e.threads),
             }
         )
     return pd.DataFrame(rows)

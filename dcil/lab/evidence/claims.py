@@ -214,8 +214,7 @@ def at_a_look(effects: list[float]) -> list[float]:
     >>> [len(at_a_look([0.1] * n)) for n in (2, 3, 7, 8, 9)]
     [2, 3, 3, 8, 8]
     """
-    reached = [look for look in LOOKS if look <= len(effects)]
-    return effects[: reached[-1]] if reached else effects
+    return effects[: max((look for look in LOOKS if look <= len(effects)), default=len(effects))]
 
 
 def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:

@@ -51,7 +51,6 @@ def device_hours_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.Da
                 "; ".join(sorted(devices)),
             )
         )
-    rows.sort(key=lambda row: row[2] == MISSING)  # what was run comes first
     return pd.DataFrame(rows, columns=FIGURE_COLUMNS)
 
 

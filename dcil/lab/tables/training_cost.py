@@ -250,7 +250,7 @@ def _from_to(values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((f"{min(values):.0f}", f"{max(values):.0f}")))
 
 
-def _kind(run: Run) -> tuple[str, str, str, str, int, str, int]:
+def _kind(run: Run) -> tuple[str | int, ...]:
     """Return what runs of one line of `recorded_costs_table` share."""
     c, e = run.config, run.environment
     return c.dataset, c.model, run.variant, c.precision, c.epochs, e.device, e.threads

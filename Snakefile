@@ -24,6 +24,9 @@ PRESET = config.get("preset", "smoke")
 # have such a parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
+# The site may show the outputs that book/ holds instead: nothing is executed then, and no note says when anything was.
+COMMITTED = bool(config.get("committed"))
+SHOWN = "book" if COMMITTED else "_build/executed"
 CODE = freshness.matching_files(freshness.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js", ".yml"))
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
@@ -91,8 +94,9 @@ rule all:
 
 rule site:
     input:
-        chapters=expand("_build/executed/{name}.ipynb", name=CHAPTERS),
-        notes=expand("_build/executed/{name}.json", name=CHAPTERS),
+        chapters=expand(f"{SHOWN}/{{name}}.ipynb", name=CHAPTERS),
+        notes=[] if COMMITTED else expand("_build/executed/{name}.json", name=CHAPTERS),
+        records=RECORDS,  # the pages link to them
         text=["_config.yml", "_toc.yml", "docutils.conf", *TEXT, *CODE, *TESTS],  # docstrings, and tests that pages show
     output:
         "_build/html/index.html",
@@ -104,7 +108,7 @@ rule site:
         "rm -rf _build/stage _build/jupyter-book && mkdir -p _build/stage && "
         "cp _config.yml _toc.yml _build/stage/ && cp -r book tests _build/stage/ && "
         "cp {input.chapters} _build/stage/book/ && "
-        "{PYTHON:q} -m dcil status --out _build/stage/book/status-table.txt && "
+        "{PYTHON:q} -m dcil status --executed {SHOWN} --out _build/stage/book/status-table.txt && "
         "{params.launch}"
         "jupyter-book build _build/stage --path-output _build/jupyter-book -W -n --keep-going > {log} 2>&1 "
         "|| {{ cat {log}; exit 1; }}; "

@@ -28,7 +28,7 @@ def missing(mark: str) -> str:
         return "" if known else f"Imagenette is not in {data_folder()}; set DCIL_DATA"
     if mark == "browser":
         absent = [str(path) for path in (chromium.CHROMIUM, SITE) if not path.exists()]
-        return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make book`" if absent else ""
+        return f"{absent[0]} is absent; set DCIL_CHROMIUM, build with `make site`" if absent else ""
     if mark == "slurm":
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         absent = [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if not shutil.which(name, path=path)]

@@ -125,6 +125,7 @@ def test_the_page_links_each_chapter_and_says_where_it_ran(book):
     assert "| [](01-one.ipynb) |" in page and "| quick | fresh |" in page
     assert "| [](02-two.ipynb) | | | | **not executed** |" in page
     assert page.count(f"PyTorch {notes['01-one'].torch}") == 1 and page.startswith("| page |")
+    assert freshness.status_page(["01-one"], {}, book).startswith("No page was executed for this site")
 
 
 def test_a_foreign_note_is_named(book, capsys):

@@ -166,7 +166,9 @@ def duration_in_words(seconds: float) -> str:
 
 
 def status_page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> str:
-    """Return the table of all chapters in Markdown, and below it where they were executed."""
+    """Return the table of all chapters in Markdown, and below it where they were executed; without notes a sentence."""
+    if not notes:
+        return "No page was executed for this site: it shows the outputs that the repository holds.\n"
     lines = ["| page | executed (UTC) | took | preset | state |", "|---|---|---|---|---|"]
     places: dict[str, list[str]] = {}
     for name, state, why, note in states(chapters, notes, root):

@@ -63,10 +63,11 @@ format: .venv/ready  ## write code and notebooks in the one format
 	$(BIN)/ruff format --quiet benchmarks book dcil tests tools
 
 # Two threads that spin while they wait would take a core each from the other tests.
-# nbval executes every chapter, so the site is built from what the chapters' files show.
+# nbval executes every chapter, so the site is built from what the chapters' files show. Whole files go to the workers,
+# in this order: the longest first, so that none is left to one worker at the end.
 test: lint site  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
-	  --nbval-lax --nbval-cell-timeout 600 tests book
+	  --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests
 
 # Most desktops and laptops have AVX2 only: they round and multiply otherwise, and emulate bf16. One with AVX-512 plays them.
 test-avx2: export ATEN_CPU_CAPABILITY = avx2

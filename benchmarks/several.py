@@ -62,7 +62,6 @@ def as_rank(bench: Bench) -> None:
         dist.barrier()  # the others wait here, idle
     if team.is_first:
         print(json.dumps(times))
-    distributed.leave(team)
 
 
 def in_threads(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:

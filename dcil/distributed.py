@@ -6,6 +6,7 @@ process is a rank: it has its share of each batch, and gradients, metrics and de
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import warnings
@@ -103,7 +104,11 @@ ALONE = Ranks()
 
 
 def join(device_type: str) -> Ranks:
-    """Return this process's place, joining the team first if `torchrun` started it (NCCL on GPUs, gloo on CPUs)."""
+    """Return this process's place, joining the team first if `torchrun` started it (NCCL on GPUs, gloo on CPUs).
+
+    The team stays together until the process ends, for the runs that follow. A group that the caller opened is used
+    and left to the caller.
+    """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         return ALONE
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -116,12 +121,12 @@ def join(device_type: str) -> Ranks:
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        atexit.register(_leave)  # not after a run: who has parted waits for ever when the next run wants to meet again
     return Ranks(dist.get_rank(), dist.get_world_size(), local)
 
 
-def leave(ranks: Ranks) -> None:
-    """Leave the team, if there is one."""
-    if ranks.size > 1 and dist.is_initialized():
+def _leave() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

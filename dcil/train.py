@@ -64,7 +64,6 @@ def fit(
     folder, store = RunFolder(runs_dir, config), Store(Path(runs_dir) / "decoded", decoded_gib)
     team = distributed.join(config.device)
     with contextlib.ExitStack() as stack:
-        stack.callback(distributed.leave, team)
         stop = stop or stack.enter_context(Stop(max_minutes, waits=False))
         finished = partial(_finished, folder, dataset, data_dir)
         if resume and (done := team.first(finished)):

@@ -119,7 +119,7 @@ def test_imagenet_step(black, tmp_path, monkeypatch):
     """Time and memory of both methods on noise of another size; chapter 7 makes hours of the row."""
     monkeypatch.setattr(benchmarks, "images", lambda _: black)
     monkeypatch.setattr(folders, "IMAGENET_SIDE", 32)
-    words = "--only imagenet --rounds 6 --threads 1 --device cpu --out"
+    words = "--only imagenet --rounds 2 --threads 1 --device cpu --out"
     assert benchmarks.main([*words.split(), str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     (row,) = csv.DictReader(path.open())

@@ -6,6 +6,7 @@ import gzip
 import http.server
 import io
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -52,11 +53,19 @@ class Server(http.server.SimpleHTTPRequestHandler):
         return io.BytesIO(body)
 
 
+class Listener(http.server.ThreadingHTTPServer):
+    """Says nothing of a page that was closed while it was loading."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @pytest.fixture(scope="session")
 def bases():
     """Where the site is: served on a free local port, and as files."""
     handler = functools.partial(Server, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Listener(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield {"http": f"http://127.0.0.1:{server.server_port}", "file": SITE.as_uri()}
         server.shutdown()

@@ -24,14 +24,14 @@ CPU = torch.device("cpu")
 def test_digits():
     """1,797 images, every fifth for testing, greys in all three channels, the stated mean and spread, no flip."""
     digits = datasets.digits()
-    assert digits.train_images.shape == (1437, 3, 32, 32) and digits.test_images.shape == (360, 3, 32, 32)
+    assert digits.train_images.shape == (1437, 3, 16, 16) and digits.test_images.shape == (360, 3, 16, 16)
     assert digits.train_images.dtype == torch.uint8 and digits.train_labels.dtype == torch.int64
     assert torch.equal(digits.train_images[:, 0], digits.train_images[:, 2])
     assert digits.train_labels.bincount().min() > 100
     values = digits.train_images[:, 0].float() / 255
     assert values.mean().item() == pytest.approx(digits.mean[0], abs=1e-3)
     assert values.std().item() == pytest.approx(digits.std[0], abs=1e-3)
-    assert not digits.flip and datasets.get("digits").side == 32
+    assert not digits.flip and datasets.get("digits").side == 16
     assert digits.checksum() == datasets.load("digits").checksum()
 
 

@@ -49,9 +49,9 @@ def test_outputs_and_card(run, files, to):
     loaded, found = formats.load(files[to])
     assert found == card and card.run_id == record["run_id"]
     assert card.sparsity == pytest.approx(record["curve"][-1]["sparsity"], abs=1e-6)
-    assert (card.side, card.short, card.classes) == (32, 32, tuple("0123456789"))
+    assert (card.side, card.short, card.classes) == (16, 16, tuple("0123456789"))
     for batch in (1, 5):
-        images = torch.randn(batch, 3, 32, 32)
+        images = torch.randn(batch, 3, 16, 16)
         apart = (loaded(images) - net(images)).abs().max()
         assert apart <= (TOLERANCE[to] if TOLERANCE[to] is not None else 5)
 

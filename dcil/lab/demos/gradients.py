@@ -21,7 +21,7 @@ Loss = Callable[[Tensor], Tensor]
 def small_net(
     width: int = 8, num_classes: int = 10, activation: type[nn.Module] = nn.ReLU, norm: bool = False
 ) -> nn.Sequential:
-    """Build four 3×3 convolutions and a linear head; [N, 3, 32, 32] -> logits [N, num_classes].
+    """Build four 3×3 convolutions and a linear head; [N, 3, H, W] -> logits [N, num_classes].
 
     `norm` adds a batch norm after each convolution. Without it, and with a smooth activation, a
     batch's loss is a twice differentiable function of the weights.
@@ -35,7 +35,7 @@ def small_net(
     body: list[nn.Module] = []
     for layer in layers:
         body += [layer, *([nn.BatchNorm2d(layer.out_channels)] if norm else []), activation()]
-    return nn.Sequential(*body, nn.Flatten(), nn.Linear(2 * width * 16, num_classes))
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(2 * width * 4, num_classes))
 
 
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:

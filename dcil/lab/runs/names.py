@@ -6,10 +6,10 @@ import re
 
 LABELS = {
     "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
-    "one_shot": "one shot", "gmp": "gradual magnitude", "gmp_stepwise": "gradual magnitude, by step",
-    "gmp_distill": "gradual magnitude, taught", "set": "SET", "rigl": "RigL", "rigl_returning": "RigL, returning",
+    "one_shot": "one shot", "gmp": "gradual magnitude", "gmp_stepwise": "gradual magnitude as published",
+    "gmp_distill": "gradual magnitude, taught", "set": "SET", "rigl": "RigL", "rigl_returning": "RigL as published",
     "ste": "STE", "ste_tenth": "STE, a tenth", "ste_split": "STE, two passes, teaching",
-    "ste_split_ce": "STE, two passes", "st3": "ST-3", "st3_stepwise": "ST-3, by step",
+    "ste_split_ce": "STE, two passes", "st3": "ST-3", "st3_stepwise": "ST-3 as published",
     "kept_only": "no gradient to pruned", "acdc": "AC/DC", "self_distill": "dense, two passes, teaching",
     "dcil": "DCIL", "dcil_soft": "DCIL, soft threshold", "dcil_no_mutual": "DCIL without teaching",
     "dcil_sparse_learns": "DCIL, only sparse learns", "dcil_dense_learns": "DCIL, only dense learns",

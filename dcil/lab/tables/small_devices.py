@@ -168,8 +168,8 @@ def answer_in_words(rows: pd.DataFrame) -> str:
         )
     if int8 and engine:
         said += (
-            f" That gain is not shown to come from the zeros: onnxruntime runs the dense network {times_from_to(engine)} "
-            "as fast too, and no dense network was quantised."
+            " That gain is not shown to come from the zeros: onnxruntime runs the dense network "
+            f"{times_from_to(engine)} as fast too, and no dense network was quantised."
         )
     return said
 

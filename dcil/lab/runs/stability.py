@@ -26,7 +26,7 @@ FIGURES = {
     "overlap_mid": "Jaccard overlap of the mask at the target's first epoch with the last one",
     "ever_kept": "share of weights kept at some time since the target was set, per weight kept in the end",
     "norm_gap": "what re-estimated norm statistics add to the last epoch's accuracy, points",
-    "norm_gap_mid": "what they add in the middle of the run, points",
+    "norm_gap_mid": "what re-estimated norm statistics add in the middle of the run, points",
     "cosine": "cosine of STE's and the refined gradient on pruned weights, mean over the run",
     "norm_ratio": "norm of STE's gradient over that of the refined one on pruned weights, mean over the run",
 }

@@ -64,7 +64,7 @@ def test_equal_compute_gives_dcil_half_the_epochs():
     dense, ste = of_quick("dense", epochs, 90.0, sparsity=0.0), of_quick("ste", epochs, 82.0, 82.1, 82.2)
     half, whole = (of_quick("dcil", n, 80.0, 80.2, 80.1, passes=2) for n in (epochs // 2, epochs))
     said = readme.equal_compute_tables([*dense, *ste, *half, *whole])
-    assert f"beside its rivals over {epochs}. DCIL ends below STE. Training for {epochs // 2} epochs in place" in said
+    assert f"against its rivals over {epochs}. DCIL ends below STE. Training for {epochs // 2} epochs in place" in said
     first, last = rows(said)
     assert first[:2] == [f"STE, {epochs} epochs", "3"] and first[3].startswith("-2.00 (")
     assert last[:2] == [f"DCIL, {epochs // 2} epochs", "3"]

@@ -120,7 +120,7 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     }
     worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
     if worth:
-        said.append(f"In DCIL {_listed(worth)}.")
+        said.append(f"In DCIL at 95 % {_listed(worth)}.")
     return " ".join(said)
 
 

@@ -70,11 +70,11 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
             continue
         rivals = table.iloc[:-1].assign(rival=lambda shown: shown["trained"].str.rpartition(", ")[0])
         sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(", ".join)
-        said = "; ".join(f"{SIDES.get(ends, f'{ends} beside')} {named}" for ends, named in sides.items())
+        said = "; ".join(f"{SIDES.get(ends, f'{ends} against')} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
         rows = table.itertuples(index=False)
         alone = half_epochs_in_words(mine, "dcil", usual.epochs)
-        epochs = f"DCIL over {usual.epochs // 2} epochs beside its rivals over {usual.epochs}"
+        epochs = f"DCIL over {usual.epochs // 2} epochs against its rivals over {usual.epochs}"
         told = f"{where}, {epochs}. DCIL ends {said}. {alone}".rstrip()
         parts.append(f"{told}\n\n{markdown_table(list(table), rows)}")
     return "\n\n".join(parts) or "Not run."

@@ -152,7 +152,7 @@ def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
         return ""
     return (
         f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(variant)} by "
-        f"{signed_interval(*t_interval(lost))} points, whatever stands beside it, n = {len(lost)}."
+        f"{signed_interval(*t_interval(lost))} points, whatever it is compared with, n = {len(lost)}."
     )
 
 

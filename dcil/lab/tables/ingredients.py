@@ -173,6 +173,6 @@ def separate_norms_in_words(table: pd.DataFrame) -> str:
     in_training, in_testing = signed_interval(*train[1:]), signed_interval(*test[1:])
     return (
         f"Separate norms are worth {in_training} points to what the sparse pass learns, n = {n}, read in "
-        f"training, where each pass normalises by its own batch. The {in_testing} in testing are no worth of "
-        "theirs: shared norms are tested with one running average for two networks."
+        f"training, where each pass normalises by its own batch. The {in_testing} in testing say "
+        "nothing of that: shared norms are tested with one running average for two networks."
     )

@@ -211,7 +211,7 @@ class DualPath(nn.Module):
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
         if torch.compiler.is_compiling():  # one graph, in which nothing outlives the pass
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
-        with running():
+        with running(self.net):
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
 
     @torch.no_grad()

@@ -63,7 +63,8 @@ def fit(
     _refuse_other_types(config, dataset)
     config = config.resolve()
     machine.require(config.device)  # before anything is written
-    folder, store = RunFolder(runs_dir, config), Store(Path(runs_dir) / "decoded", decoded_gib)
+    runs = Path(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains
+    folder, store = RunFolder(runs, config), Store(runs / "decoded", decoded_gib)
     team = distributed.join(config.device)
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(Stop(max_minutes, waits=False))

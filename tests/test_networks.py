@@ -614,6 +614,21 @@ def test_the_optimizer_is_built_after_wrapping():
     assert "then build the optimizer, over `dual.parameters()`" in " ".join(dcil.DualPath.__doc__.split())
 
 
+def test_a_network_is_changed_before_wrapping():
+    """What takes a weight's place later is named; of passes there is at least one."""
+    for change in (
+        lambda conv: parametrizations.spectral_norm(conv),
+        lambda conv: prune.random_unstructured(conv, "weight", 0.5),
+    ):
+        dual = DualPath(Net())
+        change(dual.net.conv1)
+        with pytest.raises(DcilError, match=r"conv1\.weight is no longer a parameter of this Net.*then wrap it"):
+            dual(torch.randn(2, 3, 8, 8))
+    for passes in (0, -1):
+        with pytest.raises(DcilError, match=f"passes is {passes}; .*at least 1"):
+            DualPath(Net())(torch.randn(2, 3, 8, 8), passes=passes)
+
+
 def test_a_checkpoint_is_loaded_before_wrapping():
     """Then both passes begin with it; loaded into `dual.net` it reaches the first alone, as the docstring says."""
     trained = Net()

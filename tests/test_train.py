@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -229,6 +230,20 @@ def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, mo
     record_path, checkpoint_path = files(tmp_path, config)
     assert records.read(record_path)["status"] == "failed"
     assert len(checkpoint.load(checkpoint_path, config)["curve"]) == 1
+
+
+def test_another_working_directory_meanwhile(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """A notebook's next cell may change it while a thread trains: the run's files stay together."""
+    monkeypatch.chdir(tmp_path)
+    step = Trainer.step
+
+    def elsewhere(self, *words):
+        step(self, *words)
+        os.chdir("/")
+
+    monkeypatch.setattr(Trainer, "step", elsewhere)
+    run(tiny_config(), tiny_dataset, "runs")
+    assert all(path.exists() for path in files(tmp_path / "runs", tiny_config()))
 
 
 def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):

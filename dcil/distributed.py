@@ -107,9 +107,9 @@ def join(device_type: str) -> Ranks:
     """Return this process's place, joining the team first if `torchrun` started it (NCCL on GPUs, gloo on CPUs).
 
     The team stays together until the process ends, for the runs that follow. A group that the caller opened is used
-    and left to the caller.
+    and left to the caller. Raises `DcilError` where the processes cannot meet.
     """
-    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+    if not (os.environ.get("WORLD_SIZE") and os.environ.get("RANK")):
         return ALONE
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device_type == "cuda":
@@ -120,7 +120,13 @@ def join(device_type: str) -> Ranks:
             )
         torch.cuda.set_device(local)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        except ValueError as error:
+            raise DcilError(
+                f"WORLD_SIZE and RANK are set, as torchrun sets them, but the ranks cannot meet ({error}). "
+                "Start them with torchrun, or unset both to train alone"
+            ) from error
         atexit.register(_leave)  # not after a run: who has parted waits for ever when the next run wants to meet again
     return Ranks(dist.get_rank(), dist.get_world_size(), local)
 

@@ -109,7 +109,13 @@ class DualPath(nn.Module):
         found: dict[str, Any] = {}
         for name in self.prunable:
             owner, _, leaf = name.rpartition(".")  # get_parameter() refuses what functional_call lends
-            found[name] = self.net.get_submodule(owner)._parameters[leaf]
+            table = self.net.get_submodule(owner)._parameters
+            if leaf not in table:  # parametrised, or pruned by PyTorch's own means, since
+                raise DcilError(
+                    f"{name} is no longer a parameter of this {type(self.net).__name__}, as it was when the DualPath "
+                    "was made; change the network first (parametrizations, torch.nn.utils.prune), then wrap it"
+                )
+            found[name] = table[leaf]
         return found
 
     @property
@@ -151,6 +157,8 @@ class DualPath(nn.Module):
         Arguments go to the network as they are, to all passes but the last as copies, so that none sees what
         another wrote into them. In training mode each pass updates its own norms.
         """
+        if passes is not None and passes < 1:
+            raise DcilError(f"passes is {passes}; it is how many passes run, at least 1")
         *first, last = range(len(self.rules))[:passes]
         outputs = [self.run_pass(index, *own_copy(args), **own_copy(kwargs)) for index in first]
         return *outputs, self.run_pass(last, *args, **kwargs)
@@ -211,7 +219,7 @@ class DualPath(nn.Module):
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
         if torch.compiler.is_compiling():  # one graph, in which nothing outlives the pass
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
-        with running():
+        with running(self.net):
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
 
     @torch.no_grad()

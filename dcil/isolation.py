@@ -22,9 +22,22 @@ from dcil.errors import DcilError
 _here = threading.local()  # autograd runs the backward of a GPU in a thread of its own
 
 
+_THREADS: dict[int, int] = {}  # by network, the thread that runs a pass of it now
+
+
 @contextmanager
-def running() -> Iterator[None]:
-    """Run one pass: weights that `parametrize.cached()` holds are another's, and calls of layers are the pass's own."""
+def running(net: nn.Module) -> Iterator[None]:
+    """Run one pass: weights that `parametrize.cached()` holds are another's, and calls of layers are the pass's own.
+
+    Raises `DcilError` while another thread runs a pass of this network: it would see that pass's tensors.
+    """
+    thread = threading.get_ident()
+    inside = _THREADS.get(id(net)) == thread
+    if _THREADS.setdefault(id(net), thread) != thread:
+        raise DcilError(
+            f"two threads call the passes of one {type(net).__name__} at once, and each would see the other's weights. "
+            "Give every thread a network of its own: dual.export() for a trained one, else copy.deepcopy(dual)"
+        )
     before = getattr(_here, "running", False)
     cache = parametrize._cache
     _here.running, parametrize._cache = True, {}
@@ -32,6 +45,8 @@ def running() -> Iterator[None]:
         yield
     finally:
         _here.running, parametrize._cache = before, cache
+        if not inside:
+            del _THREADS[id(net)]
 
 
 def refuse_recomputation(module: nn.Module, args: tuple) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -29,7 +30,8 @@ class Stop:
 
     While `waits` is False nobody asks yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
     does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of
-    the main one. SIGHUP that the process was told to ignore, as `nohup` does, stays ignored.
+    the main one. A signal that the process was told to ignore, SIGHUP by `nohup` for instance, stays ignored, and one
+    that is handled outside of Python stays handled there.
     """
 
     SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -65,8 +67,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            heard = [s for s in self.SIGNALS if not (nohup and s == signal.SIGHUP)]
+            heard = [s for s in self.SIGNALS if signal.getsignal(s) not in (signal.SIG_IGN, None)]
             self._before = {s: signal.signal(s, self._receive) for s in heard}
         return self
 
@@ -80,8 +81,9 @@ def stop_at_eof() -> None:
     """Send this process SIGTERM when its standard input ends, as it does when the process that began it is gone."""
 
     def watch() -> None:
-        while os.read(0, 1024):
-            pass
+        with contextlib.suppress(OSError):  # closed from the first, as by `<&-`: it has ended
+            while os.read(0, 1024):
+                pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dcil import distributed, machine, records
+from dcil import distributed, machine, records, settings
 from dcil.config import RunConfig
 from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
+from dcil.errors import DcilError
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
@@ -59,15 +60,18 @@ def fit(
     >>> record["status"], sorted(record["final"]["passes"])
     ('complete', ['dense', 'sparse'])
     """
+    _refuse_other_types(config, dataset)
     config = config.resolve()
     machine.require(config.device)  # before anything is written
-    folder, store = RunFolder(runs_dir, config), Store(Path(runs_dir) / "decoded", decoded_gib)
+    runs = Path(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains
+    folder, store = RunFolder(runs, config), Store(runs / "decoded", decoded_gib)
     team = distributed.join(config.device)
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(Stop(max_minutes, waits=False))
         finished = partial(_finished, folder, dataset, data_dir)
         if resume and (done := team.first(finished)):
             return done
+        stack.enter_context(settings.plain(config.device))
         team.first(lambda: stack.enter_context(folder.hold()))
         if resume and (done := team.first(finished)):  # by who held it until now
             return done
@@ -81,6 +85,19 @@ def fit(
             trainer.load_state(state)
         stop.waits = True
         return _train(trainer, folder, stop, progress)
+
+
+def _refuse_other_types(config: RunConfig, dataset: datasets.Dataset | ImageFolder | None) -> None:
+    if not isinstance(config, RunConfig):
+        raise DcilError(
+            f"config is a {type(config).__name__}; it must be a RunConfig, e.g. dcil.preset('smoke') or "
+            "dcil.RunConfig.from_dict({'method': 'dcil'})"
+        )
+    if not isinstance(dataset, (datasets.Dataset, ImageFolder, type(None))):
+        raise DcilError(
+            f"dataset is a {type(dataset).__name__}; it must be a dcil.data.Dataset of tensors, or left out: the "
+            "configuration names a data set, e.g. RunConfig(dataset='cifar10')"
+        )
 
 
 def _finished(

@@ -67,6 +67,11 @@ class Trainer:
         fast: bool = True,
         workers: int | None = None,
     ):
+        if len(dataset.mean) != 3:
+            raise DcilError(
+                f"{dataset.name} has images of {len(dataset.mean)} channels, and the networks here take 3; of grey "
+                "ones: images.expand(-1, 3, -1, -1), with mean and std three times"
+            )
         self.config, self.dataset, self.team = config, dataset, team
         self.engine = engine = Engine(config, team, fast)
         # Taken now: the checkout may change while this trains.

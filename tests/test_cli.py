@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -401,6 +402,23 @@ def test_a_reader_that_leaves_is_no_error():
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         run.stdout.close()
         assert (run.stderr.read(), run.wait()) == (b"", 141)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams(closed, tmp_path):
+    """Under a daemon or after `>&-` a command does its work, and what it says goes nowhere."""
+    words = shlex.join([sys.executable, "-m", "dcil", *TRAIN, "--dataset", "digits", "--epochs", "1", "--ramp-end", "0",
+                        "--batch-size", "479", "--max-minutes", "0.00001"])  # fmt: skip
+    done = subprocess.run(f"{words} {closed}", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 75 and "Traceback" not in done.stderr
+    assert (only_run(tmp_path) / "checkpoint.pt").exists()
+
+
+def test_an_input_closed_from_the_first(tmp_path):
+    """`--until-eof` with `<&-`: it has ended."""
+    code = "import time; from dcil.stopping import stop_at_eof; stop_at_eof(); time.sleep(60)"
+    done = subprocess.run(f"{shlex.join([sys.executable, '-c', code])} <&-", shell=True, capture_output=True, text=True)
+    assert done.returncode in (143, -15) and "Traceback" not in done.stderr
 
 
 def test_a_missing_package_is_named(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Data sets and loaders: what they hold, how they augment, and what they say when files are wrong."""
 
+import dataclasses
 import hashlib
 import pickle
 import re
@@ -87,6 +88,30 @@ def test_types_and_shapes_are_checked(field, change, message):
         fields[f"{part}_{field}"] = change(fine[field])
         with pytest.raises(DcilError, match=f"mine, {part}: {message}"):
             Dataset("mine", **fields, num_classes=10, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_labels": [0] * 40}, "train: images are a Tensor and labels a list; .*torch.tensor"),
+        ({"test_images": None}, "test: images are a NoneType"),
+        ({"train_images": torch.zeros(40, 8, 8, 3, dtype=torch.uint8)}, r"\[40, 8, 8, 3\] .*permute\(0, 3, 1, 2\)"),
+        ({"test_images": torch.zeros(16, 1, 8, 8, dtype=torch.uint8)}, r"test: images are \[16, 1, 8, 8\]"),
+        ({"test_images": torch.zeros(16, 3, 8, 0, dtype=torch.uint8)}, r"test: images are \[16, 3, 8, 0\]"),
+        ({"mean": (0.4, 0.4)}, "mean has 2 numbers"),
+        ({"std": (0.2, 0.2)}, "a number a channel"),
+        ({"std": (0.2, 0.0, 0.2)}, "must be above 0"),
+        ({"num_classes": np.int64(10)}, "must be an int"),
+        ({"num_classes": 10.0}, "must be an int"),
+        ({"name": "two\nlines"}, "stands in records, but .*not text"),
+        ({"name": None}, "stands in records, but it must be str, got None"),
+        ({"name": "n" * 201}, "stands in records, but it must have at most 200 characters"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(change, message, tiny_dataset):
+    """Some of these were found at the first batch, and some by the record, after all the training."""
+    with pytest.raises(DcilError, match=message):
+        dataclasses.replace(tiny_dataset, **change)
 
 
 def test_normalizing_leaves_its_input_alone(tiny_dataset):

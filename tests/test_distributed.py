@@ -10,7 +10,7 @@ import torch
 
 from dcil import records
 from dcil.data.loaders import TestLoader, TrainLoader
-from dcil.distributed import ALONE, Ranks, digest
+from dcil.distributed import ALONE, Ranks, digest, join
 from dcil.errors import DcilError
 
 CPU = torch.device("cpu")
@@ -65,6 +65,19 @@ def test_a_batch_from_the_middle_of_an_epoch(tiny_dataset):
     loader = TrainLoader(tiny_dataset, 12, 0, CPU)
     (*_, last, _), (resumed, _) = loader.epoch(3), loader.epoch(3, first=2)
     assert torch.equal(last[0], resumed[0]) and torch.equal(last[1], resumed[1])
+
+
+def test_variables_of_torchrun_without_torchrun(monkeypatch):
+    """Left over, empty or half set by a cluster's own starter: alone, or a word on what to do."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert join("cpu") is ALONE
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(DcilError, match="the ranks cannot meet .*MASTER_ADDR.*with torchrun, or unset both"):
+        join("cpu")
 
 
 def test_a_team_of_one_is_free():

@@ -460,6 +460,17 @@ def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664), (0o022, 0o644)])
+def test_rights_follow_the_umask(umask, mode, tmp_path):
+    """A private umask leaves files private, a group's lets the group write."""
+    before = os.umask(umask)
+    try:
+        files.write_atomically(tmp_path / "file", lambda part: part.write_text("text"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
 def test_parts_of_the_killed_are_removed(tmp_path, tiny_config):
     """At once where only one process writes; elsewhere after a day, and those of the same file only."""
     run = RunFolder(tmp_path, tiny_config())

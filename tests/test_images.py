@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_decoded_once(folder, store, monkeypatch):
     noise(folder / "train" / "blue" / "3.png", 30, 30, seed=99)
     changed = imagefolder(folder, store)
     assert changed.train.image(3).shape == (3, 30, 30) and changed.checksum() != first.checksum()
+
+
+@pytest.mark.parametrize("kept", [Store(Path("kept")), None], ids=["decoded copy", "originals"])
+def test_another_working_directory_later(folder, kept, monkeypatch, tmp_path):
+    """A folder given by a relative path is read where it was, wherever the process works by then."""
+    monkeypatch.chdir(folder.parent)
+    found = imagefolder(Path(folder.name), kept)
+    monkeypatch.chdir("/")
+    assert torch.equal(found.train.image(3), imagefolder(folder).train.image(3))
+    assert found.checksum() == imagefolder(folder).checksum()
 
 
 def test_decoded_copy_cut_short_is_made_again(folder, store):

@@ -7,8 +7,10 @@ import copy
 import json
 import pickle
 import re
+import threading
 import warnings
 from collections import UserDict
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -417,6 +419,30 @@ def test_a_head_that_is_not_the_last_layer_is_refused():
 # --- functional calls
 
 
+def test_two_threads_at_once():
+    """Each would see the other's weights, so the second is refused; a copy of its own works, and later so does this."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self, x):
+            inside.set()
+            go_on.wait(10)
+            return x
+
+    dual = DualPath(nn.Sequential(nn.Conv2d(3, 4, 3), Waits(), nn.Flatten()))
+    x, found = torch.randn(1, 3, 8, 8), []
+    first = threading.Thread(target=lambda: found.extend(dual(x)))
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(DcilError, match=r"two threads call .* of one Sequential.*dual\.export\(\).*deepcopy"):
+        dual(x)
+    go_on.set()
+    first.join()
+    assert all(torch.equal(a, b) for a, b in zip(found, dual(x), strict=True))
+    with ThreadPoolExecutor(2) as pool:
+        assert all(torch.equal(y, found[0]) for y in pool.map(lambda net: net(x), [dual.export(), dual.export()]))
+
+
 def test_functional_call():
     """Tensors lent to a DualPath by name are used: weights, norms and masks."""
     dual = wrapped(Net()).eval()
@@ -586,6 +612,21 @@ def test_the_optimizer_is_built_after_wrapping():
     assert not any(id(p) in seen[0] for p in dual.own.parameters())
     assert all(id(p) in seen[1] for p in dual.own.parameters())
     assert "then build the optimizer, over `dual.parameters()`" in " ".join(dcil.DualPath.__doc__.split())
+
+
+def test_a_network_is_changed_before_wrapping():
+    """What takes a weight's place later is named; of passes there is at least one."""
+    for change in (
+        lambda conv: parametrizations.spectral_norm(conv),
+        lambda conv: prune.random_unstructured(conv, "weight", 0.5),
+    ):
+        dual = DualPath(Net())
+        change(dual.net.conv1)
+        with pytest.raises(DcilError, match=r"conv1\.weight is no longer a parameter of this Net.*then wrap it"):
+            dual(torch.randn(2, 3, 8, 8))
+    for passes in (0, -1):
+        with pytest.raises(DcilError, match=f"passes is {passes}; .*at least 1"):
+            DualPath(Net())(torch.randn(2, 3, 8, 8), passes=passes)
 
 
 def test_a_checkpoint_is_loaded_before_wrapping():

@@ -130,6 +130,20 @@ def test_a_closed_terminal(tiny_config, tiny_dataset, tmp_path, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, None], ids=["ignored", "of another language"])
+@pytest.mark.parametrize("number", Stop.SIGNALS)
+def test_a_signal_that_is_another_s(number, handler, monkeypatch):
+    """A shell's background jobs ignore Ctrl-C; Python says None of a handler that is not its own, and takes none."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: handler)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            signal.raise_signal(number)
+            assert stop.reason() is None
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
     """Before the first step there is nothing to save, so it ends the run at once; what was begun is cleared away."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -231,6 +232,20 @@ def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, mo
     assert len(checkpoint.load(checkpoint_path, config)["curve"]) == 1
 
 
+def test_another_working_directory_meanwhile(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """A notebook's next cell may change it while a thread trains: the run's files stay together."""
+    monkeypatch.chdir(tmp_path)
+    step = Trainer.step
+
+    def elsewhere(self, *words):
+        step(self, *words)
+        os.chdir("/")
+
+    monkeypatch.setattr(Trainer, "step", elsewhere)
+    run(tiny_config(), tiny_dataset, "runs")
+    assert all(path.exists() for path in files(tmp_path / "runs", tiny_config()))
+
+
 def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):
     """The folder that cannot be made is named, and the file stays."""
     (tmp_path / "runs").write_text("mine")
@@ -338,3 +353,58 @@ def test_a_gradient_longer_than_a_method_allows_is_scaled_down(most, tiny_config
     length = free.norm()
     assert length > 0.01
     assert torch.allclose(clipped, free * min(1.0, most / length), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+    ids=["no_grad", "inference_mode", "autocast", "default device"],
+)
+def test_what_the_caller_has_on_changes_no_number(around, tiny_dataset, tiny_config, tmp_path):
+    """Nor does a run change what the caller draws next."""
+    config = tiny_config(epochs=1, ramp_end=0, distill_from=0)
+    plain = run(config, tiny_dataset, tmp_path / "plain")
+    drawn = torch.get_rng_state()
+    with around():
+        found = run(config, tiny_dataset, tmp_path / "inside")
+    assert records.without_timing(found) == records.without_timing(plain)
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_settings_of_the_process_are_refused(tiny_dataset, tiny_config, tmp_path):
+    """A default dtype makes a seed another network, bf16 matrices a record that is not true."""
+    try:
+        torch.set_default_dtype(torch.float64)
+        with pytest.raises(DcilError, match=r"default dtype is torch\.float64.*set_default_dtype\(torch\.float32\)"):
+            run(tiny_config(), tiny_dataset, tmp_path)
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("medium")
+        with pytest.raises(DcilError, match=r"float32 in bf16 on this CPU.*set_float32_matmul_precision\('highest'\)"):
+            run(tiny_config(), tiny_dataset, tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
+    """The names of presets and data sets, and grey images, are refused before anything is written."""
+    grey = dataclasses.replace(
+        tiny_dataset,
+        train_images=tiny_dataset.train_images[:, :1],
+        test_images=tiny_dataset.test_images[:, :1],
+        mean=(0.4,),
+        std=(0.2,),
+    )
+    with pytest.raises(DcilError, match=r"config is a str; it must be a RunConfig"):
+        run("smoke", tiny_dataset, tmp_path)
+    with pytest.raises(DcilError, match=r"dataset is a str; .*RunConfig\(dataset='cifar10'\)"):
+        run(tiny_config(), "cifar10", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DcilError, match=r"images of 1 channels, and the networks here take 3; .*expand"):
+        run(tiny_config(), grey, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder, contents, find, read_folder
 from dcil.data.known import Known, Place, from_torchvision
 from dcil.errors import DcilError, unknown
+from dcil.io.shapes import Text, problems, unfit
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Dataset:
     """Images [N, C, H, W] uint8 and labels [N] int64 of a train and a test part, and how to feed them.
 
     `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored
-    image is still its class. Raises `DcilError` for other types and shapes, and labels outside [0, num_classes).
+    image is still its class. Raises `DcilError` for other types and shapes, labels outside [0, num_classes), and
+    a name that a record cannot hold.
     """
 
     name: str
@@ -38,32 +41,52 @@ class Dataset:
     classes: tuple[str, ...] = ()  # names, where they are known
 
     def __post_init__(self):
-        for part, images, labels in (
-            ("train", self.train_images, self.train_labels),
-            ("test", self.test_images, self.test_labels),
-        ):
-            if len(images) != len(labels) or not len(images):
-                raise DcilError(
-                    f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
-                    "there must be as many of one as of the other, and at least one"
-                )
-            if images.dtype != torch.uint8 or images.dim() != 4:
-                raise DcilError(
-                    f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
-                    "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
-                    "(255 * images).round().to(torch.uint8)"
-                )
-            if labels.dtype != torch.int64 or labels.dim() != 1:
-                raise DcilError(
-                    f"{self.name}, {part}: labels are {labels.dtype} {list(labels.shape)}; they must be "
-                    "torch.int64 [N], e.g. labels.long()"
-                )
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= self.num_classes:
-                raise DcilError(
-                    f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
-                    f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
-                )
+        if odd := problems(self.name, Text()) or ([unfit(self.name)] if unfit(self.name) else []):
+            raise DcilError(f"the name of a data set stands in records, but {odd[0].replace('the file', 'it')}")
+        if type(self.num_classes) is not int or self.num_classes < 1:
+            raise DcilError(f"{self.name}: num_classes is {self.num_classes!r}; it must be an int of at least 1")
+        self._check_part("train", self.train_images, self.train_labels)
+        self._check_part("test", self.test_images, self.test_labels)
+        if len(self.mean) != len(self.std) or not all(0 < spread < math.inf for spread in self.std):
+            raise DcilError(
+                f"{self.name}: mean is {self.mean} and std {self.std}; they must have a number a channel, and those of "
+                "std must be above 0"
+            )
+
+    def _check_part(self, part: str, images: Tensor, labels: Tensor) -> None:
+        if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
+            raise DcilError(
+                f"{self.name}, {part}: images are a {type(images).__name__} and labels a {type(labels).__name__}; both "
+                "must be torch.Tensor, e.g. torch.from_numpy(array) or torch.tensor(values)"
+            )
+        if len(images) != len(labels) or not len(images):
+            raise DcilError(
+                f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
+                "there must be as many of one as of the other, and at least one"
+            )
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise DcilError(
+                f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
+                "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
+                "(255 * images).round().to(torch.uint8)"
+            )
+        if images.shape[1] != len(self.mean) or not images.numel():
+            raise DcilError(
+                f"{self.name}, {part}: images are {list(images.shape)} and mean has {len(self.mean)} numbers; images "
+                "must be [N, C, H, W] with a number for each of the C channels. Of [N, H, W, C]: "
+                "images.permute(0, 3, 1, 2)"
+            )
+        if labels.dtype != torch.int64 or labels.dim() != 1:
+            raise DcilError(
+                f"{self.name}, {part}: labels are {labels.dtype} {list(labels.shape)}; they must be "
+                "torch.int64 [N], e.g. labels.long()"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise DcilError(
+                f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
+                f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
+            )
 
     def checksum(self) -> str:
         """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""

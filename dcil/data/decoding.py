@@ -119,8 +119,8 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
 
 def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | None]:
     """Return what the store holds of these files, made now where it is not there yet."""
-    sizes_file, pixels_file = store.folder / f"{key}.sizes.npy", store.folder / f"{key}.pixels"
-    sums_file = store.folder / f"{key}.sha256"
+    folder = store.folder.absolute()  # the pixels are opened later, wherever the process works by then
+    sizes_file, pixels_file, sums_file = (folder / f"{key}.{what}" for what in ("sizes.npy", "pixels", "sha256"))
     if sizes_file.exists():
         sizes, sums = _load(sizes_file), _read_sums(sums_file)
         _compare(sizes_file, sums)

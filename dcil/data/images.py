@@ -148,7 +148,7 @@ def read_folder(known: Known, place: Place) -> ImageFolder:
 
     Raises `DcilError` as `find` and `contents` do, and for an image that cannot be read, naming it.
     """
-    folder = find(known, place.folder, place.download)
+    folder = find(known, place.folder, place.download).absolute()  # whatever the working directory will be later
     found, parts = contents(known, folder), {}
     for part, (files, labels) in found.parts.items():
         stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]

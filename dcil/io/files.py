@@ -7,8 +7,8 @@ import glob
 import hashlib
 import io
 import os
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,17 +28,16 @@ def write_atomically(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(path.parent, glob.escape(path.name), ABANDONED_S)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    part.touch(exist_ok=False)  # with the rights that the umask leaves, where mkstemp's files are private
     try:
-        write(Path(part))
-        os.chmod(part, 0o644)  # mkstemp's files are private
+        write(part)
         with open(part, "rb") as file:
             os.fsync(file.fileno())
-        replace(part, path)
+        replace(str(part), path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+            part.unlink()
         if isinstance(error, OSError) and error.filename is None:  # as of a full disk
             error.filename = str(path)
         raise

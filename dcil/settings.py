@@ -14,13 +14,11 @@ from dcil.errors import DcilError
 def plain(device_type: str) -> Iterator[None]:
     """Let gradients flow, without autocast and a default device, whatever the caller has on; then all is as before.
 
-    So are the CPU's random numbers. All these but the numbers are a thread's own. What is the process's cannot be
-    changed under other threads: raises `DcilError` for another default dtype than float32, and for bf16 in
-    the place of float32 on a CPU.
+    All these are a thread's own. What is the process's cannot be changed under other threads: raises `DcilError` for
+    another default dtype than float32, and for bf16 in the place of float32 on a CPU.
     """
     _refuse_other_numbers(device_type)
     with (
-        torch.random.fork_rng(devices=[]),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device_type, enabled=False),

@@ -45,7 +45,7 @@ def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> fl
 
 def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
-    with _SEEDING:
+    with _SEEDING, torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was drawn
         torch.manual_seed(config.seed)
         method, net = methods.get(config.method), models.build(config.model, num_classes)
         dual = DualPath(net, rules=method.rules, per_pass=OWN[method.own](net), fresh=True)

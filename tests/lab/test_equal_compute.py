@@ -75,8 +75,8 @@ def test_what_half_the_epochs_cost_by_themselves():
     """At the seeds that have both lengths; nothing is said where none has."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]
     assert equal_compute.half_epochs_in_words(runs, "dcil", 4) == (
-        "Training for 2 epochs in place of 4 moves DCIL by -3.00 (-3.00 to -3.00) points, whatever it is compared with, "
-        "n = 2."
+        "Training for 2 epochs in place of 4 moves DCIL by -3.00 (-3.00 to -3.00) points, whatever it is compared "
+        "with, n = 2."
     )
     assert (
         equal_compute.half_epochs_in_words(runs[2:], "dcil", 4)

@@ -116,7 +116,7 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
         said.append(f"**STE's gradient for pruned weights {brings} over none at all**: {ends}.")
     parts = {
         "the refined gradient adds {} over none": decided.get("refined-gradient-helps"),
-        "teaching each other adds {}": decided.get("mutual-loss"),
+        "mutual teaching adds {}": decided.get("mutual-loss"),
     }
     worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
     if worth:
@@ -131,7 +131,7 @@ def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, 
     gains = mine["id"].str.startswith("better-than-ste")
     without = ", the gain over STE not among them" if gains.any() and not left.isin(mine["id"][gains]).any() else ""
     stay = "stays" if len(left) == 1 else "stay"
-    return f"Corrected for all {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
+    return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
 
 def _paper_scale(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from dcil.data.datasets import DATASETS, Dataset, data_folder
 from tools import chromium
 
 torch.set_num_threads(1)  # sums in another order give other last digits
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script put the tests into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SITE = Path(__file__).parents[1] / "_build" / "html" / "index.html"
 

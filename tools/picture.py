@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html" / "book" / "index.html"
 PICTURE = ROOT / ".github" / "site.webp"
 HEIGHT, GAP = 900, 24
-VIEWS = ((1280, "light", "h1"), (390, "dark", "#the-result-in-one-picture"))  # width, theme, what stands at the top
+VIEWS = ((1280, "light", "h1"), (390, "dark", "article figure"))  # width, theme, what stands at the top
 
 
 def view(browser, width, theme, top):

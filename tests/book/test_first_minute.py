@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import picture
+
 SITE = Path(__file__).parents[2] / "_build" / "html"
 PAGES = sorted(p.stem for p in SITE.glob("book/*.html"))
 CHAPTERS = [name for name in PAGES if re.match(r"\d\d-", name)]
@@ -130,3 +132,9 @@ def test_rows_are_cards_on_a_phone(browser, bases):
     assert row.locator("td").nth(1).evaluate(label) in ("none", "normal")
     assert row.evaluate("n => getComputedStyle(n).display") == "table-row"
     page.close()
+
+
+def test_what_the_picture_of_the_site_shows_is_there(watched):
+    """README's picture is taken of parts of the front page, each of which is on it."""
+    page, _ = watched("book/index.html")
+    assert [top for *_, top in picture.VIEWS if not page.locator(top).count()] == []

@@ -25,8 +25,9 @@ PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
 	$(PIP) --no-deps -e .
 	touch $@
 
-# The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
+
+# The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
 book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|quick|paper DATASET=.. DATA=folder
 	$(SNAKEMAKE) --quiet rules progress --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET)) \
 	  $(if $(value REPOSITORY),repository="$$REPOSITORY" ref="$${REF:-main}")
@@ -64,7 +65,7 @@ format: .venv/ready  ## write code and notebooks in the one format
 
 # Two threads that spin while they wait would take a core each from the other tests.
 # nbval executes every chapter, so the site is built from what the chapters' files show. Whole files go to the workers,
-# in this order: the longest first, so that none is left to one worker at the end.
+# in this order: chapters and the browser's come first, so that no long one is left to one worker at the end.
 test: lint site  ## all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 	  --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests

@@ -41,8 +41,8 @@ class Dataset:
     classes: tuple[str, ...] = ()  # names, where they are known
 
     def __post_init__(self):
-        if odd := problems(self.name, Text()) or ([unfit(self.name)] if unfit(self.name) else []):
-            raise DcilError(f"the name of a data set stands in records, but {odd[0].replace('the file', 'it')}")
+        if odd := next(iter(problems(self.name, Text())), "") or unfit(self.name):
+            raise DcilError(f"the name of a data set stands in records, but {odd.replace('the file', 'it')}")
         if type(self.num_classes) is not int or self.num_classes < 1:
             raise DcilError(f"{self.name}: num_classes is {self.num_classes!r}; it must be an int of at least 1")
         self._check_part("train", self.train_images, self.train_labels)

@@ -49,7 +49,7 @@ def show_claims(args: argparse.Namespace) -> int:
     log = book / "verdicts.yml"
     changed = verdict_log.changes_since(verdict_log.read_log(log), found)
     for change in changed:
-        print(f"since the log: {change['claim']}, {change['tier']}: {change['from']} -> {change['to']}")
+        print(f"since the log: {change.claim}, {change.tier}: {change.was} -> {change.to}")
     if args.log is not None:
         if not changed:
             raise DcilError("no verdict changed since the log's last entry; there is nothing to enter")

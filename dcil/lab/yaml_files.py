@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,9 +35,9 @@ Variant = Annotated[str, AfterValidator(lambda name: methods.get(name.partition(
 
 
 class Entry(BaseModel):
-    """A mapping with the fields that are named, and no others; a text is no number."""
+    """A mapping with the fields that are named, and no others; a text is no number. What is read stays as it is."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -50,8 +50,11 @@ class Entry(BaseModel):
         return given
 
 
-def read_entries(path: str | Path, shape: type[Entry], noun: str = "entry") -> list[dict[str, Any]]:
-    """Return the entries of a file as they are written there, each of which has the shape.
+Shape = TypeVar("Shape", bound=Entry)
+
+
+def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> list[Shape]:
+    """Return the entries of a file, each of which has the shape.
 
     Raises `DcilError` for anything else, naming the file and each fault of the first bad entry; the entry is named by
     its id, else by its number.
@@ -62,14 +65,15 @@ def read_entries(path: str | Path, shape: type[Entry], noun: str = "entry") -> l
         raise DcilError(f"{path} cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise DcilError(f"{path} holds {type(entries).__name__}; it must be a list, with a - before each {noun}")
+    found = []
     for number, entry in enumerate(entries, start=1):
         try:
-            shape.model_validate(entry)
+            found.append(shape.model_validate(entry))
         except ValidationError as error:
             name = entry.get("id", number) if isinstance(entry, dict) else number
             faults = "; ".join(_sentence(fault, entry) for fault in error.errors())
             raise DcilError(f"{path}, {noun} {name}: {faults}") from error
-    return entries
+    return found
 
 
 def _place(steps: tuple[int | str, ...], entry: Any) -> str:

@@ -1,8 +1,10 @@
 """Runs whose records have only the parts that tables read."""
 
 import copy
+from typing import Any
 
 from dcil import methods
+from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs.frames import COMPARED
 from dcil.run_record import Run
 
@@ -75,3 +77,15 @@ def changed(found, part, **values):
 
 
 PAIRED = [fake_run("ste", 0, 80.0), fake_run("ste", 1, 82.0), fake_run("dcil", 0, 81.0), fake_run("dcil", 1, 82.5)]
+
+
+#: A claim as book/claims.yml has one.
+CLAIM: dict[str, Any] = {"id": "x", "claim": "DCIL is better.", "source": "abstract", "paper": None,
+         "rule": {"kind": "better", "a": "dcil", "b": "ste", "margin": 0.3},
+         "evidence": {"quick": {"dataset": "cifar10", "sparsity": 0.9}}, "chapter": "06-cifar"}  # fmt: skip
+SMALLER = {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}
+
+
+def fake_claim(**changes):
+    """Return the claim with other fields."""
+    return Claim(**CLAIM | changes)

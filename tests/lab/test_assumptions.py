@@ -32,7 +32,7 @@ def test_effects_come_from_records():
     runs = [
         fake_run(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
     ]
-    entries = [ENTRY, ENTRY | {"variant": None}, ENTRY | {"variant": "gmp"}]
+    entries = [assumptions.Assumption(**ENTRY | {"variant": name}) for name in ("ste", None, "gmp")]
     measured, *others = assumptions.assumptions_table(entries, frames.runs_table(runs), preset("quick"))[
         assumptions.EFFECT
     ]

@@ -13,13 +13,10 @@ from dcil.errors import DcilError
 from dcil.lab.evidence import claims
 from dcil.lab.runs import paired
 from dcil.lab.tables import equal_compute
-from tests.lab.fakes import changed, fake_run
+from tests.lab.fakes import CLAIM, SMALLER, changed, fake_claim, fake_run
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
 BOOK = Path(__file__).parents[2] / "book"
-CLAIM = {"id": "x", "claim": "DCIL is better.", "source": "abstract", "paper": None,
-         "rule": {"kind": "better", "a": "dcil", "b": "ste", "margin": 0.3},
-         "evidence": {"quick": {"dataset": "cifar10", "sparsity": 0.9}}, "chapter": "06-cifar"}  # fmt: skip
 
 
 def runs(**lasts):
@@ -27,7 +24,7 @@ def runs(**lasts):
 
 
 def verdict(found, **changes):
-    return claims.findings(CLAIM | changes, found)[0].verdict
+    return claims.findings(fake_claim(**changes), found)[0].verdict
 
 
 @pytest.mark.parametrize(
@@ -95,7 +92,7 @@ def test_a_rule_looks_at_three_seeds_and_at_eight():
         gaps = (up + down)[:n]
         found = runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
         assert verdict(found) == expected
-        assert len(claims.findings(CLAIM, found)[0].effects) == (8 if n == 8 else 3)
+        assert len(claims.findings(fake_claim(), found)[0].effects) == (8 if n == 8 else 3)
 
 
 def test_another_precision_is_judged_among_itself():
@@ -103,8 +100,8 @@ def test_another_precision_is_judged_among_itself():
     book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
     other = [fake_run(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
-    assert claims.findings(CLAIM, book + other)[0].verdict == HOLDS
-    assert claims.findings(CLAIM, book + other, "float32")[0].verdict == FAILS
+    assert claims.findings(fake_claim(), book + other)[0].verdict == HOLDS
+    assert claims.findings(fake_claim(), book + other, "float32")[0].verdict == FAILS
 
 
 def test_only_its_own_evidence_decides():
@@ -125,18 +122,18 @@ def test_half_the_epochs_beside_all_of_them():
     claim = {"rule": CLAIM["rule"] | {"a_epochs": 8}, "evidence": {"quick": {"sparsity": 0.9, "epochs": 16}}}
     lasts = {("dcil", 8): 80, ("dcil", 16): 99, ("ste", 8): 1, ("ste", 16): 82}
     found = [fake_run(m, s, last + s / 10, epochs=n) for (m, n), last in lasts.items() for s in range(3)]
-    assert claims.findings(CLAIM | claim, found)[0].mean == pytest.approx(-2)
+    assert claims.findings(fake_claim(**claim), found)[0].mean == pytest.approx(-2)
     assert verdict(found, **claim) == FAILS and verdict(found[3:], **claim) == "not yet run"
 
 
 def test_equal_compute_is_equal():
     """In the book's own claims at equal compute, what DCIL and its rival trained took as many MACs, within 2 %."""
     everything = records.load_all(BOOK.parent / "records", tier="quick")
-    asked = [c for c in claims.read_claims(BOOK / "claims.yml") if c["id"].startswith("equal-compute")]
-    assert {c["rule"]["b"] for c in asked} == set(equal_compute.RIVALS)
+    asked = [c for c in claims.read_claims(BOOK / "claims.yml") if c.id.startswith("equal-compute")]
+    assert {c.rule.b for c in asked} == set(equal_compute.RIVALS)
     for claim in asked:
         found = claims.evidence(claim, "quick", everything)
-        mine, theirs = ([r for r in found if r.config.method == claim["rule"][k]] for k in "ab")
+        mine, theirs = ([r for r in found if r.config.method == name] for name in (claim.rule.a, claim.rule.b))
         assert mine and theirs
         assert equal_compute.at_budget([*mine, *theirs], mine[0].macs) == [*mine, *theirs]
 
@@ -145,9 +142,9 @@ def test_two_records_of_one_seed_are_refused(monkeypatch):
     """Whatever the kind of rule: neither is dropped nor counted beside the other."""
     rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
     monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
-    for rule in (CLAIM["rule"], {"kind": "smaller", "figure": "flips", "a": "dcil", "b": "ste", "margin": 0.2}):
+    for rule in (CLAIM["rule"], SMALLER):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
-            claims.effects_by_seed(CLAIM | {"rule": rule}, runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
+            claims.effects_by_seed(fake_claim(rule=rule), runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
 
 
 def test_a_pass_can_be_named():
@@ -173,13 +170,15 @@ def test_the_authors_number():
 def test_chapters_say_the_same():
     """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
     waiting = claims.verdicts_in_words(
-        [CLAIM, CLAIM | {"chapter": "other", "claim": "a < b"}], []
+        [fake_claim(), fake_claim(chapter="other", claim="a < b")], []
     )  # of no chapter: all
     assert "<summary>2 more claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
-    said = claims.verdicts_in_words([CLAIM, CLAIM | {"chapter": "other"}], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar")
+    said = claims.verdicts_in_words(
+        [fake_claim(), fake_claim(chapter="other")], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
+    )
     assert said == "- DCIL is better. Tier quick: **too few seeds (1 of 3)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")
-    assert claims.measured_in_words({"rule": {"kind": "smaller"}}, share) == "80 % less, n = 1"
+    assert claims.measured_in_words(fake_claim(rule=SMALLER), share) == "80 % less, n = 1"
 
 
 @pytest.mark.parametrize(
@@ -220,11 +219,11 @@ def test_the_books_claims():
     """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words."""
     known = claims.read_claims(BOOK / "claims.yml")
     for claim in known:
-        assert not any(word in claim["claim"] for word in claims.VERDICTS)
-        assert not claim["chapter"] or (BOOK / f"{claim['chapter']}.ipynb").exists(), claim["id"]
-        assert methods.get(claim["rule"]["a"].split(",")[0])
+        assert not any(word in claim.claim for word in claims.VERDICTS)
+        assert not claim.chapter or (BOOK / f"{claim.chapter}.ipynb").exists(), claim.id
+        assert methods.get(claim.rule.a.split(",")[0])
     verdicts = [finding.verdict for claim in known for finding in claims.findings(claim, [])]
-    assert len(verdicts) == sum(len(claim["evidence"]) for claim in known) and set(verdicts) == {claims.NO_VERDICT}
+    assert len(verdicts) == sum(len(claim.evidence) for claim in known) and set(verdicts) == {claims.NO_VERDICT}
 
 
 def test_no_verdict_is_written_into_a_page():

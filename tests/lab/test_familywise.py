@@ -6,8 +6,8 @@ import pytest
 
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.runs import paired
-from tests.lab.fakes import fake_run
-from tests.lab.test_claims import CLAIM, HOLDS, runs
+from tests.lab.fakes import CLAIM, SMALLER, fake_claim, fake_run
+from tests.lab.test_claims import HOLDS, runs
 
 LASTS = {"ste": (80, 80.2, 80.1), "dcil": (81, 81.1, 81.2), "gmp": (80.5, 81.8, 80.4)}
 EQUAL = {"id": "e", "rule": {"kind": "equal", "a": "gmp", "b": "ste", "margin": 0.3}}
@@ -22,12 +22,12 @@ def test_holm_by_hand():
 
 def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
     """Claims without one, and those of the other tier, correct nobody; intervals stand beside."""
-    few = CLAIM | {"id": "few", "evidence": {"quick": {"sparsity": 0.5}, "paper": {}}}
-    known, found = [CLAIM, CLAIM | EQUAL, CLAIM | BETTER, few], runs(**LASTS)
+    few = fake_claim(id="few", evidence={"quick": {"sparsity": 0.5}, "paper": {}})
+    known, found = [fake_claim(), fake_claim(**EQUAL), fake_claim(**BETTER), few], runs(**LASTS)
     rows = familywise.corrected_table(known, found).set_index(["id", "tier"])
     first, equal = rows.loc[("x", "quick")], rows.loc[("e", "quick")]
     assert first["verdict"] == HOLDS and first["measured"] == claims.measured_in_words(
-        CLAIM, claims.findings(CLAIM, found)[0]
+        fake_claim(), claims.findings(fake_claim(), found)[0]
     )
     assert first["p"] == pytest.approx(paired.p_difference([1.0, 0.9, 1.1]))
     assert first["p, Holm"] == pytest.approx(3 * first["p"])  # three have a verdict
@@ -41,28 +41,28 @@ def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
 def test_what_survives_is_said():
     """Alone and in the family, by name, on either side; a tier without a verdict says nothing."""
     worse = {"id": "w", "rule": CLAIM["rule"] | {"a": "ste", "b": "dcil"}}
-    known = [CLAIM, CLAIM | BETTER, CLAIM | worse]
+    known = [fake_claim(), fake_claim(**BETTER), fake_claim(**worse)]
     assert familywise.survivors_in_words(familywise.corrected_table(known, runs(**LASTS))) == (
         "At tier **quick**, 1 of 3 claims hold and 1 do not, each taken alone. After the correction over all 3, p "
         "stays below 0.05 for 1 (`x`) of the 1 that hold, and for 1 (`w`) of the 1 that do not."
     )
-    noise = familywise.corrected_table([CLAIM], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    noise = familywise.corrected_table([fake_claim()], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
     assert familywise.survivors_in_words(noise) == ""
-    assert familywise.survivors_in_words(familywise.corrected_table([CLAIM], [])) == ""
+    assert familywise.survivors_in_words(familywise.corrected_table([fake_claim()], [])) == ""
 
 
 def test_a_share_is_unpaired_as_a_ratio(monkeypatch):
     """Half at each seed, whatever the size: the ratio of geometric means is a half."""
     sides = [familywise.pd.Series([1.0, 2.0, 4.0]), familywise.pd.Series([2.0, 4.0, 8.0])]
     monkeypatch.setattr(claims, "compared_values", lambda claim, found: sides)
-    mean, low, high = familywise.unpaired_interval({"rule": {"kind": "smaller"}}, [])
+    mean, low, high = familywise.unpaired_interval(fake_claim(rule=SMALLER), [])
     assert mean == pytest.approx(0.5) and low < 0 < 0.5 < high < 1
 
 
 def test_the_authors_number_has_a_spread_too():
     """The rule takes their mean as given; unpaired, their own three runs widen the interval."""
     logs = {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"}
-    claim = CLAIM | {"rule": {"kind": "matches", "a": "dcil", "margin": 0.5}, "logs": logs}
+    claim = fake_claim(rule={"kind": "matches", "a": "dcil", "margin": 0.5}, logs=logs)
     found = [fake_run("dcil", seed, last) for seed, last in enumerate((92.7, 92.75, 92.8))]
     alone, (_, low, high) = claims.findings(claim, found)[0], familywise.unpaired_interval(claim, found)
     assert low < alone.low < alone.high < high

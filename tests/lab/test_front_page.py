@@ -8,7 +8,8 @@ from dcil import records
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
-from tests.lab.test_claims import CLAIM, runs
+from tests.lab.fakes import CLAIM, fake_claim
+from tests.lab.test_claims import runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
@@ -29,15 +30,15 @@ def test_the_abstract_says_how_far_its_numbers_carry():
     said = front_page.abstract(KNOWN, FOUND)
     assert re.search(r"16 epochs, 3 seeds \(tier \*quick\*\)", said) and "the gain over STE not among them" in said
     assert re.search(r"Half the epochs alone move DCIL by -\d\.\d\d\.", said)
-    noise = front_page.abstract([claim("better-than-ste-90")], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    noise = front_page.abstract([fake_claim(id="better-than-ste-90")], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
     assert "at 90 % sparsity (within noise)." in noise
-    sure = front_page.abstract([claim("better-than-ste-90")], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    sure = front_page.abstract([fake_claim(id="better-than-ste-90")], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
     assert "1 stay" in sure and "not among" not in sure
 
 
 def test_a_gradient_that_brings_nothing_is_said_to():
     """Where an advantage as large as the margin is ruled out; where it is not, the difference stands alone."""
-    helps = claim("ste-gradient-helps") | {"rule": CLAIM["rule"] | {"a": "ste", "b": "kept_only"}}
+    helps = fake_claim(id="ste-gradient-helps", rule=CLAIM["rule"] | {"a": "ste", "b": "kept_only"})
     for lasts, words in (((80.1, 80.2, 80.0), "brings no measurable gain"), ((78, 80, 82), "was measured")):
         said = front_page.abstract([helps], runs(ste=(80, 80.2, 80.1), kept_only=lasts))
         assert f"STE's gradient for pruned weights {words} over none at all" in said
@@ -45,21 +46,16 @@ def test_a_gradient_that_brings_nothing_is_said_to():
 
 def test_the_abstract_follows_the_records():
     """Turned round, it says the contrary; without records it claims nothing."""
-    ste = claim("better-than-ste-90")
+    ste = fake_claim(id="better-than-ste-90")
     good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
     assert "DCIL ends above STE**: +1.00 points at 90 %" in front_page.abstract([ste], runs(ste=good, dcil=bad))
     assert "DCIL ends not above STE**: -1.00" in front_page.abstract([ste], runs(ste=bad, dcil=good))
     assert "points" not in front_page.abstract(KNOWN, []) and "nothing is decided yet" in front_page.abstract(KNOWN, [])
 
 
-def claim(name):
-    """The test's claim under an id that the abstract looks for."""
-    return CLAIM | {"id": name}
-
-
 def test_claims_stand_in_groups():
     """By their verdict; too few seeds are one line that opens and says how many there are. No cell says "not run"."""
-    one, other = CLAIM | {"claim": "a < b"}, CLAIM | {"id": "other", "evidence": {"paper": {"sparsity": 0.9}}}
+    one, other = fake_claim(claim="a < b"), fake_claim(id="other", evidence={"paper": {"sparsity": 0.9}})
     page = BeautifulSoup(
         front_page.claims_page([one, other], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))), "html.parser"
     )

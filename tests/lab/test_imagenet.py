@@ -61,8 +61,8 @@ def test_published_table():
 @pytest.mark.parametrize(("dataset", "open_"), [("imagenette", True), ("imagefolder", True), ("imagenet", False)])
 def test_imagenet_is_settled_by_imagenet_only(dataset, open_):
     """However many runs on other images there are, the claim is not yet run; five pairs on ImageNet decide it."""
-    (claim,) = [c for c in claims.read_claims(root() / "book" / "claims.yml") if c["id"] == "imagenet"]
-    at = COMPARED["paper"] | next(iter(claim["evidence"].values())) | {"dataset": dataset}
+    (claim,) = [c for c in claims.read_claims(root() / "book" / "claims.yml") if c.id == "imagenet"]
+    at = COMPARED["paper"] | next(iter(claim.evidence.values())) | {"dataset": dataset}
     runs = [
         fake_run(m, s, last + s / 10, **at) | {"tier": "paper"}
         for m, last in (("dcil", 76), ("ste", 74))

@@ -11,8 +11,8 @@ from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import readme
 from dcil.lab.evidence import claims
-from tests.lab.fakes import changed, fake_run
-from tests.lab.test_claims import CLAIM, runs
+from tests.lab.fakes import changed, fake_claim, fake_run
+from tests.lab.test_claims import runs
 
 README = (checkout.root() / "README.md").read_text()
 
@@ -40,7 +40,7 @@ def test_readme_says_what_the_records_say():
 def test_readme_has_the_verdicts_that_the_command_prints(capsys):
     """Every verdict of `python -m dcil claims` on a claim of the paper's, with what was measured, in its order."""
     known = claims.read_claims(checkout.root() / "book" / "claims.yml")
-    papers = [claim["id"] for claim in known if not claim["source"].startswith("this book")]
+    papers = [claim.id for claim in known if not claim.source.startswith("this book")]
     main(["claims"])
     printed = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[1:]]
     decided = [line[1:4] for line in printed if len(line) > 4 and line[2] != "not yet run" and line[0] in papers]
@@ -50,9 +50,9 @@ def test_readme_has_the_verdicts_that_the_command_prints(capsys):
 
 def test_a_verdict_changes_with_the_records():
     """Two seeds: counted, and no row. Three: a row with claim, tier, verdict and measure."""
-    few = readme.verdict_table([CLAIM], runs(ste=(80, 80.2), dcil=(81, 81.1)))
+    few = readme.verdict_table([fake_claim()], runs(ste=(80, 80.2), dcil=(81, 81.1)))
     assert "1 have too few seeds" in few and rows(few) == []
-    full = readme.verdict_table([CLAIM], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
+    full = readme.verdict_table([fake_claim()], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
     (row,) = rows(full)
     assert row[:3] == ["DCIL is better.", "quick", "holds at this scale"] and row[3].endswith("points, n = 3")
     assert "[holds at this scale](book/06-cifar.ipynb)" in full

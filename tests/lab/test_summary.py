@@ -13,7 +13,8 @@ from dcil.lab.book import summary
 from dcil.lab.evidence import claims
 from dcil.lab.page import paper
 from dcil.lab.templating import render
-from tests.lab.test_claims import CLAIM, runs
+from tests.lab.fakes import fake_claim
+from tests.lab.test_claims import runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
@@ -40,12 +41,12 @@ def test_every_decided_claim_is_there_with_its_numbers(name):
         for finding in claims.findings(claim, FOUND):
             if finding.verdict != claims.NO_VERDICT:
                 number = claims.measured_in_words(claim, finding)
-                assert number in said or number.replace(" points", "") in said, claim["id"]
+                assert number in said or number.replace(" points", "") in said, claim.id
 
 
 def test_a_claim_stands_where_its_verdict_puts_it():
     """Turned round it no longer holds; without records nothing is claimed, and the claim is unknown."""
-    one = CLAIM | {"claim": "a < b & so on"}
+    one = fake_claim(claim="a < b & so on")
 
     def under(heading, found):
         title = page("summary", [one], found).find("h2", string=re.compile(heading))
@@ -117,7 +118,7 @@ def test_nothing_is_written_of_a_site_that_is_not_there(tmp_path, error, kind):
 @pytest.mark.browser
 def test_text_shrinks_until_it_fits_its_paper(tmp_path):
     """The page takes one sheet with six more claims too; a page that fits keeps its size."""
-    more = [*KNOWN, *({**claim, "id": f"{claim['id']}-again"} for claim in KNOWN[:6])]
+    more = [*KNOWN, *(claim.model_copy(update={"id": f"{claim.id}-again"}) for claim in KNOWN[:6])]
     for name, known in (("short", KNOWN[:3]), ("long", more)):
         (tmp_path / name).mkdir()
         target = tmp_path / name / "summary.html"

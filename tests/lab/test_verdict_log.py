@@ -1,5 +1,7 @@
 """The log of verdicts: it follows from the records, entry by entry, and nothing changes in silence."""
 
+import datetime
+
 import pytest
 
 from dcil import records
@@ -7,10 +9,16 @@ from dcil.cli import main as cli
 from dcil.errors import DcilError
 from dcil.lab.checkout import root
 from dcil.lab.evidence import claims, verdict_log
+from tests.lab.fakes import fake_claim
 
 LOG = root() / "book" / "verdicts.yml"
 FIRST = {("a", "quick"): ("not yet run", "not run"), ("b", "paper"): ("not yet run", "not run")}
 THEN = {("a", "quick"): ("holds at this scale", "+0.50 points, n = 3"), ("c", "quick"): ("within noise", "n = 4")}
+
+
+def entry(day, why, changes):
+    """An entry of a day in January."""
+    return verdict_log.LogEntry(date=datetime.date(2026, 1, day), why=why, changes=changes)
 
 
 def test_the_log_ends_at_what_the_records_say():
@@ -28,7 +36,7 @@ def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
     verdict_log.append_entry(log, verdict_log.changes_since([], FIRST), "The claims: they begin.")
     before = log.read_text()
     changed = verdict_log.changes_since(verdict_log.read_log(log), THEN)
-    assert [(c["claim"], c["from"], c["to"]) for c in changed] == [
+    assert [(c.claim, c.was, c.to) for c in changed] == [
         ("a", "not yet run", "holds at this scale"),
         ("c", None, "within noise"),
         ("b", "not yet run", None),
@@ -44,9 +52,9 @@ def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
 
 def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
     """One row for all claims that begin; a claim that is gone is withdrawn."""
-    entries = [{"date": "2026-01-01", "why": "begin", "changes": verdict_log.changes_since([], FIRST)}]
-    entries.append({"date": "2026-01-02", "why": "seeds", "changes": verdict_log.changes_since(entries, THEN)})
-    newest, oldest = verdict_log.history(entries, [{"id": "a", "claim": "A holds."}]).split("\n\n**")
+    entries = [entry(1, "begin", verdict_log.changes_since([], FIRST))]
+    entries.append(entry(2, "seeds", verdict_log.changes_since(entries, THEN)))
+    newest, oldest = verdict_log.history(entries, [fake_claim(id="a", claim="A holds.")]).split("\n\n**")
     assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
     assert "| A holds. | quick | not yet run | holds at this scale | +0.50 points, n = 3 |" in newest
     assert "| c | quick | new | within noise |" in newest and "| b | paper | not yet run | withdrawn |" in newest
@@ -65,7 +73,7 @@ def test_a_log_that_cannot_be_is_refused(tmp_path):
         verdict_log.read_log(log)
     with pytest.raises(DcilError, match="say why"):
         verdict_log.append_entry(log, [], " ")
-    jump = [{"date": "2026-01-01", "why": "x", "changes": verdict_log.changes_since([], FIRST)}] * 2
+    jump = [entry(1, "x", verdict_log.changes_since([], FIRST))] * 2
     with pytest.raises(DcilError, match="but it was 'not yet run'"):
         verdict_log.replay(jump)
 

@@ -45,7 +45,7 @@ def test_an_absent_file_is_named(tmp_path):
 def test_entries_come_as_they_are_written(tmp_path):
     """Whole numbers stay whole; nothing is filled in."""
     (tmp_path / "shops.yml").write_text("- {name: a, prices: {x: 1}}")
-    assert read_entries(tmp_path / "shops.yml", Shop) == [{"name": "a", "prices": {"x": 1}}]
+    assert read_entries(tmp_path / "shops.yml", Shop) == [Shop(name="a", prices={"x": 1})]
 
 
 def test_what_others_published(tmp_path):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
-from dcil.lab.evidence.claims import Finding
+from dcil.lab.evidence.claims import Claim, Finding
 from dcil.lab.page import figures
 from dcil.lab.runs.names import data_set_label, network_label
 from dcil.lab.runs.sources import number_of
@@ -27,14 +26,12 @@ FAILS = {no for _, no in claims.WORDS.values()}
 # --- the abstract
 
 
-def findings_by_id(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Findings:
+def findings_by_id(known: Sequence[Claim], runs: Sequence[Run]) -> Findings:
     """Return what the records say of each claim, by its id and tier."""
-    return {claim["id"]: {f.tier: f for f in claims.findings(claim, runs)} for claim in known}
+    return {claim.id: {f.tier: f for f in claims.findings(claim, runs)} for claim in known}
 
 
-def abstract(
-    known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str = "quick", verdicts: str = "verdicts"
-) -> str:
+def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", verdicts: str = "verdicts") -> str:
     """Return the book's own abstract as a list in Markdown: what holds, at what cost, what does not, and at what scale.
 
     Every number is a finding on a claim at `tier`, or of the runs that decide one; a sentence whose claims have no
@@ -82,9 +79,9 @@ def _in_short(finding: Finding) -> str:
     return finding.verdict.removesuffix(" at this scale")
 
 
-def _cost_of_half_the_epochs(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str) -> float:
+def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: str) -> float:
     """Return by how many points half the epochs alone move DCIL, by the runs that decide the claims on it and STE."""
-    asked = [c for c in known if c["id"] in ("better-than-ste-90", "equal-compute-ste") and tier in c["evidence"]]
+    asked = [c for c in known if c.id in ("better-than-ste-90", "equal-compute-ste") and tier in c.evidence]
     mine = [run for claim in asked for run in claims.evidence(claim, tier, runs) if run.variant == "dcil"]
     gaps = half_epochs_gaps(mine, "dcil", preset(tier).epochs)
     return sum(gaps) / len(gaps) if gaps else math.nan
@@ -124,7 +121,7 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     return " ".join(said)
 
 
-def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, verdicts: str) -> str:
+def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts: str) -> str:
     table = familywise.corrected_table(known, runs)
     mine = table[(table["tier"] == tier) & table["p"].notna()]
     left = mine[mine["p, Holm"] < familywise.LEVEL]["id"]
@@ -134,7 +131,7 @@ def _corrected(known: Sequence[dict[str, Any]], runs: Sequence[Run], tier: str, 
     return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
 
-def _paper_scale(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+def _paper_scale(known: Sequence[Claim], runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
     verdicts = [tiers["paper"] for tiers in findings_by_id(known, runs).values() if "paper" in tiers]
     decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
@@ -182,7 +179,7 @@ class Group:
         return [tier for tier in claims.TIERS if any(tier in row.tiers for row in self.rows)]
 
 
-def claim_groups(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Group]:
+def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
         "Holds": Group("Holds", "The effect is on the claimed side, and as large as the claim's margin.", []),
@@ -197,10 +194,10 @@ def claim_groups(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[G
         seeds = max((len(f.effects) for f in found), default=0)
         progress = f"{seeds} of {claims.SEEDS} seeds." if seeds and not decided else ""
         row = Row(
-            claim["claim"],
-            claim["source"],
-            logs_in_words(claims.claim_logs(claim)),
-            claim.get("chapter") or "",
+            claim.claim,
+            claim.source,
+            logs_in_words(claim.logged),
+            claim.chapter or "",
             tiers,
             progress,
         )
@@ -215,12 +212,12 @@ def _standing(decided: Sequence[Finding]) -> str:
     return "Holds" if verdict in HOLDS else "Does not hold" if verdict in FAILS else "Open"
 
 
-def claims_page(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+def claims_page(known: Sequence[Claim], runs: Sequence[Run]) -> str:
     """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
     return render("claims", groups=claim_groups(known, runs))
 
 
-def count_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+def count_in_words(known: Sequence[Claim], runs: Sequence[Run]) -> str:
     """Return in a sentence how many claims stand how, in the words of the groups."""
     holds, still_open, fails, rest = (len(group.rows) for group in claim_groups(known, runs))
     return (

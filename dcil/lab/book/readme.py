@@ -12,7 +12,9 @@ from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
+from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
+from dcil.lab.runs.frames import is_compared
 from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
 from dcil.run_record import Run
 
@@ -32,19 +34,19 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def verdict_table(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
+def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:
     """Return how many claims have which verdict, and a row for each on the paper's claims, as the command prints it.
 
     A claim of this book's own, or one with too few runs for a verdict, is counted and has no row.
     """
-    by_id = {claim["id"]: claim for claim in known if not claim["source"].startswith("this book")}
+    by_id = {claim.id: claim for claim in known if not claim.source.startswith("this book")}
     rows = []
     for (name, tier), (verdict, measured) in verdict_log.current_verdicts(known, runs).items():
         if verdict == claims.NO_VERDICT or name not in by_id:
             continue
-        chapter = by_id[name].get("chapter")
+        chapter = by_id[name].chapter
         linked = f"[{verdict}](book/{chapter}.ipynb)" if chapter else verdict
-        rows.append((by_id[name]["claim"], tier, linked, measured))
+        rows.append((by_id[name].claim, tier, linked, measured))
     table = markdown_table(("claim of the paper or of its authors' logs", "tier", "verdict", "measured"), rows)
     return f"{front_page.count_in_words(known, runs)}\n\n{table}"
 
@@ -58,7 +60,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
     for tier in claims.TIERS:
         usual = preset(tier)
         setting = {"dataset": "cifar10", "model": usual.model, "scope": "global", "sparsity": SPARSITY}
-        mine = claims.evidence({"evidence": {tier: setting}}, tier, runs)
+        mine = [run for run in runs if is_compared(run, tier, setting)]
         dense = [run for run in mine if run.variant == "dense" and run.config.epochs == usual.epochs]
         if not dense:
             continue
@@ -99,7 +101,7 @@ def with_blocks(text: str, blocks: dict[str, str]) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match['name']]}\n\n{match[3]}", text)
 
 
-def readme_blocks(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, str]:
+def readme_blocks(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, str]:
     """Return what claims and records say, by the name of its block in README.md."""
     return {
         "abstract": front_page.abstract(known, runs, verdicts="book/verdicts.ipynb"),

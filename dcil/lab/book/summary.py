@@ -20,6 +20,7 @@ from dcil.config import preset
 from dcil.lab import checkout
 from dcil.lab.book import citation, front_page
 from dcil.lab.evidence import claims
+from dcil.lab.evidence.claims import Claim
 from dcil.lab.page.paper import count_pages, print_pdf
 from dcil.lab.runs.names import label
 from dcil.lab.templating import render
@@ -71,41 +72,41 @@ def axis(shown: Sequence[Difference]) -> Axis:
     return Axis(min(ends) - 0.2, max(ends) + 0.2)
 
 
-def _side(name: str, rule: dict[str, Any], evidence: dict[str, Any]) -> str:
-    if name != rule["a"]:
+def _side(name: str, rule: claims.Pair, evidence: dict[str, Any]) -> str:
+    if name != rule.a:
         return label(name)
-    epochs = f" with {rule['a_epochs']} of {evidence['epochs']} epochs" if "a_epochs" in rule else ""
-    return label(name) + (f"'s {rule['a_pass']} pass" if "a_pass" in rule else "") + epochs
+    epochs = f" with {rule.a_epochs} of {evidence['epochs']} epochs" if rule.a_epochs else ""
+    return label(name) + (f"'s {rule.a_pass} pass" if rule.a_pass else "") + epochs
 
 
-def decided_differences(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[Difference]:
+def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Difference]:
     """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
     result = []
     for claim in known:
-        rule = claim["rule"]
+        rule = claim.rule
         decided = [f for f in claims.findings(claim, runs) if f.verdict != claims.NO_VERDICT]
-        if rule["kind"] not in ("better", "equal") or not decided:
+        if not isinstance(rule, claims.PairOfAccuracies) or not decided:
             continue
         best = max(decided, key=lambda finding: claims.TIERS.index(finding.tier))
-        evidence = claim["evidence"][best.tier]
-        a, b = (_side(rule[side], rule, evidence) for side in "ab")
+        evidence = claim.evidence[best.tier]
+        a, b = (_side(name, rule, evidence) for name in (rule.a, rule.b))
         name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
         result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict))
     return result
 
 
-def summary_values(known: Sequence[dict[str, Any]], runs: Sequence[Run]) -> dict[str, Any]:
+def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the templates show: the abstract, claims by how they stand, differences as pictures, how to cite."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
     cff = citation.read_citation(checkout.root() / "CITATION.cff")
-    equal = [claim for claim in known if claim["id"].startswith(EQUAL_COMPUTE)]
+    equal = [claim for claim in known if claim.id.startswith(EQUAL_COMPUTE)]
     others = [claim for claim in known if claim not in equal]
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
     text = front_page.abstract(known, runs, verdicts="book/verdicts.html")
     at_equal_compute = decided_differences(equal, runs)
-    ingredients = decided_differences([claim for claim in others if claim.get("chapter") == INGREDIENTS], runs)
+    ingredients = decided_differences([claim for claim in others if claim.chapter == INGREDIENTS], runs)
     return {
         "abstract": Markup(MarkdownIt("js-default").render(text)),
         "count": front_page.count_in_words(known, runs),

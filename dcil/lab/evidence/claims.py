@@ -35,11 +35,10 @@ import pandas as pd
 from markupsafe import escape
 from pydantic import Field, PositiveInt, model_validator
 
-from dcil import methods
 from dcil.errors import DcilError
 from dcil.lab.evidence.authors_logs import logged_setting
 from dcil.lab.runs import paired, stability
-from dcil.lab.runs.frames import COMPARED, runs_table
+from dcil.lab.runs.frames import is_compared, runs_table
 from dcil.lab.runs.paired import SEEDS
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, one_of, read_entries
 from dcil.run_record import Run
@@ -59,6 +58,7 @@ Tier = Annotated[str, one_of("tier", TIERS)]
 class Rule(Entry):
     """What decides a claim: `a` is looked at, in its deployed pass and at the evidence's epochs if nothing is said."""
 
+    kind: str
     margin: float = Field(gt=0)
     a: Variant
     a_pass: str | None = None
@@ -112,9 +112,20 @@ class Claim(Entry):
     @model_validator(mode="after")
     def logs_are_there(self) -> Self:
         """Refuse a claim about the authors' logs that names no setting of theirs."""
-        if self.rule.kind == "matches" and not claim_logs({"logs": self.logs}):
+        if self.rule.kind == "matches" and not self.logged:
             raise DcilError("its rule needs the authors' logs, and `logs` names no setting of theirs")
         return self
+
+    @property
+    def logged(self) -> dict[str, Any] | None:
+        """The setting of the authors' logs that the claim names, with its runs."""
+        return logged_setting(**self.logs) if self.logs else None
+
+    @property
+    def authors(self) -> dict[str, Any]:
+        """The same for a rule of kind "matches": reading the claim made sure that there is one."""
+        assert self.logged is not None
+        return self.logged
 
 
 @dataclass(frozen=True)
@@ -139,70 +150,48 @@ class Finding:
         return f"too few seeds ({len(self.effects)} of {SEEDS})" if few else self.verdict
 
 
-def read_claims(path: str | Path) -> list[dict[str, Any]]:
+def read_claims(path: str | Path) -> list[Claim]:
     """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
     claims = read_entries(path, Claim, "claim")
-    if len({claim["id"] for claim in claims}) < len(claims):
+    if len({claim.id for claim in claims}) < len(claims):
         raise DcilError(f"{path} has two claims of one id")
     return claims
 
 
-def claim_logs(claim: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the setting of the authors' logs that a claim names, or None."""
-    return logged_setting(**claim["logs"]) if claim.get("logs") else None
-
-
-def _logs_of(claim: dict[str, Any]) -> dict[str, Any]:
-    """Return the setting of the authors' logs that a claim of kind "matches" names: reading it made sure of one."""
-    logs = claim_logs(claim)
-    assert logs is not None
-    return logs
-
-
-def evidence(claim: dict[str, Any], tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
+def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
     """Return the runs that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
 
     They are of one precision: the book's (`COMPARED`), or another that is asked for. Where a rule says `a_epochs`, its
     a was trained for so many, and for those of the evidence everything else.
     """
-    wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | claim["evidence"][tier]
-    rule = claim.get("rule", {})
-    found = []
-    for run in runs:
-        asked = dict(wanted)
-        if "a_epochs" in rule and run.variant == rule["a"]:
-            asked["epochs"] = rule["a_epochs"]
-        if not methods.get(run.config.method).prunes:
-            asked.pop("sparsity", None)
-        has = run.config.as_dict()
-        if run.tier == tier and run.complete and all(has.get(name) == value for name, value in asked.items()):
-            found.append(run)
-    return found
+    setting, rule = claim.evidence[tier], claim.rule
+    of_a = setting | {"epochs": rule.a_epochs} if rule.a_epochs else setting
+    return [run for run in runs if is_compared(run, tier, of_a if run.variant == rule.a else setting, precision)]
 
 
-def compared_values(claim: dict[str, Any], found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
+def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
     """Return by seed the two values that a claim's rule compares; of `matches`, b are the authors' runs."""
-    rule = claim["rule"]
-    if rule["kind"] == "smaller":
+    rule = claim.rule
+    if isinstance(rule, PairOfFigures):
         figures = stability.stability_table(found)
-        mine, other = (figures[figures["variant"] == rule[side]] for side in "ab")
-        a = paired.one_value_a_seed(mine, rule["a"], rule["figure"])
-        return a, paired.one_value_a_seed(other, rule["b"], rule["figure"])
+        mine, other = (figures[figures["variant"] == name] for name in (rule.a, rule.b))
+        a = paired.one_value_a_seed(mine, rule.a, rule.figure)
+        return a, paired.one_value_a_seed(other, rule.b, rule.figure)
     table = runs_table(found)
-    a = paired.by_seed(table, rule["a"], rule.get("a_pass"))
-    if rule["kind"] == "matches":
-        return a, pd.Series([run["last"] for run in _logs_of(claim)["runs"]], dtype=float)
-    return a, paired.by_seed(table, rule["b"])
+    a = paired.by_seed(table, rule.a, rule.a_pass)
+    if isinstance(rule, MatchesLogs):
+        return a, pd.Series([run["last"] for run in claim.authors["runs"]], dtype=float)
+    return a, paired.by_seed(table, rule.b)
 
 
-def effects_by_seed(claim: dict[str, Any], found: Sequence[Run]) -> list[float]:
+def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
     """Return a claim's effect at each seed that has what its rule compares, in order, as far as `LOOKS` let it look."""
     a, b = compared_values(claim, found)
-    match claim["rule"]["kind"]:
+    match claim.rule.kind:
         case "smaller":
             effects = 1 - a / b
         case "matches":
-            effects = a - _logs_of(claim)["last"][0]
+            effects = a - claim.authors["last"][0]
         case _:
             effects = a - b
     return at_a_look(effects.dropna().sort_index().tolist())
@@ -232,46 +221,46 @@ def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str
     return does_not if no else holds if yes else open_still
 
 
-def findings(claim: dict[str, Any], runs: Iterable[Run], precision: str | None = None) -> list[Finding]:
+def findings(claim: Claim, runs: Iterable[Run], precision: str | None = None) -> list[Finding]:
     """Return what the runs (by default those of the book's precision) say of a claim, at each tier that it names."""
     result = []
-    for tier in claim["evidence"]:
+    for tier in claim.evidence:
         effects = effects_by_seed(claim, evidence(claim, tier, runs, precision))
         _, low, high = paired.t_interval(effects)
-        verdict = verdict_by_rule(claim["rule"]["kind"], effects, claim["rule"]["margin"], tier)
+        verdict = verdict_by_rule(claim.rule.kind, effects, claim.rule.margin, tier)
         result.append(Finding(tier, tuple(effects), low, high, verdict))
     return result
 
 
-def effect_in_words(claim: dict[str, Any], mean: float, low: float, high: float) -> str:
+def effect_in_words(claim: Claim, mean: float, low: float, high: float) -> str:
     """Return a claim's effect and its interval in words: points, or percent less."""
-    if claim["rule"]["kind"] == "smaller":
+    if claim.rule.kind == "smaller":
         return paired.signed_interval(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
     return paired.signed_interval(mean, low, high) + " points"
 
 
-def measured_in_words(claim: dict[str, Any], finding: Finding) -> str:
+def measured_in_words(claim: Claim, finding: Finding) -> str:
     """Return a finding in words: the mean effect with its interval and the number of paired seeds."""
     if not finding.effects:
         return "not run"
     return f"{effect_in_words(claim, finding.mean, finding.low, finding.high)}, n = {len(finding.effects)}"
 
 
-def verdicts_in_words(known: Sequence[dict[str, Any]], runs: Sequence[Run], chapter: str | None = None) -> str:
+def verdicts_in_words(known: Sequence[Claim], runs: Sequence[Run], chapter: str | None = None) -> str:
     """Return, as a list in Markdown, each claim (of a chapter) with its verdicts at the tiers that have a run.
 
     Claims without a run are one line that opens.
     """
     lines, waiting = [], []
     for claim in known:
-        if chapter not in (None, claim.get("chapter")):
+        if chapter not in (None, claim.chapter):
             continue
         begun = [finding for finding in findings(claim, runs) if finding.effects]
         if not begun:
-            waiting.append(f"<li>{escape(claim['claim'])}</li>")
+            waiting.append(f"<li>{escape(claim.claim)}</li>")
             continue
         said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured_in_words(claim, f)}" for f in begun)
-        lines.append(f"- {claim['claim']} {said.capitalize()}.")
+        lines.append(f"- {claim.claim} {said.capitalize()}.")
     if waiting:
         more = f"{len(waiting)} more claim{'s wait for their' if len(waiting) > 1 else ' waits for its'} first run"
         lines.append(f"\n<details><summary>{more}</summary><ul>{''.join(waiting)}</ul></details>")

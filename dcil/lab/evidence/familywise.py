@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dcil.lab.evidence import claims
+from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import paired
 from dcil.run_record import Run
 
@@ -43,26 +43,26 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def claim_p_value(rule: dict[str, Any], values: Sequence[float]) -> float:
+def claim_p_value(rule: claims.Rule, values: Sequence[float]) -> float:
     """Return the p-value of a rule's null; its test is in the table above."""
-    if rule["kind"] in ("better", "smaller"):
+    if rule.kind in ("better", "smaller"):
         return paired.p_difference(values)
-    return paired.p_equivalence(values, rule["margin"])
+    return paired.p_equivalence(values, rule.margin)
 
 
-def unpaired_interval(claim: dict[str, Any], found: Sequence[Run]) -> tuple[float, float, float]:
+def unpaired_interval(claim: Claim, found: Sequence[Run]) -> tuple[float, float, float]:
     """Return a claim's effect with Welch's interval (mean, low, high), as if no seed had a partner.
 
     Of a share it is that of the ratio of geometric means. Beside the authors' number stand the ends of their runs.
     """
     a, b = claims.compared_values(claim, found)
-    if claim["rule"]["kind"] != "smaller":
+    if claim.rule.kind != "smaller":
         return paired.welch_interval(a, b)
     mean, low, high = paired.welch_interval(np.log(a), np.log(b))
     return 1 - math.exp(mean), 1 - math.exp(high), 1 - math.exp(low)
 
 
-def corrected_table(known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None) -> pd.DataFrame:
+def corrected_table(known: Sequence[Claim], runs: Sequence[Run], precision: str | None = None) -> pd.DataFrame:
     """Return one row for each claim and tier: verdict, paired and unpaired interval, p-value, and Holm's.
 
     The p-values are numbers, NaN where a claim has no verdict; the intervals are in words.
@@ -74,13 +74,13 @@ def corrected_table(known: Sequence[dict[str, Any]], runs: Sequence[Run], precis
             apart = unpaired_interval(claim, claims.evidence(claim, finding.tier, runs, precision)) if decided else None
             rows.append(
                 {
-                    "id": claim["id"],
-                    "claim": claim["claim"],
+                    "id": claim.id,
+                    "claim": claim.claim,
                     "tier": finding.tier,
                     "verdict": finding.verdict,
                     "measured": claims.measured_in_words(claim, finding),
                     "unpaired": claims.effect_in_words(claim, *apart) if apart else "",
-                    "p": claim_p_value(claim["rule"], finding.effects) if decided else math.nan,
+                    "p": claim_p_value(claim.rule, finding.effects) if decided else math.nan,
                 }
             )
     result = pd.DataFrame(rows, columns=COLUMNS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import Field
@@ -17,6 +16,7 @@ from pydantic import Field
 from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
+from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs.sources import number_of
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
@@ -47,89 +47,93 @@ class LogEntry(Entry):
 
 
 def current_verdicts(
-    known: Sequence[dict[str, Any]], runs: Sequence[Run], precision: str | None = None
+    known: Sequence[Claim], runs: Sequence[Run], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
     """Return the verdict on each claim at each tier, and what was measured, as the runs (of a precision) stand."""
     verdicts = {}
     for claim in known:
         for found in claims.findings(claim, runs, precision):
-            verdicts[claim["id"], found.tier] = found.verdict, claims.measured_in_words(claim, found)
+            verdicts[claim.id, found.tier] = found.verdict, claims.measured_in_words(claim, found)
     return verdicts
 
 
-def read_log(path: str | Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path) -> list[LogEntry]:
     """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
     return read_entries(path, LogEntry) if Path(path).exists() else []
 
 
-def replay(entries: Iterable[dict[str, Any]]) -> dict[Key, str]:
+def replay(entries: Iterable[LogEntry]) -> dict[Key, str]:
     """Return the verdicts that a log ends at; raises `DcilError` where an entry does not follow from those before."""
-    state: dict[Key, str] = {}
+    state: dict[Key, str | None] = {}
     for entry in entries:
-        for change in entry["changes"]:
-            key = change["claim"], change["tier"]
-            if state.get(key) != change["from"]:
+        for change in entry.changes:
+            key = change.claim, change.tier
+            if state.get(key) != change.was:
                 raise DcilError(
-                    f"the log of {entry['date']} changes {key} from {change['from']!r}, but it was {state.get(key)!r}"
+                    f"the log of {entry.date} changes {key} from {change.was!r}, but it was {state.get(key)!r}"
                 )
-            state[key] = change["to"]
+            state[key] = change.to
     return {key: verdict for key, verdict in state.items() if verdict}
 
 
-def changes_since(entries: Iterable[dict[str, Any]], found: dict[Key, tuple[str, str]]) -> list[dict[str, Any]]:
+def changes_since(entries: Iterable[LogEntry], found: dict[Key, tuple[str, str]]) -> list[Change]:
     """Return what has changed since the log's last entry, in the order of the claims."""
     before = replay(entries)
     gone = {key: (None, None) for key in before if key not in found}
     return [
-        {"claim": key[0], "tier": key[1], "from": before.get(key), "to": verdict, "seen": seen}
+        Change.model_validate({"claim": key[0], "tier": key[1], "from": before.get(key), "to": verdict, "seen": seen})
         for key, (verdict, seen) in (found | gone).items()
         if before.get(key) != verdict
     ]
 
 
-def append_entry(path: str | Path, changed: list[dict[str, Any]], why: str) -> None:
+def append_entry(path: str | Path, changed: list[Change], why: str) -> None:
     """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
     if not why.strip():
         raise DcilError("say why the verdicts changed")
-    entries = [
-        *read_log(path),
-        {"date": datetime.datetime.now(datetime.UTC).date(), "why": why.strip(), "changes": changed},
-    ]
+    today = LogEntry(date=datetime.datetime.now(datetime.UTC).date(), why=why.strip(), changes=changed)
+    entries = [*read_log(path), today]
     text = HEAD + "".join(_dump(entry) for entry in entries)
     write_atomically(Path(path), lambda part: part.write_text(text))
 
 
-def _dump(entry: dict[str, Any]) -> str:
+def _dump(entry: LogEntry) -> str:
     """Return an entry with a change a line, so that a difference of two versions of the log can be read."""
     lines = [
-        yaml.safe_dump([change], default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
-        for change in entry["changes"]
+        yaml.safe_dump(
+            [change.model_dump(by_alias=True)],
+            default_flow_style=True,
+            width=10_000,
+            sort_keys=False,
+            allow_unicode=True,
+        )
+        for change in entry.changes
     ]
     items = "".join(f"  - {line.strip()[1:-1]}\n" for line in lines)
-    why = yaml.safe_dump({"why": entry["why"]}, width=110, allow_unicode=True).replace("\n ", "\n   ").rstrip()
-    return f"\n- date: {entry['date']}\n  {why}\n  changes:\n{items}"
+    why = yaml.safe_dump({"why": entry.why}, width=110, allow_unicode=True).replace("\n ", "\n   ").rstrip()
+    return f"\n- date: {entry.date}\n  {why}\n  changes:\n{items}"
 
 
-def history(entries: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], tier: str | None = None) -> str:
+def history(entries: Sequence[LogEntry], known: Sequence[Claim], tier: str | None = None) -> str:
     """Return the log in Markdown, newest first: date and reason, then a table of what changed, at one tier or at all.
 
     Claims that came in without a verdict share a row.
     """
-    words, parts = {claim["id"]: claim["claim"] for claim in known}, []
+    words, parts = {claim.id: claim.claim for claim in known}, []
     for entry in reversed(entries):
-        wanted = [c for c in entry["changes"] if tier in (None, c["tier"])]
-        entered = [c for c in wanted if c["from"] is None and c["to"] == claims.NO_VERDICT]
+        wanted = [c for c in entry.changes if tier in (None, c.tier)]
+        entered = [c for c in wanted if c.was is None and c.to == claims.NO_VERDICT]
         rows = [
-            (words.get(c["claim"], c["claim"]), c["tier"], c["from"] or "new", c["to"] or "withdrawn", c["seen"] or "")
+            (words.get(c.claim, c.claim), c.tier, c.was or "new", c.to or "withdrawn", c.seen or "")
             for c in wanted
             if c not in entered
         ]
         if entered:
-            of_tiers, of_claims = {c["tier"] for c in entered}, {c["claim"] for c in entered}
+            of_tiers, of_claims = {c.tier for c in entered}, {c.claim for c in entered}
             tiers = ", ".join(t for t in claims.TIERS if t in of_tiers)
             rows.append((number_of(len(of_claims), "claim"), tiers, "new", claims.NO_VERDICT, ""))
         if rows:
             lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
             lines += [f"| {' | '.join(row)} |" for row in rows]
-            parts.append(f"**{entry['date']}.** {entry['why']}\n\n" + "\n".join(lines))
+            parts.append(f"**{entry.date}.** {entry.why}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -25,7 +24,7 @@ class Assumption(Entry):
     variant: Variant | None
 
 
-def read_assumptions(path: str | Path) -> list[dict[str, Any]]:
+def read_assumptions(path: str | Path) -> list[Assumption]:
     """Return the entries of a file; raises `DcilError` naming one with other keys or an unknown setting."""
     return read_entries(path, Assumption)
 
@@ -35,7 +34,7 @@ def settings_in_words(names: list[str], config: RunConfig) -> str:
     return ", ".join(f"{name} = {getattr(config, name)}" for name in names)
 
 
-def assumptions_table(entries: list[dict[str, Any]], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
+def assumptions_table(entries: list[Assumption], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
     """Return one row for each question: the authors' answer, ours, our setting in `config`, and what another would do.
 
     That is DCIL minus the variant at equal seeds, in points; without a variant that ran there is none, and without any
@@ -45,11 +44,11 @@ def assumptions_table(entries: list[dict[str, Any]], runs: pd.DataFrame, config:
     for entry in entries:
         rows.append(
             {
-                "question": entry["question"],
-                "the authors' code": entry["authors"],
-                "this book": entry["ours"],
-                "our setting": settings_in_words(entry["fields"], full),
-                EFFECT: _effect(entry["variant"], runs),
+                "question": entry.question,
+                "the authors' code": entry.authors,
+                "this book": entry.ours,
+                "our setting": settings_in_words(entry.fields, full),
+                EFFECT: _effect(entry.variant, runs),
             }
         )
     table = pd.DataFrame(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -31,19 +30,19 @@ class Published(Entry):
     source: Words
 
 
-def read_published(path: str | Path) -> list[dict[str, Any]]:
+def read_published(path: str | Path) -> list[Published]:
     """Return the rows of `book/published.yml`; raises `DcilError` naming one that has another shape."""
     return read_entries(path, Published)
 
 
-def published_table(rows: list[dict[str, Any]], runs: Iterable[Run]) -> pd.DataFrame:
+def published_table(rows: list[Published], runs: Iterable[Run]) -> pd.DataFrame:
     """Return others' top-1 (percent) by sparsity with budget, what is counted and source; then this book's own rows."""
     lines = []
     for r in rows:
-        line = {"method": r["method"]}
+        line = {"method": r.method}
         for s in SPARSITIES:
-            line[f"{s} %"] = f"{r['top1'][s]:.2f}" if s in r["top1"] else ""
-        lines.append(line | {"budget": r["budget"], "what the sparsity counts": r["counts"], "source": r["source"]})
+            line[f"{s} %"] = f"{r.top1[s]:.2f}" if s in r.top1 else ""
+        lines.append(line | {"budget": r.budget, "what the sparsity counts": r.counts, "source": r.source})
     mine = [run for run in runs if run.complete and run.config.dataset == "imagenet"]
     epochs = preset("imagenet").epochs
     for method, budget in (("dcil", f"{epochs} epochs, two passes a step"), ("ste", f"{epochs} epochs")):

@@ -102,7 +102,7 @@ class Method:
     `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.parts.OWN`).
     `scored` says whether masks keep the best by the run's `scope` and `score`; the others keep a share of each layer.
     `clip` is the largest norm that the gradient of all parameters together may have at a step; a longer one is
-    scaled down to it.
+    scaled down to it. `ablates` names the method of which this one is an ablation: the same but for one piece.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Method:
     own: str = "norms and head"
     scored: bool = True
     clip: float | None = None
+    ablates: str = ""
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -129,6 +130,7 @@ class Method:
 # DCIL, from which its ablations differ in one piece each.
 DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, refined gradient, mutual loss",
               "arXiv 2109.04660 and the authors' code")  # fmt: skip
+ablation = partial(replace, DCIL, ablates="dcil")
 BOOK, PATHS = "control of this book", "a path type in the authors' code, in none of their scripts"
 
 # A rival's first row is what its records ran. Where that was not its source's method, a second row is, but for what the
@@ -162,32 +164,33 @@ ROWS = (
            "ST-3: soft threshold, rescaled; masks and sparsity at every step, gradient clipped",
            "Vanderschueren & De Vleeschouwer 2023 and the released code", clip=3.0),
     Method("kept_only", ("kept",), scheduled, supervised, "dynamic masks, pruned weights get no gradient", BOOK),
-    Method("ste_tenth", ("faint",), scheduled, supervised, "STE with a tenth of the gradient for pruned weights", BOOK),
+    Method("ste_tenth", ("faint",), scheduled, supervised, "STE with a tenth of the gradient for pruned weights", BOOK,
+           ablates="ste"),
     Method("acdc", ("kept",), alternating, supervised, "sparse and dense by turns", "Peste et al. 2021"),
     Method("self_distill", ("dense", "twin"), never, mutual, "no pruning, two passes teach each other", BOOK),
     # Its masks are those of `gmp`, so that the two differ in the teacher alone.
     Method("gmp_distill", ("kept", "dense"), shrinking, mutual,
            "gradual magnitude pruning (gmp) taught by its own dense pass, which learns from it too", BOOK),
     Method("ste_split", ("straight_through", "observed"), scheduled, mutual,
-           "STE with DCIL's norms, heads and mutual loss", BOOK),
+           "STE with DCIL's norms, heads and mutual loss", BOOK, ablates="ste"),
     Method("ste_split_ce", ("straight_through", "observed"), scheduled, supervised,
-           "STE with DCIL's norms and heads, no mutual loss", BOOK),
+           "STE with DCIL's norms and heads, no mutual loss", BOOK, ablates="ste"),
     DCIL,
-    replace(DCIL, name="dcil_soft", rules=("soft_kept", "refined"),
+    ablation(name="dcil_soft", rules=("soft_kept", "refined"),
             summary="DCIL, ST-3's soft threshold in the sparse pass", source=BOOK),
-    replace(DCIL, name="dcil_no_mutual", loss=supervised, summary="DCIL without the mutual loss", source=BOOK),
-    replace(DCIL, name="dcil_sparse_learns", loss=partial(mutual, learners=("sparse",)),
+    ablation(name="dcil_no_mutual", loss=supervised, summary="DCIL without the mutual loss", source=BOOK),
+    ablation(name="dcil_sparse_learns", loss=partial(mutual, learners=("sparse",)),
             summary="DCIL, only the sparse pass learns from the other", source=BOOK),
-    replace(DCIL, name="dcil_dense_learns", loss=partial(mutual, learners=("dense",)),
+    ablation(name="dcil_dense_learns", loss=partial(mutual, learners=("dense",)),
             summary="DCIL, only the dense pass learns from the other", source=BOOK),
-    replace(DCIL, name="dcil_not_detached", loss=partial(mutual, detach=False),
+    ablation(name="dcil_not_detached", loss=partial(mutual, detach=False),
             summary="DCIL, teachers move towards their pupils too", source=BOOK),
-    replace(DCIL, name="dcil_shared_norms", own="head", summary="DCIL, one set of norms for both passes", source=BOOK),
-    replace(DCIL, name="dcil_shared_head", own="norms", summary="DCIL, one classifier for both passes", source=PATHS),
-    replace(DCIL, name="dcil_shared", own="nothing", summary="DCIL, one set of norms and one classifier", source=BOOK),
-    replace(DCIL, name="dcil_dense_all", rules=("kept", "dense"),
+    ablation(name="dcil_shared_norms", own="head", summary="DCIL, one set of norms for both passes", source=BOOK),
+    ablation(name="dcil_shared_head", own="norms", summary="DCIL, one classifier for both passes", source=PATHS),
+    ablation(name="dcil_shared", own="nothing", summary="DCIL, one set of norms and one classifier", source=BOOK),
+    ablation(name="dcil_dense_all", rules=("kept", "dense"),
             summary="DCIL, the dense pass trains every weight", source=PATHS),
-    replace(DCIL, name="dcil_pruned_pass", rules=("kept", "pruned_only"),
+    ablation(name="dcil_pruned_pass", rules=("kept", "pruned_only"),
             summary="DCIL, the second pass sees the pruned weights alone", source=PATHS),
 )  # fmt: skip
 #: Every method by name.

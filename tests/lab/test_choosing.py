@@ -73,9 +73,11 @@ def test_speeds_are_those_of_masked_networks():
 def test_expected_accuracies():
     """Dense first, then by sparsity and accuracy; cost in dense runs; a method with too few seeds is left out."""
     made = [fake_run("dense", seed, 90.0 + seed, sparsity=0.0, epochs=4) for seed in range(3)]
-    made += [fake_run(name, seed, 85.0, epochs=4) for name in ("ste", "st3") for seed in range(3)]
+    made += [fake_run(name, seed, 85.0, epochs=4) for name in ("ste", "st3_stepwise") for seed in range(3)]
     made += [fake_run("dcil", seed, 86.0, sparsity=s, epochs=4) for s in (0.9, 0.95) for seed in range(3)]
-    made += [fake_run("dcil", seed, 80.0, epochs=2) for seed in range(3)] + [fake_run("rigl", 0, 99.0, epochs=4)]
+    made += [fake_run("dcil", seed, 80.0, epochs=2) for seed in range(3)] + [
+        fake_run("rigl_returning", 0, 99.0, epochs=4)
+    ]
     macs = {"dcil": 60}
     made = [
         run

@@ -29,7 +29,7 @@ def test_only_equal_budgets_stand_side_by_side():
     table = equal_compute.budget_table(runs, 12_000, wanted, wanted[1], 0.3).set_index("trained")
     assert table.loc["STE, 4 epochs", "last epoch, %"] == "80.00 ± 0.00" and table["n"].tolist() == [2, 2]
     assert table.loc["STE, 4 epochs", "DCIL, 2 epochs minus it, points"].startswith("+1.50 (")
-    assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude, 4 epochs"]
+    assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude by epoch, 4 epochs"]
 
 
 def test_two_runs_of_one_seed_are_refused():
@@ -47,7 +47,7 @@ def test_who_is_behind():
     runs = [each | {"run_id": str(number)} for number, each in enumerate(runs)]
     rows, told = equal_compute.negative_results(runs, ["ste", "st3"], 4)
     assert rows[["run", "at equal", "n"]].to_numpy().tolist() == [
-        ["RigL, 4 epochs", "epochs", 1],
+        ["RigL without return, 4 epochs", "epochs", 1],
         ["DCIL, 2 epochs", "compute", 2],
     ]
     points = rows["run minus it, points"].tolist()
@@ -60,9 +60,9 @@ def test_the_standing_in_words():
     """By what the pairs show, the greatest loss first, with intervals; what did not run is left out."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(3)]
     runs += [run("ste", s, 82.0 + s / 10, train_macs=30, epochs=4) for s in range(3)]
-    runs += [run("gmp", 0, 84.0, train_macs=30, epochs=4)]
-    runs += [run("rigl", s, 80.0 + s, train_macs=30, epochs=4) for s in range(3)]
-    wanted = [f"{m}, 4 epochs" for m in ("rigl", "ste", "gmp", "st3")]
+    runs += [run("gmp_stepwise", 0, 84.0, train_macs=30, epochs=4)]
+    runs += [run("rigl_returning", s, 80.0 + s, train_macs=30, epochs=4) for s in range(3)]
+    wanted = [f"{m}, 4 epochs" for m in ("rigl_returning", "ste", "gmp_stepwise", "st3")]
     assert equal_compute.budget_in_words(runs, 12_000, wanted, "dcil, 2 epochs", 0.3) == (
         "DCIL, 2 epochs minus each, in points: it has too few seeds (1 of 3) against gradual magnitude, 4 epochs: "
         "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, "

@@ -28,7 +28,7 @@ def test_what_each_ingredient_is_worth_is_said():
     assert refined.endswith(":** DCIL minus STE, two passes, teaching +2.00 (+1.75 to +2.25), n = 3.")
     level = {"ste": (85.2, 85.0, 85.1), "kept_only": (85.3, 85.1, 85.2)}
     _, alone, *_, bent = ingredients.worth_in_words(table(**runs, **level))
-    assert "STE minus no gradient to pruned -0.10 (-0.10 to -0.10), n = 3; DCIL without teaching minus" in alone
+    assert "STE minus training kept weights only -0.10 (-0.10 to -0.10), n = 3; DCIL without teaching minus" in alone
     assert bent.startswith("Gradient and teaching are **not separable**") and "is worth +2.10 (" in bent
     *_, few = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
     assert few.endswith("+2.00, n = 1 of the 3 seeds that a verdict takes.")

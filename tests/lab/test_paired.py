@@ -101,7 +101,7 @@ def test_compared_table():
     assert list(found.index) == ["DCIL", "STE"] and found["n"].tolist() == [3, 3]
     assert found.loc["STE", "DCIL minus it, points"].startswith("+1.00 (") and found.loc["STE", "DCIL ends"] == "higher"
     assert found.loc["DCIL", "DCIL minus it, points"] == ""
-    assert paired.variants_without_run(table, wanted) == ["RigL"]
+    assert paired.variants_without_run(table, wanted) == ["RigL without return"]
 
 
 def test_signed():

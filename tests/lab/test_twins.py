@@ -35,7 +35,7 @@ def test_a_line_for_each_combination():
 
 def test_seeds_share_an_entry_of_the_legend():
     """One entry for a method, by its name for people, whatever the number of seeds."""
-    data = DATA.assign(variant="st3", seed=[0, 0, 1, 1], flips=1.0)
+    data = DATA.assign(variant="st3_stepwise", seed=[0, 0, 1, 1], flips=1.0)
     spec = twins.line_twin(data, "epoch", "flips", ["variant", "seed"], lambda key: "red", LABELS)
     assert [(t["name"], t["legendgroup"], t["showlegend"]) for t in spec["data"]] == [
         ("ST-3", "ST-3", True),

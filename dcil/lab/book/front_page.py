@@ -13,7 +13,7 @@ from dcil.lab.evidence.claims import Claim, Finding
 from dcil.lab.page import figures
 from dcil.lab.runs.names import data_set_label, network_label
 from dcil.lab.runs.sources import number_of
-from dcil.lab.tables.equal_compute import RIVALS, half_epochs_gaps
+from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
@@ -39,7 +39,10 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     """
     found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
     decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
-    said = [_gain(decided), _equal_compute(decided, _cost_of_half_the_epochs(known, runs, tier)), _ingredients(decided)]
+    pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
+    at_equal_compute = {rule.b: decided[name] for name, rule in pairs.items() if rule.a_epochs}
+    half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
+    said = [_gain(decided), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
     usual = preset(tier)
     scale = (
         f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
@@ -87,13 +90,14 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
     return sum(gaps) / len(gaps) if gaps else math.nan
 
 
-def _equal_compute(decided: Mapping[str, Finding], half_the_epochs: float) -> str:
-    gaps = {name: finding.mean for name in RIVALS if (finding := decided.get(f"equal-compute-{name}"))}
-    behind = [name for name in gaps if decided[f"equal-compute-{name}"].verdict in FAILS]
+def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:
+    behind = {name: f.mean for name, f in by_rival.items() if f.verdict in FAILS}
     if not behind:
         return ""
-    listed = _listed([f"{figures.label(name)} ({gaps[name]:+.2f})" for name in sorted(behind, key=gaps.__getitem__)])
-    rest = [figures.label(name) for name in gaps if name not in behind]
+    listed = _listed(
+        [f"{figures.label(name)} ({behind[name]:+.2f})" for name in sorted(behind, key=behind.__getitem__)]
+    )
+    rest = [figures.label(name) for name in by_rival if name not in behind]
     beside = f"; against {_listed(rest)} nothing is decided" if rest else ""
     alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
     return f"**At equal compute, so half the epochs, it ends below {listed}**{beside}.{alone}"

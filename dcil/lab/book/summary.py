@@ -28,7 +28,6 @@ from dcil.run_record import Run
 
 PAGES = {"summary": 1, "slides": 10}  # and how many pages of paper each may take
 SCALES = (1, 0.95, 0.9, 0.85, 0.8)  # of the text on paper: as large as its pages allow
-EQUAL_COMPUTE = "equal-compute-"  # how the ids of those claims begin
 INGREDIENTS = "05-which-ingredient-matters"
 
 
@@ -101,7 +100,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
     from markupsafe import Markup
 
     cff = citation.read_citation(checkout.root() / "CITATION.cff")
-    equal = [claim for claim in known if claim.id.startswith(EQUAL_COMPUTE)]
+    equal = [claim for claim in known if claim.rule.a_epochs]
     others = [claim for claim in known if claim not in equal]
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
     text = front_page.abstract(known, runs, verdicts="book/verdicts.html")

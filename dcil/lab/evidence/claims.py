@@ -56,7 +56,10 @@ Tier = Annotated[str, one_of("tier", TIERS)]
 
 
 class Rule(Entry):
-    """What decides a claim: `a` is looked at, in its deployed pass and at the evidence's epochs if nothing is said."""
+    """What decides a claim: `a` is looked at, in its deployed pass and at the evidence's epochs if nothing is said.
+
+    `a_epochs` are fewer ones, so that a computes no more than what it is compared with.
+    """
 
     kind: str
     margin: float = Field(gt=0)

@@ -6,11 +6,12 @@ import re
 
 LABELS = {
     "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
-    "one_shot": "one shot", "gmp": "gradual magnitude", "gmp_stepwise": "gradual magnitude as published",
-    "gmp_distill": "gradual magnitude, taught", "set": "SET", "rigl": "RigL", "rigl_returning": "RigL as published",
+    "one_shot": "one shot", "gmp": "gradual magnitude by epoch", "gmp_stepwise": "gradual magnitude",
+    "gmp_distill": "gradual magnitude by epoch, taught", "set": "SET",
+    "rigl": "RigL without return", "rigl_returning": "RigL",
     "ste": "STE", "ste_tenth": "STE, a tenth", "ste_split": "STE, two passes, teaching",
-    "ste_split_ce": "STE, two passes", "st3": "ST-3", "st3_stepwise": "ST-3 as published",
-    "kept_only": "no gradient to pruned", "acdc": "AC/DC", "self_distill": "dense, two passes, teaching",
+    "ste_split_ce": "STE, two passes", "st3": "ST-3 every 16 steps", "st3_stepwise": "ST-3",
+    "kept_only": "training kept weights only", "acdc": "AC/DC", "self_distill": "dense, two passes, teaching",
     "dcil": "DCIL", "dcil_soft": "DCIL, soft threshold", "dcil_no_mutual": "DCIL without teaching",
     "dcil_sparse_learns": "DCIL, only sparse learns", "dcil_dense_learns": "DCIL, only dense learns",
     "dcil_not_detached": "DCIL, teachers move too", "dcil_shared_norms": "DCIL, shared norms",

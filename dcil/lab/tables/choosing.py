@@ -16,9 +16,9 @@ from dcil.run_record import Run
 
 Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 #: Claims on DCIL minus a rival: trained for equally many epochs, and over half of them, which is equal compute.
-EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl": "better-than-rigl", "gmp": "better-than-gmp",
-                "st3": "better-than-st3"}  # fmt: skip
-EQUAL_COMPUTE = {name: f"equal-compute-{name}" for name in EQUAL_EPOCHS}
+EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl_returning": "better-than-rigl-returning",
+                "gmp_stepwise": "better-than-gmp-stepwise", "st3_stepwise": "better-than-st3-stepwise"}  # fmt: skip
+EQUAL_COMPUTE = {name: f"equal-compute-{name.replace('_', '-')}" for name in EQUAL_EPOCHS}
 SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")
 HOLDS, FAILS = ({words[side] for words in WORDS.values()} for side in (0, 1))
 

@@ -17,8 +17,12 @@ from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.paired import SEEDS, conclusion, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
-RIVALS = ("st3", "gmp", "ste", "rigl")  # of one pass a step, by the rows that were first run
-AS_IN_SOURCE = ("st3_stepwise", "gmp_stepwise", "rigl_returning")  # the same, by the rules of their own papers
+RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # of one pass a step, by their own papers' rules
+FIRST_RUN = (
+    "st3",
+    "gmp",
+    "rigl",
+)  # three of them as first run here; `dcil.methods` says how
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]

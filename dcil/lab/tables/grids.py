@@ -54,7 +54,7 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
                 "n": f"{len(done)} of {len(plans)}",
                 "sparsity, %": _pruned(scope, sparsity),
                 "second pass, %": spread(second) if second else "",
-                "authors' logs, %": logs_in_words(logged) if name.startswith("dcil") else "",
+                "authors' logs, %": logs_in_words(logged) if name.partition(",")[0] == "dcil" else "",
                 "data set": data_set_label(dataset),
                 "network": network_label(model),
                 "epochs": epochs,

@@ -11,7 +11,7 @@ from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Claim, Finding
 from dcil.lab.page import figures
-from dcil.lab.runs.names import data_set_label, network_label
+from dcil.lab.runs.names import data_set_label, listed, network_label
 from dcil.lab.runs.sources import number_of
 from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
@@ -94,17 +94,12 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
     behind = {name: f.mean for name, f in by_rival.items() if f.verdict in FAILS}
     if not behind:
         return ""
-    listed = _listed(
-        [f"{figures.label(name)} ({behind[name]:+.2f})" for name in sorted(behind, key=behind.__getitem__)]
-    )
+    worst_first = sorted(behind, key=behind.__getitem__)
+    ends = listed([f"{figures.label(name)} ({behind[name]:+.2f})" for name in worst_first])
     rest = [figures.label(name) for name in by_rival if name not in behind]
-    beside = f"; against {_listed(rest)} nothing is decided" if rest else ""
+    beside = f"; against {listed(rest)} nothing is decided" if rest else ""
     alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
-    return f"**At equal compute, so half the epochs, it ends below {listed}**{beside}.{alone}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"**At equal compute, so half the epochs, it ends below {ends}**{beside}.{alone}"
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
@@ -113,7 +108,7 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     said = []
     if over_none:
         brings = "brings no measurable gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
-        ends = _listed([f"{f.mean:+.2f} at {share} %" for share, f in over_none.items()])
+        ends = listed([f"{f.mean:+.2f} at {share} %" for share, f in over_none.items()])
         said.append(f"**STE's gradient for pruned weights {brings} over none at all**: {ends}.")
     parts = {
         "the refined gradient adds {} over none": decided.get("refined-gradient-helps"),
@@ -121,7 +116,7 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     }
     worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
     if worth:
-        said.append(f"In DCIL at 95 % {_listed(worth)}.")
+        said.append(f"In DCIL at 95 % {listed(worth)}.")
     return " ".join(said)
 
 

@@ -71,7 +71,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
         if table.empty or table["trained"].iloc[-1] != title:
             continue
         rivals = table.iloc[:-1].assign(rival=lambda shown: shown["trained"].str.rpartition(", ")[0])
-        sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(", ".join)
+        sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
         said = "; ".join(f"{SIDES.get(ends, f'{ends} against')} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
         rows = table.itertuples(index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 LABELS = {
     "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
@@ -52,3 +53,12 @@ def data_set_label(dataset: str) -> str:
     'CIFAR-10'
     """
     return DATA_SETS.get(dataset, dataset)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> listed(["STE"]), listed(["STE", "RigL", "ST-3"])
+    ('STE', 'STE, RigL and ST-3')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

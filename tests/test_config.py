@@ -8,7 +8,7 @@ import torch
 from dcil import machine
 from dcil.config import DATASETS, LATER, PRESETS, RESNET, ResolvedConfig, RunConfig, preset, run_id_of
 from dcil.errors import DcilError
-from dcil.lab.runs.frames import COMPARED
+from dcil.lab.runs.compared import COMPARED
 
 BAD = [
     ({"sparsity": 90}, r"sparsity is 90.*\[0, 1\); did you mean 0.9\?"),

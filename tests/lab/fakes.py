@@ -5,7 +5,7 @@ from typing import Any
 
 from dcil import methods
 from dcil.lab.evidence.claims import Claim
-from dcil.lab.runs.frames import COMPARED
+from dcil.lab.runs.compared import COMPARED
 from dcil.run_record import Run
 
 

@@ -7,7 +7,7 @@ from dcil import records
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
-from dcil.lab.runs import frames
+from dcil.lab.runs import compared
 from dcil.lab.tables import choosing, small_devices
 from tests.lab.fakes import fake_claim, fake_run
 from tests.lab.test_claims import runs
@@ -112,8 +112,5 @@ def test_the_book_gives_both_reasons():
     known = front_page.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)
     against = choosing.reasons_against(known, small_devices.read_device_results(root / "benchmarks" / "device"))
     assert "DCIL minus" in choosing.reasons_for(known) and "limited" in against and "Zeros rarely save time" in against
-    mine = records.load_all(
-        root / "records", dataset="cifar10", model="resnet20", tier="quick", **frames.COMPARED["quick"]
-    )
-    table = choosing.expected_table(mine)
+    table = choosing.expected_table(compared.load_compared("quick", dataset="cifar10", model="resnet20"))
     assert set(table.loc[table["method"] == "DCIL", "cost, dense runs"]) == {"2"}

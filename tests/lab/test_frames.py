@@ -1,8 +1,5 @@
 """Tables and sentences follow from records, and say so where there are none."""
 
-import json
-
-from dcil.lab.checkout import root
 from dcil.lab.page import provenance
 from dcil.lab.runs import frames, sources
 from tests.lab.fakes import PAIRED, changed, fake_run
@@ -52,14 +49,3 @@ def test_show_has_the_table_and_its_source():
     ).data
     assert "81.00 ± 1.41" in shown and 'class="provenance"' in shown and "06-cifar-methods.csv" in shown
     assert "not run" in provenance.show_table(frames.runs_table([]), sources.recorded([]), "x#y").data
-
-
-def test_chapters_compare_runs_of_one_kind():
-    """A cell that takes a tier's records asks for one device and precision; only the guide's lists every kind."""
-    asking = {}
-    for path in sorted((root() / "book").glob("*.ipynb")):
-        for cell in json.loads(path.read_text())["cells"]:
-            calls = "".join(cell["source"]).split("load_all(")[1:]
-            asking.setdefault(path.stem, []).extend(call for call in calls if "tier=" in call)
-    assert sum(map(len, asking.values())) >= 8
-    assert [name for name, calls in asking.items() if not all("frames.COMPARED[" in c for c in calls)] == ["guide"]

@@ -5,7 +5,7 @@ import pytest
 
 from dcil.lab.checkout import root
 from dcil.lab.evidence import claims
-from dcil.lab.runs.frames import COMPARED
+from dcil.lab.runs.compared import COMPARED
 from dcil.lab.tables import imagenet, training_cost
 from tests.lab.fakes import fake_run
 

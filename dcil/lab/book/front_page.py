@@ -11,6 +11,7 @@ from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Claim, Finding
 from dcil.lab.page import figures
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import data_set_label, listed, network_label
 from dcil.lab.runs.sources import number_of
 from dcil.lab.tables.equal_compute import half_epochs_gaps
@@ -191,7 +192,7 @@ def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
         decided = [f for f in found if f.verdict != claims.NO_VERDICT]
         tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in decided}
         seeds = max((len(f.effects) for f in found), default=0)
-        progress = f"{seeds} of {claims.SEEDS} seeds." if seeds and not decided else ""
+        progress = f"{seeds} of {SEEDS} seeds." if seeds and not decided else ""
         row = Row(
             claim.claim,
             claim.source,

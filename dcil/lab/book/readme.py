@@ -14,7 +14,7 @@ from dcil.lab.book import front_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
-from dcil.lab.runs.frames import is_compared
+from dcil.lab.runs.compared import is_compared, looked_at
 from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
 from dcil.run_record import Run
 
@@ -60,7 +60,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
     for tier in claims.TIERS:
         usual = preset(tier)
         setting = {"dataset": "cifar10", "model": usual.model, "scope": "global", "sparsity": SPARSITY}
-        mine = [run for run in runs if is_compared(run, tier, setting)]
+        mine = looked_at(run for run in runs if is_compared(run, tier, setting))
         dense = [run for run in mine if run.variant == "dense" and run.config.epochs == usual.epochs]
         if not dense:
             continue

@@ -22,6 +22,7 @@ from dcil.lab.book import citation, front_page
 from dcil.lab.evidence import claims
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.page.paper import count_pages, print_pdf
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import label
 from dcil.lab.templating import render
 from dcil.run_record import Run
@@ -116,7 +117,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
         "at_equal_compute": at_equal_compute,
         "ingredients": ingredients,
         "axis": axis,
-        "seeds": claims.SEEDS,
+        "seeds": SEEDS,
         "quick": preset("quick"),
         "paper": preset("paper"),
         "records": len(runs),

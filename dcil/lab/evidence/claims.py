@@ -1,9 +1,8 @@
 """Verdicts on the claims of book/claims.yml: computed from records by rule, never written by a hand.
 
-A rule looks at paired seeds, one tier at a time. Below `SEEDS` pairs there is no verdict yet. How often it looks is
-fixed beforehand (`LOOKS`): at three pairs, and at eight. In between the pairs beyond the third wait, for who may look
-after each new seed finds a difference where there is none. Then, with the 95 % interval of the mean and the margin that
-the claim fixed beforehand:
+A rule looks at paired seeds, one tier at a time. Below three pairs there is no verdict yet, and how often it looks is
+fixed beforehand (`dcil.lab.runs.compared`): at three pairs, and at eight. Then, with the 95 % interval of the mean and
+the margin that the claim fixed beforehand:
 
 =======  ============================================  =======================  ================================
 kind     looks at                                      it holds                 it does not hold
@@ -38,8 +37,8 @@ from pydantic import Field, PositiveInt, model_validator
 from dcil.errors import DcilError
 from dcil.lab.evidence.authors_logs import logged_setting
 from dcil.lab.runs import paired, stability
-from dcil.lab.runs.frames import is_compared, runs_table
-from dcil.lab.runs.paired import SEEDS
+from dcil.lab.runs.compared import SEEDS, is_compared, looked_at, reached
+from dcil.lab.runs.frames import runs_table
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, one_of, read_entries
 from dcil.run_record import Run
 
@@ -48,7 +47,6 @@ WORDS = {  # of a tier: it holds, it does not hold
     "paper": ("reproduced", "not reproduced"),
 }
 TIERS = tuple(WORDS)
-LOOKS = (SEEDS, 8)  # numbers of pairs at which a rule decides
 NO_VERDICT = "not yet run"
 VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
             NO_VERDICT)  # fmt: skip
@@ -169,7 +167,9 @@ def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None
     """
     setting, rule = claim.evidence[tier], claim.rule
     of_a = setting | {"epochs": rule.a_epochs} if rule.a_epochs else setting
-    return [run for run in runs if is_compared(run, tier, of_a if run.variant == rule.a else setting, precision)]
+    return looked_at(
+        run for run in runs if is_compared(run, tier, of_a if run.variant == rule.a else setting, precision)
+    )
 
 
 def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
@@ -188,7 +188,7 @@ def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.S
 
 
 def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
-    """Return a claim's effect at each seed that has what its rule compares, in order, as far as `LOOKS` let it look."""
+    """Return a claim's effect at each seed that has what its rule compares, in order, as far as it may look."""
     a, b = compared_values(claim, found)
     match claim.rule.kind:
         case "smaller":
@@ -197,16 +197,8 @@ def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
             effects = a - claim.authors["last"][0]
         case _:
             effects = a - b
-    return at_a_look(effects.dropna().sort_index().tolist())
-
-
-def at_a_look(effects: list[float]) -> list[float]:
-    """Return the first effects, as many as the last of `LOOKS` that they reach; before the first look all.
-
-    >>> [len(at_a_look([0.1] * n)) for n in (2, 3, 7, 8, 9)]
-    [2, 3, 3, 8, 8]
-    """
-    return effects[: max((look for look in LOOKS if look <= len(effects)), default=len(effects))]
+    pairs = effects.dropna().sort_index().tolist()
+    return pairs[: reached(len(pairs))]
 
 
 def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from dcil import methods
 from dcil.lab.runs.names import label
 from dcil.run_record import Run
 
@@ -20,31 +18,10 @@ RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant",
 METHOD_COLUMNS = ["method", "pass", "n", "last epoch, %", "best at target, %", "sparsity, %", "minutes a run"]
 CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "train", "sparsity", "flips"]
 
-#: How those runs of a tier are carried out that are compared with each other, one for each seed. Runs of another device
-#: or precision stand on the pages of all runs and of costs, until enough seeds there show that they end alike.
-#: Meanwhile `python -m dcil claims --precision float32` judges float32 runs among themselves.
-COMPARED: dict[str, dict[str, Any]] = {
-    "smoke": {},
-    "quick": {"device": "cpu", "precision": "bf16", "channels_last": True, "sync_batchnorm": False},
-    "paper": {"device": "cuda", "precision": "bf16", "channels_last": True, "sync_batchnorm": False},
-}
-
 
 def at_sparsity(runs: Iterable[Run], sparsity: float) -> list[Run]:
     """Return the runs of one final sparsity, and those that prune nothing: they stand beside any."""
     return [run for run in runs if run.config.sparsity in (sparsity, 0.0)]
-
-
-def is_compared(run: Run, tier: str, asked: Mapping[str, Any], precision: str | None = None) -> bool:
-    """Return whether a run of a tier is complete, carried out as `COMPARED` says, and has the settings asked for.
-
-    A run that prunes nothing has any sparsity. `precision` replaces the one that is compared.
-    """
-    wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | dict(asked)
-    if not methods.get(run.config.method).prunes:
-        wanted.pop("sparsity", None)
-    has = run.config.as_dict()
-    return run.tier == tier and run.complete and all(has.get(name) == value for name, value in wanted.items())
 
 
 def runs_table(runs: Iterable[Run]) -> pd.DataFrame:

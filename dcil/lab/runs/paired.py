@@ -10,11 +10,11 @@ from typing import TypeAlias
 import pandas as pd
 
 from dcil.errors import DcilError
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.runs.names import label
 
 Values: TypeAlias = "Sequence[float] | pd.Series"
-SEEDS = 3  # paired seeds below which nothing is concluded
 MANY = 1000  # seeds: beyond this nobody will run them
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dcil.errors import DcilError
 from dcil.lab.runs import paired
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import MISSING, runs_table
 from dcil.lab.runs.images_right import NOT_RECORDED, mcnemar_p
 from dcil.run_record import Run
@@ -33,7 +34,7 @@ def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> 
 
     gaps = a.astype(float) - b  # [seeds, N], each −1, 0 or 1
     (seeds, images), mean = gaps.shape, float(gaps.mean())
-    if seeds < paired.SEEDS:
+    if seeds < SEEDS:
         return 100 * mean, math.nan, math.nan
     of_seed, of_image = gaps.mean(1), gaps.mean(0)
     rest = gaps - of_seed[:, None] - of_image + mean

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from dcil.lab.evidence.claims import NO_VERDICT, WORDS, Finding
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.names import label
-from dcil.lab.runs.paired import SEEDS
 from dcil.lab.tables import equal_compute, small_devices
 from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run

@@ -13,8 +13,9 @@ from statistics import fmean
 import pandas as pd
 
 from dcil.lab.runs import names
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import at_sparsity, spread
-from dcil.lab.runs.paired import SEEDS, conclusion, one_value_a_seed, signed_interval, t_interval
+from dcil.lab.runs.paired import conclusion, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
 RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # of one pass a step, by their own papers' rules

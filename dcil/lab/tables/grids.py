@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from dcil.lab.evidence.authors_logs import logged_setting, logs_in_words
+from dcil.lab.runs.compared import looked_at
 from dcil.lab.runs.frames import spread
 from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.sweep.grid import Planned
@@ -39,7 +40,7 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     Last epoch of the deployed pass and of a second pass, mean ± sample deviation (percent), beside the authors' logs.
     A column in which nothing stands is left out.
     """
-    by_id = {run.run_id: run for run in runs if run.complete}
+    by_id = {run.run_id: run for run in looked_at(run for run in runs if run.complete)}
     rows = []
     for (dataset, model, scope, sparsity, epochs, name), plans in _settings(planned).items():
         done = [by_id[plan.run_id] for plan in plans if plan.run_id in by_id]

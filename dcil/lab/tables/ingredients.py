@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import label
-from dcil.lab.runs.paired import SEEDS, by_seed, differences, signed_interval, t_interval
+from dcil.lab.runs.paired import by_seed, differences, signed_interval, t_interval
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]

@@ -1,0 +1,55 @@
+"""Runs that are compared were carried out alike, and seeds that came after a look wait for the next."""
+
+import json
+
+from dcil.lab import checkout
+from dcil.lab.evidence import claims
+from dcil.lab.runs import compared
+from tests.lab.fakes import fake_claim, fake_run
+
+
+def seeds(runs, method):
+    return [run.config.seed for run in runs if run.config.method == method]
+
+
+def test_seeds_wait_for_the_next_look():
+    """Of each setting by itself: three of seven, eight of nine, and both of two, whatever their order."""
+    runs = [fake_run("ste", seed, 80.0) for seed in reversed(range(7))]
+    runs += [fake_run("dcil", seed, 81.0) for seed in range(9)]
+    runs += [fake_run("ste", seed, 80.0, sparsity=0.95) for seed in range(2)]
+    found = compared.looked_at(runs)
+    assert seeds(found, "dcil") == list(range(8)) and seeds(found, "ste") == [0, 1, 2, 0, 1]
+
+
+def test_no_figure_of_a_claim_looks_between():
+    """Neither the paired effects nor the unpaired interval see a fourth seed."""
+    runs = [fake_run("ste", seed, 80.0) for seed in range(5)] + [fake_run("dcil", seed, 81.0) for seed in range(3)]
+    found = claims.evidence(fake_claim(), "quick", runs)
+    assert seeds(found, "ste") == seeds(found, "dcil") == [0, 1, 2]
+
+
+def test_pages_load_what_is_compared():
+    """The book's records of a tier: one device and precision, no seed that waits; another tier has none of them."""
+    found = compared.load_compared("quick", dataset="cifar10", model="resnet20", epochs=16)
+    assert len(found) > 30 and {(run.config.device, run.config.precision) for run in found} == {("cpu", "bf16")}
+    assert {len(seeds) for seeds in _seeds_by_setting(found).values()} <= {1, 2, *compared.LOOKS}
+    assert compared.load_compared("smoke", dataset="cifar10", model="resnet20") == []
+
+
+def _seeds_by_setting(runs):
+    by_setting = {}
+    for run in runs:
+        by_setting.setdefault((run.variant, run.config.sparsity), set()).add(run.config.seed)
+    return by_setting
+
+
+def test_chapters_load_what_is_compared():
+    """A cell that takes one tier's records takes those that are compared; only the guide's table has every kind."""
+    asking = {}
+    for path in sorted((checkout.root() / "book").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            text = "".join(cell["source"])
+            calls = [call for call in text.split("load_all(")[1:] if "tier=" in call]
+            asking.setdefault(path.stem, []).append((len(calls), text.count("load_compared(")))
+    assert sum(compared for cells in asking.values() for _, compared in cells) >= 8
+    assert [name for name, cells in asking.items() if any(plain for plain, _ in cells)] == ["guide"]

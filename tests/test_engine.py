@@ -490,16 +490,21 @@ def test_gpu_steps_never_wait(precision, tiny_dataset):
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
-    """In float32 the captured, two-stream step gives the eager curve to rounding."""
-    config = tiny_config(method=method, epochs=6, device="cuda")
+    """The captured, two-stream step gives the eager curve to rounding: losses, masks, what changed sides.
+
+    In float64, and with rates that float32 holds exactly, as a captured step reads them: else what rounding moves
+    across a threshold or a ReLU is 1 % of a loss two epochs later, as steps on a CPU with weights off by 1e-7 show.
+    """
+    exact = {"precision": "float64", "lr": 0.125, "warmup_epochs": 0, "lr_decay": 0.5}
+    config = tiny_config(method=method, epochs=6, device="cuda", **exact)
     one, two = (
         fit(config, dataset=tiny_dataset, runs_dir=tmp_path / str(fast), progress=False, fast=fast)
         for fast in (False, True)
     )
     assert (one["environment"]["step"], two["environment"]["step"]) == ("eager", "cuda graph")
-    for a, b in zip(one["curve"][:2], two["curve"][:2], strict=True):
-        assert a["loss"]["total"] == pytest.approx(b["loss"]["total"], rel=1e-4)
-        assert a["sparsity"] == b["sparsity"]
+    for a, b in zip(one["curve"], two["curve"], strict=True):
+        assert a["loss"]["total"] == pytest.approx(b["loss"]["total"], rel=1e-6)
+        assert (a["sparsity"], a["flips"]) == (b["sparsity"], b["flips"])
 
 
 @pytest.mark.gpu

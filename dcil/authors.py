@@ -182,8 +182,9 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
     if heads != dataset.num_classes:
         raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32", channels_last=True).resolve()), dual.training
-    test = TestLoader(dataset, engine.device, engine.dtype)
-    top = evaluate_passes(engine.place(dual), dual.pass_names, test, engine)
+    test, placed = TestLoader(dataset, engine.device, engine.dtype), engine.place(dual)
+    with engine.on_stream():
+        top = evaluate_passes(placed, dual.pass_names, test, engine)
     dual.train(training)
     masks = dual.masks.values()
     counts = {"kept": sum(int(m.sum()) for m in masks), "prunable": sum(m.numel() for m in masks)}

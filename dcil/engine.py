@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dcil import machine
+from dcil import machine, settings
 from dcil.config import ResolvedConfig
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath, unwrap
@@ -30,6 +30,7 @@ EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
 # (images [N, C, H, W], labels [N], phase): one optimizer step.
 Step = Callable[[Tensor, Tensor, Any], None]
 _UNDER_WAY: list[Engine] = []  # the engines of this process that train now
+_IDLE: defaultdict[torch.device, list[tuple[Any, Any]]] = defaultdict(list)  # streams of runs that have ended
 _COUNTING = threading.Lock()
 # Beginning a capture waits for the whole device, which is forbidden while another thread captures: both would fail.
 _CAPTURING = threading.Lock()
@@ -42,17 +43,15 @@ class Engine:
         self.device = machine.require(config.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
-            _set_precision(config.precision)
             # Both passes use a weight, so its gradient always comes from two streams. They are joined before the
             # optimizer, and neither is the default stream, which alone would break a capture.
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         self.dtype = DTYPES[config.precision]
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.bf16 = config.precision == "bf16"
+        self.bf16, self.float32 = config.precision == "bf16", "tf32" if config.precision == "tf32" else "ieee"
         # A graph holds a whole step of one process; between ranks gradients must still be joined.
         self.captures = fast and self.device.type == "cuda" and ranks.size == 1
-        self.stream = torch.cuda.Stream(self.device) if self.captures else None
-        self.side = torch.cuda.Stream(self.device) if self.captures else None
+        self.stream, self.side = _take_streams(self.device) if self.captures else (None, None)
         self.shared_by = 1  # the most runs of this process that were under way on the device at once, this one included
         self.rate: Tensor | None = None  # the learning rate on the device, where a captured step reads it
 
@@ -65,29 +64,38 @@ class Engine:
 
     @contextlib.contextmanager
     def on_stream(self) -> Iterator[None]:
-        """Work on the run's own stream, so that several runs of a process overlap; nothing to do on a CPU."""
-        if self.stream is None:
+        """Work as the run does on a GPU: in its precision, and on its own stream, so that several runs overlap."""
+        with contextlib.ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(settings.gpu_numbers(self.float32))
+            if self.stream is not None:
+                outside = torch.cuda.current_stream(self.device)
+                self.stream.wait_stream(outside)  # the data set and the weights were put on the device there
+                # Their memory is free for other runs once this one has ended, in whatever way: not while it is used.
+                stack.callback(outside.wait_stream, self.stream)
+                stack.enter_context(torch.cuda.stream(self.stream))
             yield
-            return
-        outside = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(outside)  # the data set and the weights were put on the device there
-        with torch.cuda.stream(self.stream):
-            yield
-        outside.wait_stream(self.stream)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count this run and the others of the process on its device (`shared_by`): their seconds are not their own."""
+        """Count this run and the others of the process on its device (`shared_by`): their seconds are not their own.
+
+        Nor is the peak of memory, which counts from the first of them on. Streams go to a later run when this one ends.
+        """
         with _COUNTING:
             _UNDER_WAY.append(self)
             together = [engine for engine in _UNDER_WAY if engine.device == self.device]
             for engine in together:
                 engine.shared_by = max(engine.shared_by, len(together))
+            if together == [self] and self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
         try:
             yield
         finally:
             with _COUNTING:
                 _UNDER_WAY.remove(self)
+                if self.stream is not None:
+                    _IDLE[self.device].append((self.stream, self.side))
 
     def place(self, module: M) -> M:
         """Move a module to the device, dtype and layout, in place."""
@@ -153,12 +161,16 @@ class Engine:
         return step.path if isinstance(step, CapturedStep) else EAGER
 
 
-def _set_precision(precision: str) -> None:
-    """Make float32 mean float32 on a GPU, convolutions included, unless TF32 is asked for; pick repeatable kernels."""
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    for backend in backends:
-        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cudnn.deterministic = True
+def _take_streams(device: torch.device) -> tuple[Any, Any]:
+    """Return two streams that no other run has.
+
+    PyTorch has 32 and hands them out by turns, also those of a run that is still under way: after sixteen runs a
+    capture would take up what another run launches.
+    """
+    with _COUNTING:
+        if _IDLE[device]:
+            return _IDLE[device].pop()
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 class CapturedStep:
@@ -187,9 +199,9 @@ class CapturedStep:
 
     @property
     def path(self) -> str:
-        """How the steps have run so far, warm-up aside."""
-        if self.failures and not self.graphs:
-            return f"{EAGER}, capture failed"
+        """How the steps have run so far, warm-up aside where more followed."""
+        if not self.graphs:
+            return f"{EAGER}, capture failed" if self.failures else EAGER
         return f"{GRAPH}, in part" if self.gave_up else GRAPH
 
     def __call__(self, images: Tensor, labels: Tensor, phase: Hashable) -> None:
@@ -211,25 +223,37 @@ class CapturedStep:
     def _capture(self, key: Hashable, images: Tensor, labels: Tensor, phase: Hashable) -> bool:
         """Capture this step without running it; returns False where that fails, and says so at the last try."""
         static = images.clone(), labels.clone()
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), self.pool or torch.cuda.graph_pool_handle()
         try:
             # "thread_local": other runs of this process go on meanwhile.
             with (
                 _CAPTURING,
                 torch.cuda.graph(
-                    graph, pool=self.pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+                    graph, pool=pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
                 ),
             ):
                 self.step(*static, phase)
         except RuntimeError as error:
-            self.failures, self.pause = self.failures + 1, self.PAUSE
+            _stop_recording(images.device, pool)
+            self.failures, self.pause, self.pool = self.failures + 1, self.PAUSE, None
             if self.gave_up:
+                first = error.__context__ or error  # the end of a capture that failed fails too, and says less
+                why = str(first).partition("\n")[0]
                 print(
-                    f"dcil: the step could not be captured ({str(error).splitlines()[0]}), tried {self.TRIES} times; "
-                    "it runs eagerly, slower",
+                    f"dcil: the step could not be captured ({why}), tried {self.TRIES} times; it runs eagerly, slower",
                     file=sys.stderr,
                 )
             return False
-        self.pool = graph.pool()
+        self.pool = pool
         self.graphs[key] = (graph, *static)
         return True
+
+
+def _stop_recording(device: torch.device, pool: Any) -> None:
+    """Let the pool of a capture that failed take no more memory.
+
+    PyTorch before 2.13 leaves it open (its pull request 180395): no further capture may use it, and memory that two
+    streams shared comes back to no run of the process.
+    """
+    with contextlib.suppress(RuntimeError):  # it was not open, or not any more
+        torch._C._cuda_endAllocateToPool(device.index, pool)

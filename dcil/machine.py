@@ -23,9 +23,9 @@ def require(device: str) -> torch.device:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Return the process's peak memory so far: allocated on the GPU, or the resident set on a CPU.
+    """Return the process's peak memory so far: the resident set on a CPU, on a GPU what PyTorch had allocated.
 
-    Runs that share a process share its peak.
+    Runs that share a process share its peak; on a GPU only those under way at once (`Engine.counted`).
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

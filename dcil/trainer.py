@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> fl
 def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
     with _SEEDING, torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was drawn
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would set a GPU's too
         method, net = methods.get(config.method), models.build(config.model, num_classes)
         dual = DualPath(net, rules=method.rules, per_pass=OWN[method.own](net), fresh=True)
     return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
@@ -85,7 +86,8 @@ class Trainer:
         if self.loader.least == 1:
             require_trainable(self.dual, next(iter(self.test))[0][:1], engine)
         self.data_sha256 = dataset.checksum()
-        self.take_step = engine.fast(self.step)
+        # Weakly, since a trainer in a cycle would keep its memory of the device from the runs that follow.
+        self.take_step = engine.fast(partial(type(self).step, weakref.proxy(self)))
         self.curve: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []  # each start and resume: epochs, seconds, memory
         # The epoch under way.
@@ -103,6 +105,8 @@ class Trainer:
 
     def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
+        # Kept until the step's end: the passes' two streams read it, and to its memory only the first one is known.
+        images = images.contiguous(memory_format=self.engine.layout)
         outputs = self.engine.passes(self.model, images, phase.passes)
         logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer where not every pass ran
         losses = self.method.loss(logits, labels, self.config, phase)
@@ -223,7 +227,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
             "sessions": self.sessions,
-            "torch_rng": torch.get_rng_state(),
+            "torch_rng": torch.get_rng_state(),  # for earlier versions, which set it; no step draws from it
             "part": part,
             "dynamics": self.dynamics.state(),
             "images_right": self.images_right,
@@ -242,7 +246,6 @@ class Trainer:
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
-        torch.set_rng_state(state["torch_rng"])
         if "dynamics" in state:  # not in checkpoints from before they were measured
             self.dynamics.load_state(state["dynamics"])
         self.images_right = state.get("images_right", {})  # likewise

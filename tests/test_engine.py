@@ -1,17 +1,21 @@
 """The fast path is the same recipe: precision, captured steps, streams, and what the record says of them."""
 
+import collections
 import contextlib
+import gc
+import itertools
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 
-from dcil import machine
+from dcil import machine, settings
 from dcil.config import RunConfig
 from dcil.engine import CapturedStep, Engine
 from dcil.errors import DcilError
-from dcil.methods import METHODS
+from dcil.methods import METHODS, Phase
 from dcil.stopping import Stop, Stopped
 from dcil.train import fit
 from dcil.trainer import Trainer
@@ -30,9 +34,6 @@ class FakeGraph:
         for call in self.calls:
             call()
 
-    def pool(self):
-        return (0, 1)
-
 
 @pytest.fixture
 def fake_cuda(monkeypatch):
@@ -42,11 +43,15 @@ def fake_cuda(monkeypatch):
     def capture(graph, **options):
         assert options["capture_error_mode"] == "thread_local"
         FakeGraph.capturing.graph = graph
-        yield
-        FakeGraph.capturing.graph = None
+        try:
+            yield
+        finally:
+            FakeGraph.capturing.graph = None
 
+    pools = itertools.count(1)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(pools)))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: None)
 
 
@@ -131,6 +136,49 @@ def test_a_phase_that_cannot_be_captured(fake_cuda, refusals):
     assert captured.path == "cuda graph, in part"
 
 
+def test_steps_that_were_all_warm_up(fake_cuda):
+    """A run too short for a capture says that its steps were eager."""
+    assert steps_of(capturable, CapturedStep.WARMUP)[0].path == "eager"
+    assert steps_of(capturable, CapturedStep.WARMUP + 1)[0].path == "cuda graph"
+
+
+def test_a_capture_after_one_that_broke_off(fake_cuda, monkeypatch, capsys):
+    """The pool that it took memory from is closed and left alone, as CUDA and PyTorch 2.11 want it.
+
+    There a capture that breaks off leaves its pool open, a capture from an open pool is refused, and the end of a
+    capture raises what hides the first cause.
+    """
+    open_pools, broken, capture = set(), [0], torch.cuda.graph
+
+    @contextlib.contextmanager
+    def as_in_2_11(graph, pool, **options):
+        if pool in open_pools:
+            raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
+        open_pools.add(pool)
+        try:
+            with capture(graph, **options):
+                yield
+                if broken[0] > 0:
+                    broken[0] -= 1
+                    raise RuntimeError("CUDA error: the cause\nmore")
+        except RuntimeError as error:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture") from error
+        open_pools.remove(pool)
+
+    monkeypatch.setattr(torch.cuda, "graph", as_in_2_11)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: open_pools.remove(pool))
+    captured, _ = steps_of(capturable, 10)
+    broken[0] = 1
+    for _ in range(100):
+        captured(torch.zeros(1), torch.zeros(1), "another")
+    assert captured.path == "cuda graph" and len(captured.graphs) == 2 and not open_pools
+    broken[0] = 1000
+    for _ in range(400):
+        captured(torch.zeros(1), torch.zeros(1), "a third")
+    assert "could not be captured (CUDA error: the cause), tried 4 times" in capsys.readouterr().err
+    assert not open_pools
+
+
 @pytest.mark.parametrize("runs", [2, 6])
 def test_one_capture_at_a_time(runs, fake_cuda, monkeypatch):
     """Runs in threads all capture, though a capture that begins while another is under way spoils both, as on a GPU."""
@@ -209,6 +257,156 @@ def test_the_record_of_a_run_that_changed_its_path(tiny_config, tiny_dataset, tm
     record = fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     assert record["environment"]["step"] == "eager, then cuda graph"
     assert [s["step"] for s in record["cost"]["sessions"]] == ["eager", "cuda graph"]
+
+
+class FakeStream:
+    """Stands in for one of a GPU's streams; remembers whom it waited for."""
+
+    def __init__(self, number):
+        self.number, self.waited_for = number, []
+
+    def wait_stream(self, other):
+        self.waited_for.append(other)
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """Let an `Engine` for a GPU be made on a CPU; returns the stream that is current outside of runs.
+
+    PyTorch hands out 32 streams by turns.
+    """
+    outside, streams = FakeStream(None), itertools.cycle([FakeStream(number) for number in range(32)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: next(streams))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: outside)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: outside.waited_for.append("a new peak"))
+    monkeypatch.setattr("dcil.engine._IDLE", collections.defaultdict(list))
+    return outside
+
+
+def gpu_engine(precision="float32"):
+    return Engine(RunConfig(device="cuda", precision=precision).resolve())
+
+
+def test_runs_under_way_share_no_stream(fake_gpu):
+    """A long run keeps its two to itself, however many short ones come and go; these take those of each other."""
+    long = gpu_engine()
+    with long.counted():
+        for _ in range(40):
+            short = gpu_engine()
+            with short.counted():
+                assert len({short.stream, short.side, long.stream, long.side}) == 4
+                assert short.stream.number + short.side.number < 6
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("CUDA out of memory")], ids=["ended", "failed"])
+def test_memory_is_free_when_a_run_no_longer_uses_it(error, fake_gpu):
+    """What was put on the device outside of a run's stream is not another's before that stream is done."""
+    engine = gpu_engine()
+    with contextlib.suppress(RuntimeError), engine.on_stream():
+        assert engine.stream.waited_for == [fake_gpu] and not fake_gpu.waited_for
+        if error:
+            raise error
+    assert fake_gpu.waited_for == [engine.stream]
+
+
+def test_a_peak_of_memory_is_of_the_runs_that_share_it(fake_gpu):
+    """It counts anew when a run begins alone, and goes on while others are under way."""
+    first, second, third = (gpu_engine() for _ in range(3))
+    with first.counted(), second.counted():
+        assert fake_gpu.waited_for == ["a new peak"]
+    with third.counted():
+        assert fake_gpu.waited_for == ["a new peak"] * 2
+
+
+def gpu_settings():
+    backends = torch.backends
+    numbers = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+    return *numbers, backends.cudnn.deterministic, backends.cudnn.benchmark
+
+
+@pytest.fixture(params=["none", "tf32"])
+def callers(request):
+    """Settings as PyTorch has them, or others."""
+    matmul, cudnn, own = torch.backends.cuda.matmul, torch.backends.cudnn, request.param == "tf32"
+    matmul.fp32_precision, cudnn.benchmark = request.param, own
+    yield gpu_settings()
+    matmul.fp32_precision, cudnn.benchmark = "none", False
+
+
+def test_settings_of_a_gpu_are_given_back(fake_gpu, callers):
+    """Float32 is what it says, and kernels repeat, until the last of the runs that want it has ended or failed."""
+    first, second = gpu_engine(), gpu_engine("bf16")
+    assert gpu_settings() == callers  # an engine alone computes nothing
+    with pytest.raises(ZeroDivisionError), second.on_stream():
+        with first.on_stream():
+            assert gpu_settings() == ("ieee", "ieee", True, False)
+        assert gpu_settings() == ("ieee", "ieee", True, False)
+        raise ZeroDivisionError
+    assert gpu_settings() == callers
+    with gpu_engine("tf32").on_stream():
+        assert gpu_settings() == ("tf32", "tf32", True, False)
+    assert gpu_settings() == callers
+    assert isinstance(torch.backends.cudnn.allow_tf32, bool)  # PyTorch's older way to ask raises where both are mixed
+
+
+def test_two_kinds_of_float32_at_once():
+    """A process has one setting for both: the second is refused, and the first goes on."""
+    with settings.gpu_numbers("ieee"):
+        with (
+            pytest.raises(
+                DcilError, match="float32 in ieee on its GPU now, this one would in tf32.*one after the other"
+            ),
+            settings.gpu_numbers("tf32"),
+        ):
+            pytest.fail("both at once")
+        assert gpu_settings()[:2] == ("ieee", "ieee")
+
+
+def test_a_run_leaves_the_gpus_random_numbers_alone(monkeypatch, tiny_dataset, tiny_config):
+    """Weights are drawn on the CPU."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    Trainer(tiny_config(), tiny_dataset)
+
+
+def test_a_run_that_ended_keeps_nothing(monkeypatch, tiny_dataset, tiny_config, tmp_path):
+    """Its memory is there for the next one without a search for cycles, which Python makes at its own time."""
+    made, begin = [], Trainer.__init__
+
+    def note(self, *words):
+        begin(self, *words)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(Trainer, "__init__", note)
+    for seed in range(2):  # the first loads parts of PyTorch, whose imports keep what called them
+        gc.collect()
+        gc.disable()
+        try:
+            fit(tiny_config(seed=seed), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+            alive = made[-1]() is not None
+        finally:
+            gc.enable()
+    assert not alive
+
+
+def test_images_last_as_long_as_both_streams_read_them(monkeypatch, tiny_dataset, tiny_config):
+    """A copy in another layout, known to the first stream only, is not free before the backward is over."""
+    run, seen = Trainer(tiny_config(channels_last=True), tiny_dataset), []
+    run_pass = run.dual.run_pass
+
+    def note(index, images):
+        seen.append(weakref.ref(images))
+        return run_pass(index, images)
+
+    monkeypatch.setattr(run.engine, "side", FakeStream(1))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream(0))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(run.dual, "run_pass", note)
+    monkeypatch.setattr(run.optimizer, "step", lambda: seen.append([images() is not None for images in seen]))
+    run.step(*next(run.loader.epoch(0)), Phase())
+    assert seen[-1] == [True, True]
 
 
 class StopAfter(Stop):
@@ -292,16 +490,21 @@ def test_gpu_steps_never_wait(precision, tiny_dataset):
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
-    """In float32 the captured, two-stream step gives the eager curve to rounding."""
-    config = tiny_config(method=method, epochs=6, device="cuda")
+    """The captured, two-stream step gives the eager curve to rounding: losses, masks, what changed sides.
+
+    In float64, and with rates that float32 holds exactly, as a captured step reads them: else what rounding moves
+    across a threshold or a ReLU is 1 % of a loss two epochs later, as steps on a CPU with weights off by 1e-7 show.
+    """
+    exact = {"precision": "float64", "lr": 0.125, "warmup_epochs": 0, "lr_decay": 0.5}
+    config = tiny_config(method=method, epochs=6, device="cuda", **exact)
     one, two = (
         fit(config, dataset=tiny_dataset, runs_dir=tmp_path / str(fast), progress=False, fast=fast)
         for fast in (False, True)
     )
     assert (one["environment"]["step"], two["environment"]["step"]) == ("eager", "cuda graph")
-    for a, b in zip(one["curve"][:2], two["curve"][:2], strict=True):
-        assert a["loss"]["total"] == pytest.approx(b["loss"]["total"], rel=1e-4)
-        assert a["sparsity"] == b["sparsity"]
+    for a, b in zip(one["curve"], two["curve"], strict=True):
+        assert a["loss"]["total"] == pytest.approx(b["loss"]["total"], rel=1e-6)
+        assert (a["sparsity"], a["flips"]) == (b["sparsity"], b["flips"])
 
 
 @pytest.mark.gpu

@@ -223,12 +223,14 @@ def test_samples_are_the_same_however_they_are_made(folder, store):
 
     reference = batches(decoded)
     assert [len(labels) for _, labels in reference] == [4, 4, 3]
+    drawn = torch.get_rng_state()
     for other in (batches(original), batches(decoded, workers=2)):
         assert all(torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in zip(reference, other, strict=True))
     assert torch.equal(batches(decoded, first=2)[0][0], reference[2][0])
     parts = [batches(decoded, ranks=Ranks(rank, 2)) for rank in range(2)]
     for index, (images, _) in enumerate(reference):
         assert torch.equal(parts[0][index][0], images[::2]) and torch.equal(parts[1][index][0], images[1::2])
+    assert torch.equal(torch.get_rng_state(), drawn)  # the caller's
     assert not torch.equal(reference[0][0], next(FolderTrainLoader(decoded, 4, 7, 32, CPU).epoch(4))[0])
 
 

@@ -101,7 +101,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
     interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
     assert not files(tmp_path / "parts", config)[0].exists()
     torch.manual_seed(5)
+    drawn = torch.get_rng_state()
     resumed = run(config, tiny_dataset, tmp_path / "parts")
+    assert torch.equal(torch.get_rng_state(), drawn)  # the caller's go on from where they were
     assert records.without_timing(resumed) == records.without_timing(whole)
     one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))

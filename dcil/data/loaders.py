@@ -168,8 +168,8 @@ class Samples(torch.utils.data.Dataset):
 
     def batches(self, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images uint8 [B, 3, side, side], labels [B]) on the device."""
-        pin = device.type == "cuda"
-        for images, labels in DataLoader(self, batch_size=None, num_workers=workers, pin_memory=pin):
+        pin, unused = device.type == "cuda", torch.Generator()  # else it would draw from the caller's
+        for images, labels in DataLoader(self, batch_size=None, num_workers=workers, pin_memory=pin, generator=unused):
             yield images.to(device, non_blocking=pin), labels.to(device, non_blocking=pin)
 
 

@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dcil import records, stopping
 from dcil.cli.main import main
@@ -149,6 +150,23 @@ def test_another_runs_record_is_no_result(here):
     one.record.write_bytes(other.record.read_bytes())
     with pytest.raises(DcilError, match="is the record of another run"):
         states()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["a GPU's", "the machine's"]
+)
+def test_memory_that_one_run_lacks(error, here, monkeypatch):
+    """Out of memory in one of the packed runs is that run's failure, in words; the others are done."""
+    step = Trainer.step
+
+    def fill(self, *words):
+        if (self.config.method, self.config.seed) == ("ste", 0):
+            raise error
+        step(self, *words)
+
+    monkeypatch.setattr(Trainer, "step", fill)
+    outcomes = work(pack=2).values()
+    assert sorted(outcomes) == ["done"] * 3 + [f"failed: {str(error) or 'MemoryError'}"]
 
 
 def test_tf32_shares_no_process(here):

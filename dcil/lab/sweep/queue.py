@@ -120,8 +120,8 @@ def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) 
             return "stopped"
         except Held as error:
             return f"held: {error}"
-        except (DcilError, RuntimeError, OSError) as error:
-            return f"failed: {error}"
+        except (DcilError, RuntimeError, OSError, MemoryError) as error:  # a GPU's "out of memory" is a RuntimeError
+            return f"failed: {str(error) or type(error).__name__}"
         return "done"
 
     return run

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command, table
+from dcil.cli.options import as_path, command, table
 from dcil.export import formats
 from dcil.export.trained_run import calibration, network
 
@@ -27,8 +26,8 @@ def add_parser(commands: Any) -> None:
         default=["state_dict"],
         help=" | ".join(formats.ENDINGS) + ", one or more [state_dict]",
     )
-    parser.add_argument("--out", metavar="D", type=Path, default=Path("exports"), help="folder of the files [exports]")
-    parser.add_argument("--runs-dir", metavar="D", default="runs", help="[runs]")
+    parser.add_argument("--out", metavar="D", type=as_path, default="exports", help="folder of the files [exports]")
+    parser.add_argument("--runs-dir", metavar="D", type=as_path, default="runs", help="[runs]")
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets, for int8 [DCIL_DATA, else data]")
 
 

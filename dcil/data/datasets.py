@@ -17,6 +17,7 @@ from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder, contents, find, read_folder
 from dcil.data.known import Known, Place, from_torchvision
 from dcil.errors import DcilError, unknown
+from dcil.io.files import expanded
 from dcil.io.shapes import Text, problems, unfit
 
 
@@ -101,10 +102,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     given = data_dir or os.environ.get("DCIL_DATA")
     checkout = Path(__file__).resolve().parents[2] / "data"
     if given or not checkout.is_dir() or Path("data").is_dir():
-        try:
-            return Path(given or "data").expanduser()
-        except RuntimeError as error:
-            raise DcilError(f"the data folder is {given!r}, but {error}; write the whole path") from error
+        return expanded(given or "data")
     return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
 
 
@@ -249,9 +247,9 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
     return read_cifar(get(name), Place(data_folder(data_dir), download))
 
 
-def imagefolder(folder: Path, store: Store | None = None) -> ImageFolder:
+def imagefolder(folder: str | Path, store: Store | None = None) -> ImageFolder:
     """Return a folder of one's own, as `dcil.data.images.read_folder` does."""
-    return read_folder(get("imagefolder"), Place(folder, store=store))
+    return read_folder(get("imagefolder"), Place(expanded(folder), store=store))
 
 
 def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:

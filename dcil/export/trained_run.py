@@ -18,6 +18,7 @@ from dcil.data.loaders import loaders_of
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.export.formats import Card, Network
+from dcil.io.files import expanded
 from dcil.runs import RunFolder, by_id
 from dcil.trainer import build
 
@@ -46,9 +47,9 @@ def card_of(
 
 def find_run(name: str, runs_dir: str | Path) -> Path:
     """Return a finished run's folder, given its path, its id, the beginning of that or its hash."""
-    if (Path(name) / "record.json").is_file():
-        return Path(name)
-    known = {path.parent.name: path.parent for path in sorted(Path(runs_dir).glob("*/record.json"))}
+    if ((folder := expanded(name)) / "record.json").is_file():
+        return folder
+    known = {path.parent.name: path.parent for path in sorted(expanded(runs_dir).glob("*/record.json"))}
     return by_id(name, known, f"finished run of {runs_dir}")
 
 

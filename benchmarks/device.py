@@ -116,7 +116,7 @@ def measure(source: str, args: argparse.Namespace, folder: Path) -> Iterator[Row
     net, card, config = trained_run.network(source, args.runs_dir)
     dense = trained_run.network(source, args.runs_dir, dense=True)[0]
     small, _ = shrink(net)
-    batches = trained_run.calibration(config, args.data_dir)
+    batches = trained_run.calibration(config, card, args.data_dir)
     files = {}
     for to, ending in formats.ENDINGS.items():
         files[to] = folder / f"{card.run_id}.{ending}"

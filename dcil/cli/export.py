@@ -38,7 +38,7 @@ def run_export(args: argparse.Namespace) -> int:
     rows = []
     for to in args.to:
         path = args.out / f"{card.run_id}.{formats.ENDINGS[to]}"
-        images = calibration(config, args.data_dir) if to == "int8" else None
+        images = calibration(config, card, args.data_dir) if to == "int8" else None
         apart = formats.save(net, card, path, to, images)
         rows.append((to, f"{path.stat().st_size / 2**10:.0f} KiB", f"{apart:.2g}", path))
     print(table(("format", "size", "outputs differ by up to", "file"), rows))

@@ -20,7 +20,7 @@ import torch
 from benchmarks.bench import Bench, Row
 from benchmarks.cases import BENCHMARKS
 from dcil import machine
-from dcil.cli.options import Parser, refuse_unknown, table
+from dcil.cli.options import Parser, as_path, refuse_unknown, table
 from dcil.config import RunConfig
 from dcil.data import datasets
 from dcil.data.datasets import Dataset
@@ -54,7 +54,7 @@ def build_parser() -> Parser:
     parser.add_argument("--model", metavar="MODEL", choices=MODELS, default="resnet32", help="[resnet32]")
     parser.add_argument("--batch-size", metavar="N", type=int, default=128, help="images a step [128]")
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, default=HERE / "results", help="[benchmarks/results]")
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=HERE / "results", help="[benchmarks/results]")
     return parser
 
 

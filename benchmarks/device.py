@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmarks.bench import in_turns, peak_allocated_mib
 from benchmarks.sparse_conv import with_csr
 from dcil import cost, machine
-from dcil.cli.options import Parser, refuse_unknown
+from dcil.cli.options import Parser, as_path, refuse_unknown
 from dcil.data import datasets
 from dcil.data.loaders import loaders_of
 from dcil.errors import DcilError
@@ -47,9 +47,9 @@ def build_parser() -> Parser:
     parser.add_argument("sources", metavar="RUN", nargs="+", help="a finished run, or an authors' .pth or .npz")
     parser.add_argument("--rounds", metavar="N", type=int, default=7, help="turns of each variant [7]")
     parser.add_argument("--threads", metavar="N", type=int, nargs="+", default=[1, 2], help="[1 2]")
-    parser.add_argument("--runs-dir", metavar="D", default="runs", help="[runs]")
+    parser.add_argument("--runs-dir", metavar="D", type=as_path, default="runs", help="[runs]")
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, default=HERE / "device", help="[benchmarks/device]")
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=HERE / "device", help="[benchmarks/device]")
     return parser
 
 
@@ -116,7 +116,7 @@ def measure(source: str, args: argparse.Namespace, folder: Path) -> Iterator[Row
     net, card, config = trained_run.network(source, args.runs_dir)
     dense = trained_run.network(source, args.runs_dir, dense=True)[0]
     small, _ = shrink(net)
-    batches = trained_run.calibration(config, args.data_dir)
+    batches = trained_run.calibration(config, card, args.data_dir)
     files = {}
     for to, ending in formats.ENDINGS.items():
         files[to] = folder / f"{card.run_id}.{ending}"

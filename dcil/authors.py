@@ -28,7 +28,7 @@ from dcil.data.loaders import TestLoader
 from dcil.dual_path import DualPath
 from dcil.engine import Engine
 from dcil.errors import DcilError, unknown
-from dcil.io.files import open_regular, sha256, write_atomically
+from dcil.io.files import expanded, open_regular, sha256, write_atomically
 from dcil.metrics import evaluate as evaluate_passes
 
 BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb06700df0bf1fcd6a51ca81ed99bb82"
@@ -88,7 +88,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     Raises `DcilError` naming the file, which stays as it is, when it is absent, damaged or holds no
     such state dict.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         if path.suffix == ".npz":
             content: Any = _arrays(path)
@@ -199,7 +199,7 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
     """
     if name not in KNOWN:
         raise unknown("checkpoint", name, KNOWN)
-    path, expected = Path(folder) / f"{name}.pth", KNOWN[name]["sha256_of_source"]
+    path, expected = expanded(folder) / f"{name}.pth", KNOWN[name]["sha256_of_source"]
     url = f"{base_url.rstrip('/')}/{KNOWN[name]['source']}"
     if path.exists():
         if path.is_file() and sha256(path) == expected:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcil.errors import DcilError
+
 # The authors add this to the teacher's probabilities (and do not renormalise) so that its
 # logarithm stays finite; the conformance trajectories depend on it.
 TEACHER_EPSILON = 1e-7
@@ -88,6 +90,12 @@ def collective_parts(
     ['ce_dense', 'ce_sparse', 'kl_dense', 'kl_sparse']
     """
     logits = {"sparse": sparse_logits, "dense": dense_logits}
+    for name, output in logits.items():
+        if not isinstance(output, Tensor):
+            raise DcilError(
+                f"{name}_logits is a {type(output).__name__}, not a tensor; take the logits out of each pass's output, "
+                "as in sparse, dense = dual(x); collective_loss(sparse['logits'], dense['logits'], y)"
+            )
     counted = None if labels.is_floating_point() else labels != IGNORED  # probabilities [N, C, ...] all count
     return cross_entropies(logits, labels) | (divergences(logits, temperature, counted=counted) if distill else {})
 
@@ -109,9 +117,10 @@ def collective_loss(
     Logits [N, C], labels [N] in [0, C), whole numbers; of dense predictions, such as segmentation, logits
     [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over what is labelled: a label of -100
     leaves its image or position out. A pass learns from the other's logits but does not move them:
-    teachers are detached. `temperature` softens both. Wrong shapes and labels raise PyTorch's own
-    errors. A training run sums the same terms by `dcil.methods.mutual`, which weighs them by its phase. Source: the
-    authors' code, which switches `distill` on from epoch 70 of 300.
+    teachers are detached. `temperature` softens both. Raises `dcil.DcilError` for what is no tensor, as the
+    output of many networks; wrong shapes and labels raise PyTorch's own errors. A training run sums the same
+    terms by `dcil.methods.mutual`, which weighs them by its phase. Source: the authors' code, which switches
+    `distill` on from epoch 70 of 300.
 
     >>> import torch
     >>> sparse_logits, dense_logits = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])

@@ -68,6 +68,18 @@ def choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[
     return [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def _advice(net: nn.Module, owners: dict[str, nn.Module]) -> str:
+    """Return what to write instead for a network in which nothing is prunable, or nothing if it has no matrix."""
+    dense = {name for name, owner in owners.items() if isinstance(owner, nn.Embedding)}
+    matrices = [name for name, p in net.named_parameters() if p.dim() >= 2 and name not in dense]
+    own = OWN["norms and head"](net)
+    inner = [name for name in matrices if name.rpartition(".")[0] not in own]
+    if not matrices:
+        return ""
+    shared = "" if inner else ", per_pass=[]"  # then the head is all that there is
+    return f" Name what to prune, e.g. DualPath(net, prunable={(inner or matrices)[:2]}{shared})"
+
+
 def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of what is pruned and of the modules that each pass has of its own, by default norms and head.
 
@@ -78,10 +90,8 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
     pruned = choose("parameter", prunable, owners)
     if not pruned:
         looked_at = ", ".join(f"{name} ({type(owners[name]).__name__})" for name in owners) or "no parameters"
-        inner = [f"{name}.weight" for name, module in modules.items() if isinstance(module, nn.Linear)][:-1]  # no head
         raise DcilError(
-            f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}. "
-            f"Name what to prune, e.g. DualPath(net, prunable={inner[:2] or ['*.weight']})"
+            f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}.{_advice(net, owners)}"
         )
     own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
     own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once

@@ -19,7 +19,7 @@ from dcil import methods
 from dcil.config import LATER, RunConfig, run_id_of
 from dcil.dynamics import SAMPLE, mask_problems
 from dcil.errors import DcilError
-from dcil.io.files import read_bytes, write_atomically
+from dcil.io.files import expanded, read_bytes, write_atomically
 from dcil.io.intake import checksum, parse_json
 from dcil.io.shapes import Named, Number, Text, unfit
 from dcil.io.shapes import problems as shape_problems
@@ -215,7 +215,7 @@ def without_timing(record: dict[str, Any]) -> dict[str, Any]:
 
 def write(record: dict[str, Any], path: str | Path) -> Path:
     """Check a record and write it atomically, with the checksum of its content; returns its path."""
-    path, record = Path(path), _content(validate(record))
+    path, record = expanded(path), _content(validate(record))
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
     return path
@@ -232,7 +232,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
     """Return a record and the very bytes that were checked."""
     try:
-        content = read_bytes(path, MOST)
+        content = read_bytes(expanded(path), MOST)
         found = parse_json(content)
     except (OSError, ValueError) as error:
         raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
@@ -249,7 +249,7 @@ def load_all(folder: str | Path, **config: Any) -> list[Run]:
     >>> load_all("a folder that is not there", method="dcil")
     []
     """
-    runs = [Run(read(path)) for path in sorted(Path(folder).glob("*.json"))]
+    runs = [Run(read(path)) for path in sorted(expanded(folder).glob("*.json"))]
     return [run for run in runs if _has(run, config)]
 
 
@@ -261,7 +261,7 @@ def _has(run: Run, wanted: dict[str, Any]) -> bool:
 def add(path: str | Path, folder: str | Path) -> Path:
     """Take a record into a folder under its run id, checked and never overwriting; returns the new path."""
     record, content = _parsed(path)
-    target = Path(folder) / f"{record['run_id']}.json"
+    target = expanded(folder) / f"{record['run_id']}.json"
     try:
         write_atomically(target, lambda part: part.write_bytes(content), _link)
     except FileExistsError as error:

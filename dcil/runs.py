@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 from dcil import checkpoint, records
 from dcil.config import RunConfig
 from dcil.errors import DcilError, unknown
-from dcil.io.files import read_bytes, remove_parts, write_atomically
+from dcil.io.files import expanded, read_bytes, remove_parts, write_atomically
 
 LOOK_S = 1  # who only asks whether a run is held takes its lock for an instant, and must not turn its trainer away
 NOTE_BYTES = 4096  # more than a holder's note has
@@ -34,7 +34,7 @@ class RunFolder:
 
     def __init__(self, runs_dir: str | Path, config: RunConfig):
         self.config = config
-        self.path = Path(runs_dir) / config.run_id
+        self.path = expanded(runs_dir) / config.run_id
         self.record = self.path / "record.json"
         self.checkpoint = self.path / "checkpoint.pt"
         self.previous = self.path / "previous.pt"

@@ -17,6 +17,7 @@ from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
 from dcil.errors import DcilError
+from dcil.io.files import expanded
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
@@ -63,7 +64,7 @@ def fit(
     _refuse_other_types(config, dataset)
     config = config.resolve()
     machine.require(config.device)  # before anything is written
-    runs = Path(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains
+    runs = expanded(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains
     folder, store = RunFolder(runs, config), Store(runs / "decoded", decoded_gib)
     team = distributed.join(config.device)
     with contextlib.ExitStack() as stack:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from dcil import cost, distributed, machine, methods, models, records
 from dcil.config import ResolvedConfig
 from dcil.data import datasets
+from dcil.data.crops import RESIZE
 from dcil.data.images import ImageFolder
 from dcil.data.loaders import loaders_of
 from dcil.distributed import ALONE, Ranks
@@ -233,7 +234,17 @@ class Trainer:
             "images_right": self.images_right,
             "data_sha256": self.data_sha256,
             "classes": list(self.dataset.classes),
+            "feed": self.feed(),
         }
+
+    def feed(self) -> dict[str, Any]:
+        """Return what goes in, which a data set of one's own decides: its name, the images' size and normalisation."""
+        d, side = self.dataset, self.config.image_size
+        size, short = ([side, side], round(side * RESIZE))
+        if isinstance(d, datasets.Dataset):
+            size = list(d.test_images.shape[2:])
+            short = min(size)
+        return {"dataset": d.name, "size": size, "short": short, "mean": list(d.mean), "std": list(d.std)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""

@@ -358,6 +358,28 @@ def commands(parser, words=()):
     ]
 
 
+def parser_of(words):
+    """Return the parser of a command."""
+    parser = cli.build_parser()
+    for word in words:
+        (below,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        parser = below.choices[word]
+    return parser
+
+
+@pytest.mark.parametrize("words", commands(cli.build_parser()), ids=" ".join)
+def test_the_home_folder_in_every_option_that_names_a_place(words, monkeypatch):
+    """`~` is the home folder, which no shell sees in `--runs-dir=~/x`; data folders go through `data_folder`."""
+    monkeypatch.setenv("HOME", "/home/me")
+    for action in parser_of(words)._actions:
+        if action.metavar in ("D", "DIR", "FILE") and action.dest != "data_dir":
+            assert str(action.type("~/x")) == "/home/me/x", action.dest
+
+
+def test_the_home_of_nobody(capsys):
+    assert "argument --runs-dir: ~nouser/x: " in refused(capsys, "train", "--runs-dir", "~nouser/x")
+
+
 @pytest.mark.parametrize("words", commands(cli.build_parser()), ids=" ".join)
 def test_every_command_has_help(capsys, words):
     with pytest.raises(SystemExit, match="0"):

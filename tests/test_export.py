@@ -56,6 +56,40 @@ def test_outputs_and_card(run, files, to):
         assert apart <= (TOLERANCE[to] if TOLERANCE[to] is not None else 5)
 
 
+def own(side, **fields):
+    """A data set of two classes that no name stands for."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, 3, *side), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(20) % 2
+    return dcil.data.Dataset("mine", images, labels, images, labels, 2, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), **fields)
+
+
+def fitted(dataset, folder):
+    """The id of a finished run on a data set of one's own; its configuration still names the digits."""
+    config = dcil.preset("smoke", epochs=1, device="cpu")
+    return dcil.fit(config, dataset=dataset, runs_dir=folder, progress=False)["run_id"]
+
+
+def test_the_card_is_of_the_data_that_the_run_was_given(tmp_path, capsys):
+    """Not of those that its configuration names: else pictures go in with the digits' size and normalisation."""
+    for number, names in enumerate([(), ("no", "yes")]):
+        runs = tmp_path / str(number)
+        run_id = fitted(own((8, 8), classes=names), runs)
+        net, card, _ = trained_run.network(run_id, runs)
+        assert (card.dataset, card.side, card.short, card.classes) == ("mine", 8, 8, names or ("0", "1"))
+        assert (card.mean, card.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+        assert formats.save(net, card, tmp_path / "net.pt", to="state_dict") == 0
+        assert formats.load(tmp_path / "net.pt")[1] == card
+    assert main(["export", run_id, "--to", "int8", "--runs-dir", str(runs), "--out", str(tmp_path)]) == 2
+    assert "was trained on 'mine', which only you have" in capsys.readouterr().err
+
+
+def test_images_that_are_not_square_are_not_exported(tmp_path):
+    run_id = fitted(own((8, 12)), tmp_path)
+    with pytest.raises(DcilError, match="takes images of 8 × 12 pixels, and only networks of square images"):
+        trained_run.network(run_id, tmp_path)
+
+
 @torch.no_grad()
 def test_int8_classifies_as_well(files):
     """On real test images int8 chooses as float32 does; random images would not show it."""

@@ -286,7 +286,8 @@ CORPUS = {
     "a temperature of 400 digits": (training("--temperature", "9" * 400), "temperature is inf"),
     "no size of a store": (training("--decoded-gib", "nan"), "decoded_gib is nan; it must be a number of GiB"),
     "a negative size of a store": (training("--decoded-gib", "-1"), "decoded_gib is -1.0; it must be a number of GiB"),
-    "the home of nobody": (training("--dataset", "cifar10", "--data-dir", "~nouser"), "data folder is '~nouser'"),
+    "the home of nobody": (
+        training("--dataset", "cifar10", "--data-dir", "~nouser"), "~nouser: could not determine home directory"),
     "a folder that is not there, of no UTF-8": (
         training("--dataset", "imagefolder", "--data-dir", os.fsdecode(b"\xff")), "has no folder 'train'"),
 }  # fmt: skip

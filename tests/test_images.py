@@ -286,8 +286,21 @@ def test_unreadable_image(folder, store, damage, kept):
 def test_empty_class(folder):
     """A class without images is named."""
     (folder / "train" / "empty").mkdir()
-    with pytest.raises(DcilError, match="no valid file for the classes empty"):
+    with pytest.raises(DcilError, match="no valid file for the classes empty.*, train/CLASS/.*; add one, or remove"):
         datasets.load("imagefolder", folder)
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "9.png"])
+def test_a_link_that_leads_nowhere(folder, target):
+    """An image moved away since, or a link to itself, is named with the place that it points to."""
+    (folder / "train" / "red" / "9.png").symlink_to(target)
+    with pytest.raises(DcilError, match=f"9.png is a link to {target}, which is out of reach .*; mend or remove it"):
+        datasets.load("imagefolder", folder)
+
+
+def test_a_folder_as_text(folder):
+    """A folder may be given as text, as everywhere."""
+    assert datasets.imagefolder(str(folder)).classes == datasets.imagefolder(folder).classes
 
 
 def test_wrong_classes(folder, tmp_path):

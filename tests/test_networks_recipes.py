@@ -112,14 +112,36 @@ def test_a_vision_transformer_of_torchvision():
     assert_passes_are_networks(dual, [images()], atol=1e-5, rtol=1e-4)
 
 
-def test_the_advice_on_linear_layers_can_be_followed():
-    """What the error names for a network without convolutions can be pruned, its classifier left out."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+class Reader(nn.Module):
+    """Words, a recurrent layer, a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.memory, self.head = nn.Embedding(9, 4), nn.GRU(4, 4, batch_first=True), nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("net", "pruned", "own"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)),
+            ("1.weight", "3.weight"),
+            ("5",),
+        ),
+        (Reader(), ("memory.weight_ih_l0", "memory.weight_hh_l0"), ("head",)),
+        (nn.TransformerEncoderLayer(4, 2, 8), ("self_attn.in_proj_weight", "self_attn.out_proj.weight"), ("linear2",)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), ("1.weight",), ()),
+        (nn.Linear(192, 4), ("weight",), ()),
+    ],
+    ids=["linear", "recurrent", "attention", "only a classifier", "a single layer"],
+)
+def test_the_advice_on_linear_layers_can_be_followed(net, pruned, own):
+    """What the error names can be pruned: no embedding, and no classifier unless there is nothing else."""
     with pytest.raises(DcilError, match="nothing is prunable") as refused:
         DualPath(net)
     advice = str(refused.value).partition("e.g. ")[2]
     dual = eval(advice, {"DualPath": DualPath, "net": net})
-    assert dual.prunable == ("1.weight", "3.weight") and dual.own_names == ("5",)
+    assert dual.prunable == pruned and dual.own_names == own
 
 
 def test_a_network_that_returns_a_dict():
@@ -131,6 +153,8 @@ def test_a_network_that_returns_a_dict():
 
     dual = wrapped(Returning())
     sparse, dense = dual(**{"pixel_values": images()})
+    with pytest.raises(DcilError, match="sparse_logits is a dict, not a tensor; take the logits out of each pass's"):
+        dcil.collective_loss(sparse, dense, torch.arange(4))
     dcil.collective_loss(sparse["logits"], dense["logits"], torch.arange(4)).backward()
     assert all(p.grad is not None for p in dual.parameters())
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from dcil import checkpoint, records
 from dcil.errors import DcilError
+from dcil.export import formats, trained_run
 from dcil.io import files
 from dcil.runs import Held, RunFolder
 from dcil.stopping import Stop, Stopped
@@ -49,6 +50,20 @@ def in_child(act):
             code = 0
         os._exit(code)
     return pid
+
+
+def test_the_home_folder(tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """`~` is the home folder in Python too, as a command's options have it."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    record = run(tiny_config(), tiny_dataset, "~/runs")
+    (place,) = (tmp_path / "home" / "runs").iterdir()
+    records.add(f"~/runs/{place.name}/record.json", "~/records")
+    assert records.load_all("~/records")[0].run_id == record["run_id"] == place.name
+    net, card, _ = trained_run.network(place.name, "~/runs")
+    formats.save(net, card, "~/exports/net.pt", to="state_dict")
+    assert formats.load("~/exports/net.pt")[1] == card
+    assert not (tmp_path / "~").exists()
 
 
 def test_killed_at_random_moments(whole, tiny_config, tiny_dataset, tmp_path):

@@ -32,7 +32,7 @@ from typing import IO, Any
 
 from dcil import checkpoint, records
 from dcil.cli.main import main as dcil
-from dcil.cli.options import Parser, command
+from dcil.cli.options import Parser, as_path, command
 from dcil.cli.queue import planned_runs
 from dcil.config import PRECISIONS, RunConfig
 from dcil.data import datasets
@@ -318,11 +318,11 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     packing = command(commands, "pack", pack, "here: lay out the last commit, a grid's data and checkpoints as loads")
-    packing.add_argument("grid", metavar="GRID", type=Path, help="a committed file such as experiments/paper.yaml")
+    packing.add_argument("grid", metavar="GRID", type=as_path, help="a committed file such as experiments/paper.yaml")
     packing.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
     packing.add_argument("--precision", metavar="NAME", choices=PRECISIONS, help="as `queue --precision` has it")
     packing.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="size of a load [%(default)g]")
-    packing.add_argument("--to", metavar="D", type=Path, default="_build/carry", help="[_build/carry]")
+    packing.add_argument("--to", metavar="D", type=as_path, default="_build/carry", help="[_build/carry]")
     packing.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     packing.add_argument("--data", metavar="NAME", nargs="+", default=[], help="what else of it travels: images")
 
@@ -339,11 +339,11 @@ def build_parser() -> Parser:
             "--wait", metavar="S", type=float, default=wait_s, help="seconds to wait for its end, at most [%(default)g]"
         )
         looking.add_argument("--lines", metavar="N", type=int, default=10, help="of the log [%(default)d]")
-        looking.add_argument("--to", metavar="FILE", type=Path, default="_build/home.tgz", help="[_build/home.tgz]")
+        looking.add_argument("--to", metavar="FILE", type=as_path, default="_build/home.tgz", help="[_build/home.tgz]")
         looking.add_argument("--limit", metavar="MIB", type=float, default=LIMIT_MIB, help="its size [%(default)g]")
 
     coming = command(commands, "home", home, "here: take in records and checkpoints; what is further here stays")
-    coming.add_argument("archives", metavar="FILE", nargs="+", type=Path, help="what `look` or `stop` wrote")
+    coming.add_argument("archives", metavar="FILE", nargs="+", type=as_path, help="what `look` or `stop` wrote")
     return parser
 
 

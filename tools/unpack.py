@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--into", metavar="D", type=Path, default="dcil-away", help="[dcil-away]")
     args = parser.parse_args(argv)
     try:
-        return unpack(args.loads or [Path(__file__).resolve().parent], args.into.resolve())
+        return unpack(args.loads or [Path(__file__).resolve().parent], args.into.expanduser().resolve())
     except (Refused, OSError) as error:
         print(f"unpack: error: {error}", file=sys.stderr)
         return 2

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from dcil import authors
-from dcil.cli.options import command, group, table
+from dcil.cli.options import as_path, command, group, table
 from dcil.data import datasets
 
 
@@ -16,9 +15,11 @@ def add_parser(commands: Any) -> None:
     actions, names = group(commands, "authors", "fetch and measure the authors' checkpoints"), (*authors.KNOWN, "all")
     fetching = command(actions, "fetch", fetch_authors, "download one checkpoint or all, checksum verified")
     fetching.add_argument("name", metavar="CHECKPOINT", choices=names, help=" | ".join(names))
-    fetching.add_argument("--to", metavar="D", type=Path, help="folder to put them in [authors, in the data folder]")
+    fetching.add_argument("--to", metavar="D", type=as_path, help="folder to put them in [authors, in the data folder]")
     checking = command(actions, "check", check_authors, "measure both passes on CIFAR; exit code 1 if not as expected")
-    checking.add_argument("files", metavar="FILE", nargs="+", type=Path, help="an authors' .pth, or its arrays as .npz")
+    checking.add_argument(
+        "files", metavar="FILE", nargs="+", type=as_path, help="an authors' .pth, or its arrays as .npz"
+    )
     checking.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command
+from dcil.cli.options import as_path, command
 from dcil.lab import checkout
 
 
@@ -24,7 +23,9 @@ def add_parser(commands: Any) -> None:
         dest="given",
         help="set a parameter; may be repeated",
     )
-    parser.add_argument("--out", metavar="FILE", help="where the executed notebook goes [_build/chapters/NAME.ipynb]")
+    parser.add_argument(
+        "--out", metavar="FILE", type=as_path, help="where the executed notebook goes [_build/chapters/NAME.ipynb]"
+    )
 
 
 def run_chapter(args: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def run_chapter(args: argparse.Namespace) -> int:
     from dcil.lab.book import chapters, freshness  # they need Jinja2, which a machine that only trains may lack
 
     notebook, started = chapters.find_chapter(args.name), time.monotonic()
-    out = Path(args.out or checkout.root() / "_build" / "chapters" / notebook.name)
+    out = args.out or checkout.root() / "_build" / "chapters" / notebook.name
     given = {name: chapters.parse_value(value) for name, value in args.given}
     print(chapters.execute(notebook, out, given))
     book = checkout.root() / "book"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command, table
+from dcil.cli.options import as_path, command, table
 from dcil.export import formats
 from dcil.export.trained_run import calibration, network
 
@@ -27,8 +26,8 @@ def add_parser(commands: Any) -> None:
         default=["state_dict"],
         help=" | ".join(formats.ENDINGS) + ", one or more [state_dict]",
     )
-    parser.add_argument("--out", metavar="D", type=Path, default=Path("exports"), help="folder of the files [exports]")
-    parser.add_argument("--runs-dir", metavar="D", default="runs", help="[runs]")
+    parser.add_argument("--out", metavar="D", type=as_path, default="exports", help="folder of the files [exports]")
+    parser.add_argument("--runs-dir", metavar="D", type=as_path, default="runs", help="[runs]")
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets, for int8 [DCIL_DATA, else data]")
 
 
@@ -39,7 +38,7 @@ def run_export(args: argparse.Namespace) -> int:
     rows = []
     for to in args.to:
         path = args.out / f"{card.run_id}.{formats.ENDINGS[to]}"
-        images = calibration(config, args.data_dir) if to == "int8" else None
+        images = calibration(config, card, args.data_dir) if to == "int8" else None
         apart = formats.save(net, card, path, to, images)
         rows.append((to, f"{path.stat().st_size / 2**10:.0f} KiB", f"{apart:.2g}", path))
     print(table(("format", "size", "outputs differ by up to", "file"), rows))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dcil.config import RunConfig
 from dcil.errors import DcilError, unknown
+from dcil.io.files import expanded
 from dcil.io.intake import plain
 
 # How an option of each type of field is read, and what stands for its value in the help.
@@ -33,6 +35,14 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise unknown(str(action.metavar).lower(), value, action.choices)
+
+
+def as_path(text: str) -> Path:
+    """Return the path that an argument names, `~` as the home folder."""
+    try:
+        return expanded(text)
+    except DcilError as error:  # argparse would hide its words
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Parser:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command
+from dcil.cli.options import as_path, command
 from dcil.data.decoding import decode
 from dcil.export import formats
 from dcil.export.trained_run import predict
@@ -16,7 +15,7 @@ def add_parser(commands: Any) -> None:
     """Add `predict`."""
     parser = command(commands, "predict", run_predict, "classify a picture with an exported network")
     parser.add_argument("image", metavar="IMAGE", help="a picture, of any size")
-    parser.add_argument("--from", metavar="FILE", dest="file", type=Path, required=True, help="what `export` wrote")
+    parser.add_argument("--from", metavar="FILE", dest="file", type=as_path, required=True, help="what `export` wrote")
     parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes to show [5]")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command, table
+from dcil.cli.options import as_path, command, table
 from dcil.config import PRECISIONS, emulates
 from dcil.errors import DcilError
 from dcil.lab.sweep import grid, queue
@@ -19,7 +18,7 @@ def add_parser(commands: Any) -> None:
     """Add `queue`."""
     summary = "run what is missing of a grid, most urgent first; call it again and again"
     parser = command(commands, "queue", work_queue, summary)
-    parser.add_argument("grid", metavar="GRID", type=Path, help="a file such as experiments/quick.yaml")
+    parser.add_argument("grid", metavar="GRID", type=as_path, help="a file such as experiments/quick.yaml")
     parser.add_argument("--status", action="store_true", help="only say what is done, partial and missing")
     parser.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
     parser.add_argument("--minutes", metavar="M", type=float, help="stop in time, with checkpoints [no limit]")
@@ -37,8 +36,8 @@ def add_parser(commands: Any) -> None:
         help=f"every run in this precision, not the grid's: {' | '.join(PRECISIONS)}",
     )
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
-    parser.add_argument("--runs-dir", metavar="D", type=Path, default="runs", help="[runs]")
-    parser.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
+    parser.add_argument("--runs-dir", metavar="D", type=as_path, default="runs", help="[runs]")
+    parser.add_argument("--records-dir", metavar="D", type=as_path, default="records", help="[records]")
 
 
 def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcil import methods, records
-from dcil.cli.options import command, group, table
+from dcil.cli.options import as_path, command, group, table
 from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError
 from dcil.io.intake import plain
@@ -25,14 +25,14 @@ def add_parser(commands: Any) -> None:
     for name, allowed in choices.items():
         listing.add_argument(f"--{name}", metavar=name.upper(), choices=allowed, help=" | ".join(allowed))
     adding = command(actions, "add", add_records, "check records of any machine and take them in, never overwriting")
-    adding.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    adding.add_argument("files", metavar="FILE", nargs="+", type=as_path)
     comparing = command(actions, "diff", diff_records, "two records side by side; exit code 1 if they differ")
     for which in ("A", "B"):
         comparing.add_argument(which, help="a file, a run id or its beginning, or the hash at its end")
     for action in (listing, adding, comparing):
-        action.add_argument("--records-dir", metavar="D", type=Path, default="records", help="[records]")
+        action.add_argument("--records-dir", metavar="D", type=as_path, default="records", help="[records]")
     checking = command(actions, "check", check_records, "check every record of a folder and name the bad ones")
-    checking.add_argument("records_dir", metavar="DIR", nargs="?", type=Path, default="records", help="[records]")
+    checking.add_argument("records_dir", metavar="DIR", nargs="?", type=as_path, default="records", help="[records]")
     command(actions, "schema", print_schema, "print the JSON Schema of a record, for tools that are not dcil")
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from dcil.cli.options import command, table
+from dcil.cli.options import as_path, command, table
 from dcil.lab import checkout
 from dcil.lab.book import freshness
 
@@ -14,8 +13,8 @@ from dcil.lab.book import freshness
 def add_parser(commands: Any) -> None:
     """Add `status`."""
     parser = command(commands, "status", show_status, "when each chapter was executed, and why it is stale if it is")
-    parser.add_argument("--executed", metavar="D", type=Path, help="folder of executed chapters [_build/executed]")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="write it as Markdown, for the site")
+    parser.add_argument("--executed", metavar="D", type=as_path, help="folder of executed chapters [_build/executed]")
+    parser.add_argument("--out", metavar="FILE", type=as_path, help="write it as Markdown, for the site")
 
 
 def show_status(args: argparse.Namespace) -> int:

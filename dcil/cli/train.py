@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dcil import machine, records
-from dcil.cli.options import add_config_options, command, values_of_config
+from dcil.cli.options import add_config_options, as_path, command, values_of_config
 from dcil.config import PRESETS, RunConfig, emulates, preset
 from dcil.runs import RunFolder
 from dcil.stopping import stop_at_eof
@@ -22,8 +22,10 @@ def add_parser(commands: Any) -> None:
     where = parser.add_argument_group("where things are")
     where.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     where.add_argument("--download", action="store_true", help="fetch CIFAR or Imagenette into it if it is missing")
-    where.add_argument("--runs-dir", metavar="D", default="runs", help="folder of checkpoints and records [runs]")
-    where.add_argument("--records-dir", metavar="D", help="take the finished record in here as well")
+    where.add_argument(
+        "--runs-dir", metavar="D", type=as_path, default="runs", help="folder of checkpoints and records [runs]"
+    )
+    where.add_argument("--records-dir", metavar="D", type=as_path, help="take the finished record in here as well")
     where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
     how = parser.add_argument_group("how it runs", "none of these changes a number")
     how.add_argument("--max-minutes", metavar="M", type=float, help="stop in time, with a checkpoint [no limit]")

@@ -17,6 +17,7 @@ from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder, contents, find, read_folder
 from dcil.data.known import Known, Place, from_torchvision
 from dcil.errors import DcilError, unknown
+from dcil.io.files import expanded
 from dcil.io.shapes import Text, problems, unfit
 
 
@@ -25,8 +26,8 @@ class Dataset:
     """Images [N, C, H, W] uint8 and labels [N] int64 of a train and a test part, and how to feed them.
 
     `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored
-    image is still its class. Raises `DcilError` for other types and shapes, labels outside [0, num_classes), and
-    a name that a record cannot hold.
+    image is still its class. Raises `DcilError` for other types and shapes, labels outside [0, num_classes),
+    means outside [0, 1], another number of class names, and a name that a record cannot hold.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Dataset:
             raise DcilError(f"the name of a data set stands in records, but {odd.replace('the file', 'it')}")
         if type(self.num_classes) is not int or self.num_classes < 1:
             raise DcilError(f"{self.name}: num_classes is {self.num_classes!r}; it must be an int of at least 1")
+        for scale in ("mean", "std"):
+            object.__setattr__(self, scale, self._numbers(scale))
         self._check_part("train", self.train_images, self.train_labels)
         self._check_part("test", self.test_images, self.test_labels)
         if len(self.mean) != len(self.std) or not all(0 < spread < math.inf for spread in self.std):
@@ -52,6 +55,25 @@ class Dataset:
                 f"{self.name}: mean is {self.mean} and std {self.std}; they must have a number a channel, and those of "
                 "std must be above 0"
             )
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise DcilError(
+                f"{self.name}: mean is {self.mean}; it is that of pixel values in [0, 1]. Of values from 0 to 255, "
+                "divide mean and std by 255"
+            )
+        if self.classes and (len(self.classes) != self.num_classes or not all(type(c) is str for c in self.classes)):
+            raise DcilError(
+                f"{self.name}: classes is {self.classes!r:.200}; it must have a name, a str, for each of the "
+                f"{self.num_classes} classes, or be left out"
+            )
+
+    def _numbers(self, scale: str) -> tuple[float, ...]:
+        value = getattr(self, scale)
+        try:
+            return tuple(map(float, value))
+        except (TypeError, ValueError, RuntimeError) as error:  # the last one of tensors
+            raise DcilError(
+                f"{self.name}: {scale} is {value!r}; it must have a number a channel, e.g. (0.5, 0.5, 0.5)"
+            ) from error
 
     def _check_part(self, part: str, images: Tensor, labels: Tensor) -> None:
         if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
@@ -101,10 +123,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     given = data_dir or os.environ.get("DCIL_DATA")
     checkout = Path(__file__).resolve().parents[2] / "data"
     if given or not checkout.is_dir() or Path("data").is_dir():
-        try:
-            return Path(given or "data").expanduser()
-        except RuntimeError as error:
-            raise DcilError(f"the data folder is {given!r}, but {error}; write the whole path") from error
+        return expanded(given or "data")
     return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
 
 
@@ -249,9 +268,9 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
     return read_cifar(get(name), Place(data_folder(data_dir), download))
 
 
-def imagefolder(folder: Path, store: Store | None = None) -> ImageFolder:
+def imagefolder(folder: str | Path, store: Store | None = None) -> ImageFolder:
     """Return a folder of one's own, as `dcil.data.images.read_folder` does."""
-    return read_folder(get("imagefolder"), Place(folder, store=store))
+    return read_folder(get("imagefolder"), Place(expanded(folder), store=store))
 
 
 def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:

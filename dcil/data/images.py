@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,8 +97,23 @@ def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
     try:
         found = import_torchvision().datasets.ImageFolder(str(root))
     except FileNotFoundError as error:
-        raise DcilError(f"{root}: {error}") from error
+        raise DcilError(
+            f"{root}: {str(error).rstrip('.')}. Each class is a folder that holds an image, {root.name}/CLASS/*.jpg; "
+            "add one, or remove the folder"
+        ) from error
     return found.classes, [path for path, _ in found.samples], torch.tensor(found.targets)
+
+
+def stats_of(files: Sequence[str]) -> list[os.stat_result]:
+    """Return what the system says of files; raises `DcilError` for one that is a link to nothing, or out of reach."""
+    found = []
+    for file in files:
+        try:
+            found.append(os.stat(file))
+        except OSError as error:
+            what = f"is a link to {os.readlink(file)}, which is" if os.path.islink(file) else "is"
+            raise DcilError(f"{file} {what} out of reach ({error.strerror}); mend or remove it") from error
+    return found
 
 
 def refuse_circles(root: Path) -> None:
@@ -138,7 +154,8 @@ def contents(known: Known, folder: Path) -> Contents:
         )
     whole = hashlib.sha256()
     for files, _ in parts.values():
-        lines = "\n".join(f"{os.path.relpath(file, folder)} {os.stat(file).st_size}" for file in files)
+        sizes = (stat.st_size for stat in stats_of(files))
+        lines = "\n".join(f"{os.path.relpath(file, folder)} {size}" for file, size in zip(files, sizes, strict=True))
         whole.update(lines.encode(errors="surrogateescape"))
     return Contents(classes["train"], parts, whole.hexdigest())
 
@@ -151,7 +168,8 @@ def read_folder(known: Known, place: Place) -> ImageFolder:
     folder = find(known, place.folder, place.download).absolute()  # whatever the working directory will be later
     found, parts = contents(known, folder), {}
     for part, (files, labels) in found.parts.items():
-        stats = [(os.path.relpath(file, folder), os.stat(file)) for file in files]
+        paths = (os.path.relpath(file, folder) for file in files)
+        stats = zip(paths, stats_of(files), strict=True)
         lines = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
         key = hashlib.sha256(f"{folder.resolve()}\n{lines}".encode(errors="surrogateescape")).hexdigest()[:16]
         parts[part] = Part(tuple(files), labels, *look_through(files, key, place.store))

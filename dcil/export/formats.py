@@ -26,7 +26,7 @@ from dcil.data.crops import LARGEST_SIDE, central_sample
 from dcil.errors import DcilError, unknown
 from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
 from dcil.export.shrink import Kept, shrink
-from dcil.io.files import write_atomically
+from dcil.io.files import expanded, write_atomically
 
 SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
@@ -139,7 +139,7 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
 # --- writing and reading any of them
 
 
-def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
+def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
     """Write a plain network with its card in a format of `ENDINGS`, read it back and compare.
 
     Returns the largest difference between an output of the file and one of the network. "int8" needs
@@ -159,7 +159,7 @@ def save(net: nn.Module, card: Card, path: Path, to: str, calibration: Iterable[
     """
     if to not in ENDINGS:
         raise unknown("format", to, ENDINGS)
-    net = copy.deepcopy(net).eval()
+    path, net = expanded(path), copy.deepcopy(net).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
@@ -216,7 +216,7 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
     Raises `dcil.DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
     An example stands at `dcil.export.save`.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise DcilError(f"there is no file {path}")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from dcil.data.loaders import loaders_of
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.export.formats import Card, Network
+from dcil.io.files import expanded
 from dcil.runs import RunFolder, by_id
 from dcil.trainer import build
 
@@ -25,30 +27,45 @@ CALIBRATION = 8  # batches of 64 images on which int8 measures activations
 
 
 def card_of(
-    run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, classes: tuple[str, ...] = ()
+    run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, state: dict[str, Any] | None = None
 ) -> Card:
-    """Return the card of a network trained by a configuration; classes without known names are numbers."""
-    known = datasets.get(config.dataset)
+    """Return the card of a network trained by a configuration; classes without known names are numbers.
+
+    `state` is the run's checkpoint, which says what data the run was given. Those from before it did, and authors'
+    files, are taken to be of the data set that the configuration names. Raises `DcilError` for images that are not
+    square.
+    """
+    known, state = datasets.get(config.dataset), state or {}
     side = known.side or config.image_size
+    short = round(side * RESIZE) if known.is_folder else side
+    usual = {"dataset": known.name, "size": [side, side], "short": short, "mean": known.mean, "std": known.std}
+    feed = usual | state.get("feed", {})
+    height, width = feed.pop("size")
+    if height != width:
+        raise DcilError(
+            f"{run_id} takes images of {height} × {width} pixels, and only networks of square images are exported; "
+            "train it on squares"
+        )
+    classes = state.get("classes") or (known.classes if feed["dataset"] == known.name else ())
     return Card(
         run_id=run_id,
         model=config.model,
         num_classes=num_classes,
-        classes=classes or known.classes or tuple(map(str, range(num_classes))),
+        classes=tuple(classes) if len(classes) == num_classes else tuple(map(str, range(num_classes))),
         sparsity=round(dual.sparsity(), 6),
-        dataset=config.dataset,
-        side=side,
-        short=round(side * RESIZE) if known.is_folder else side,
-        mean=known.mean,
-        std=known.std,
+        dataset=feed["dataset"],
+        side=height,
+        short=feed["short"],
+        mean=tuple(feed["mean"]),
+        std=tuple(feed["std"]),
     )
 
 
 def find_run(name: str, runs_dir: str | Path) -> Path:
     """Return a finished run's folder, given its path, its id, the beginning of that or its hash."""
-    if (Path(name) / "record.json").is_file():
-        return Path(name)
-    known = {path.parent.name: path.parent for path in sorted(Path(runs_dir).glob("*/record.json"))}
+    if ((folder := expanded(name)) / "record.json").is_file():
+        return folder
+    known = {path.parent.name: path.parent for path in sorted(expanded(runs_dir).glob("*/record.json"))}
     return by_id(name, known, f"finished run of {runs_dir}")
 
 
@@ -79,7 +96,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     state = RunFolder(folder.resolve().parent, config).network_state()
     dual = build(replace(config, sync_batchnorm=False), classes)
     dual.load_state_dict(state["model"])
-    card = card_of(record["run_id"], config, classes, dual, tuple(state.get("classes", ())))
+    card = card_of(record["run_id"], config, classes, dual, state)
     return plain(dual, dense), card, config
 
 
@@ -88,8 +105,16 @@ def plain(dual: DualPath, dense: bool) -> nn.Module:
     return dual.export(dual.pass_names[-1 if dense else 0]).float().eval()
 
 
-def calibration(config: ResolvedConfig, data_dir: str | None) -> list[Tensor]:
-    """Return some batches of training images, normalised; raises `DcilError` where the data set is not there."""
+def calibration(config: ResolvedConfig, card: Card, data_dir: str | None) -> list[Tensor]:
+    """Return some batches of training images, normalised.
+
+    Raises `DcilError` where the data set is not there, and for a run on a data set of one's own.
+    """
+    if card.dataset != config.dataset:
+        raise DcilError(
+            f"int8 needs training images, and {card.run_id} was trained on {card.dataset!r}, which only you have; in "
+            "Python: dcil.export.save(net, card, path, to='int8', calibration=batches)"
+        )
     dataset = datasets.load(config.dataset, data_dir)
     config = replace(config, batch_size=64, seed=0)
     loader, _ = loaders_of(dataset, config, torch.device("cpu"), torch.float32)

@@ -18,6 +18,17 @@ from dcil.errors import DcilError
 ABANDONED_S = 24 * 3600  # a part that nobody has written to for so long was left by a process that was killed
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with a leading `~` or `~user` as that home folder; raises `DcilError` where there is none.
+
+    A shell does this only for words that begin so, not within `--runs-dir=~/runs`, nor in Python or a variable.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DcilError(f"{path}: {str(error).lower().rstrip('.')}; write the whole path") from error
+
+
 def write_atomically(
     path: Path, write: Callable[[Path], object], replace: Callable[[str, Path], None] = os.replace
 ) -> None:

@@ -56,6 +56,13 @@ def test_unknown_parameter_is_an_error(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_value_that_a_parameter_does_not_take_is_an_error(tmp_path):
+    """Nothing is executed; a tier that does not exist would read as one without records."""
+    notebook = write(tmp_path / "a.ipynb", "1", 'tier = "quick"  # quick | paper: which records are shown')
+    with pytest.raises(DcilError, match=r"tier is 'papre'; a takes: quick \| paper: which records are shown"):
+        chapters.execute(notebook, tmp_path / "out.ipynb", {"tier": "papre"}, progress=False)
+
+
 def test_begin_refuses_a_name_that_is_no_parameter():
     """Under plain papermill the chapter itself finds the unknown name."""
     names = {"preset": "smoke", "sparsty": 0.5, "In": ["", "", ""]}

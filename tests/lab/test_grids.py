@@ -22,7 +22,8 @@ def test_rows_follow_the_grid():
         "DCIL, 95 %, ResNet-32, CIFAR-10, 300 epochs",
         "dense, ResNet-32, CIFAR-10, 300 epochs",
     ]
-    assert grids.coverage_in_words(runs, [done]) == "1 of 4 runs have a record"
+    assert grids.coverage_in_words(runs, [done]) == "1 of 4 runs has a record"
+    assert grids.coverage_in_words(runs, []) == "0 of 4 runs have a record"
 
 
 def test_a_column_without_content_is_left_out():

@@ -45,6 +45,25 @@ def test_every_parameter_of_the_book_is_understood():
             assert bounded, f"{where} has no range"
 
 
+@pytest.mark.parametrize(
+    "parameter, right, wrong",
+    [
+        (PRESET, ["smoke", "paper"], ["smok", None, 1]),
+        (SPARSITY, [0, 0.5, 0.999], [1, -0.1, 95, "0.9", True, float("nan"), None]),
+        (EPOCHS, [2, 300, None], [1, 2.5, 0, "2"]),
+        (Parameter("sparsity", "0.95", "0.9 | 0.95: of the records"), [0.9, 0.95], [0.8]),
+        (Parameter("margin", "0.3", "points, above 0: fixed beforehand"), [0.1, 1], [0, -1]),
+        (FOLDER, ["anywhere", None], []),
+        (NAMES, [["ste"]], []),
+    ],
+    ids=lambda p: getattr(p, "name", ""),
+)
+def test_values_that_a_parameter_takes(parameter, right, wrong):
+    """What its line says: choices, a range without its upper end, whole numbers, None where that means something."""
+    assert all(map(parameter.takes, right))
+    assert not any(map(parameter.takes, wrong))
+
+
 def test_inputs():
     """A list to choose from with this run's value chosen, a number with its range, None as an empty field."""
     assert "<option selected>quick</option>" in field(PRESET, "quick")

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,12 +68,14 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def check_parameters(notebook: str | Path, given: Any) -> None:
-    """Raise `DcilError`, with the nearest name, if one of the given parameters is not the chapter's."""
-    names = [p.name for p in parameters(notebook)]
-    for name in given:
-        if name not in names:
-            raise unknown(f"parameter of {Path(notebook).stem}", name, names)
+def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
+    """Raise `DcilError` for a name that is no parameter of the chapter, or a value that its parameter does not take."""
+    known = {p.name: p for p in parameters(notebook)}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown(f"parameter of {Path(notebook).stem}", name, known)
+        if not known[name].takes(value):
+            raise DcilError(f"{name} is {value!r}; {Path(notebook).stem} takes: {known[name].meaning}")
 
 
 def begin(name: str, namespace: dict[str, Any]) -> None:

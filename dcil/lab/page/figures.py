@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dcil.lab.page.provenance import footer
+from dcil.lab.page.provenance import NOT_RUN, footer
 from dcil.lab.runs.names import LABELS, label
 from dcil.lab.runs.sources import Source
 
@@ -72,10 +72,14 @@ def show_figure(
     """Show a figure once in the notebook, and under it where its numbers come from: `dcil.lab.page.provenance.footer`.
 
     `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
-    mark or point.
+    mark or point. Where there is none the page says "not run": axes without a mark would look like a result.
     """
     from IPython.display import HTML, display
 
-    figure.tight_layout()
-    plt.show()
-    display(HTML(footer(source, place, data, twin=twin)))
+    if data.empty:
+        plt.close(figure)
+        display(HTML(NOT_RUN))
+    else:
+        figure.tight_layout()
+        plt.show()
+    display(HTML(footer(source, place, data, twin=None if data.empty else twin)))

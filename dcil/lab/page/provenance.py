@@ -22,6 +22,7 @@ from dcil.lab.runs.names import label
 from dcil.lab.runs.sources import Source
 from dcil.lab.templating import render, safe
 
+NOT_RUN = Markup(f"<p><b>{MISSING}</b></p>")  # in the place of a figure or table of nothing
 ROWS = 40  # of folded data that a page shows; the CSV holds all
 
 
@@ -173,7 +174,7 @@ def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2, 
     from IPython.display import HTML
 
     data, without = split_by_run(data)
-    nothing = Markup() if waiting or without else Markup("<p><b>not run</b></p>")
+    nothing = Markup() if waiting or without else NOT_RUN
     shown = table(data, digits, source.runs) if len(data) else nothing
     line = planned(waiting) + planned(without, "row")
     return HTML(shown + line + footer(source, place, data, shown=True))

@@ -65,6 +65,19 @@ class Parameter:
         limits = {"min": low, "max": high, "step": "any" if isinstance(self.value, float) else "1"}
         return {k: v for k, v in limits.items() if v is not None}
 
+    def takes(self, value: Any) -> bool:
+        """Return whether the meaning allows a value, as far as it says what it takes."""
+        if value is None:
+            return self.nullable
+        if self.choices:
+            return shown(value) in self.choices
+        if (limits := self.limits) is None:
+            return True
+        if type(value) not in (int, float) or (limits["step"] == "1" and type(value) is float):
+            return False
+        above = value > 0 or "above 0" not in self.meaning
+        return above and float(limits.get("min", "-inf")) <= value < float(limits.get("max", "inf"))
+
 
 def shown(value: Any) -> str:
     """Return a value as a reader types it: text without quotes, lists as JSON, the rest as Python writes it."""

@@ -100,10 +100,11 @@ def stability_by_variant(
 ) -> pd.DataFrame:
     """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has.
 
-    `n` is one number where all have as many.
+    `n` is one number where all have as many. A variant without a run has no column; without any there is no row.
     """
     found, rows = stability_table(runs), []
-    for name in names:
+    variants = [variant for variant in variants if variant in set(found["variant"])]
+    for name in names if variants else ():
         row, counts = {"figure": FIGURES[name]}, []
         digits = 2 if FIGURES[name].endswith("points") else 3  # accuracies have two everywhere
         for variant in variants:

@@ -17,7 +17,7 @@ from dcil import checkpoint, records
 from dcil.config import RunConfig, preset
 from dcil.cost import passes_a_step
 from dcil.errors import DcilError, unknown
-from dcil.io.files import read_bytes
+from dcil.io.files import expanded, read_bytes
 from dcil.machine import device_name
 from dcil.run_record import Run
 from dcil.runs import RunFolder
@@ -85,7 +85,7 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
     values; all combinations) and `seeds`. Raises `DcilError` naming the file and the entry for anything
     else, and for a run that is not of the file's tier.
     """
-    path = Path(path)
+    path = expanded(path)
     planned: dict[str, Planned] = {}
     grid = _load(path)
     for number, entry in enumerate(grid["runs"], start=1):

@@ -89,4 +89,4 @@ def settings_without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> lis
 def coverage_in_words(planned: Sequence[Planned], runs: Iterable[Run]) -> str:
     """Return in words how many of a grid's runs have a record."""
     done = [run for run in recorded_runs(planned, runs) if run.complete]
-    return f"{len(done)} of {len(planned)} runs have a record"
+    return f"{len(done)} of {len(planned)} runs {'has' if len(done) == 1 else 'have'} a record"

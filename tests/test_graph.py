@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from dcil.lab.book.freshness import declared_reads
 from dcil.lab.checkout import root
 
 ROOT = root()
@@ -78,7 +79,7 @@ def test_a_changed_record_changes_the_pages(tree):
     file = sorted((tree / "records").glob("*.json"))[0]
     os.utime(file)
     try:
-        readers = {name for name in CHAPTERS if "load_all(" in (ROOT / "book" / f"{name}.ipynb").read_text()}
+        readers = {name for name in CHAPTERS if "records" in declared_reads(ROOT / "book" / f"{name}.ipynb")}
         assert stale(tree) == {*(f"chapter {name}" for name in readers), "site"} and "index" in readers
     finally:
         os.utime(file, (1e9, 1e9))
@@ -88,7 +89,7 @@ def test_a_grid_is_trained_and_shown(tree):
     """With a grid: its runs that have no record, then the chapters that read records; a record is never made again."""
     asked = stale(tree, "--config", "grid=experiments/precision.yaml")
     missing = {name for name in asked if name.startswith("run ")}
-    readers = {name for name in CHAPTERS if "load_all(" in (ROOT / "book" / f"{name}.ipynb").read_text()}
+    readers = {name for name in CHAPTERS if "records" in declared_reads(ROOT / "book" / f"{name}.ipynb")}
     kept = {f"run {path.stem}" for path in (ROOT / "records").glob("*.json")}
     assert not missing & kept
     assert asked - missing == ({*(f"chapter {name}" for name in readers), "site"} if missing else set())

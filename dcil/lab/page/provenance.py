@@ -78,7 +78,7 @@ def decimals(values: pd.Series) -> int:
 def drawn(data: pd.DataFrame) -> pd.DataFrame:
     """Return what a figure draws as people read it: methods by their labels, numbers with the decimals they need.
 
-    >>> print(drawn(pd.DataFrame({"method": ["dcil", "st3"], "test": [85.6328, 9.0], "share": [0.9, 0.66667]})))
+    >>> print(drawn(pd.DataFrame({"method": ["dcil", "st3_stepwise"], "test": [85.6328, 9.0], "share": [0.9, 2 / 3]})))
       method   test   share
     0   DCIL  85.63  0.9000
     1   ST-3   9.00  0.6667

@@ -60,8 +60,9 @@ class Engine:
         """Return the context for a forward pass: bf16 autocast where the configuration asks for it."""
         if not self.bf16:
             return contextlib.nullcontext()
-        # Its cache of cast weights is not safe between streams, and no pass would use another's.
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=self.side is None)
+        # Its cache of cast weights is emptied only where the outermost context ends: within another one every step
+        # would see the weights of the first. It is not safe between streams either, and no pass would use another's.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     @contextlib.contextmanager
     def on_stream(self) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """The loop: schedules, every method to its sparsity, repeatable, resumable, and clear when it fails."""
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -9,7 +8,7 @@ import os
 import pytest
 import torch
 
-from dcil import checkpoint, metrics, records, settings, trainer
+from dcil import checkpoint, metrics, records, trainer
 from dcil.config import LATER, RunConfig
 from dcil.data import datasets
 from dcil.data.decoding import Store
@@ -411,18 +410,3 @@ def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DcilError, match=r"images of 1 channels, and the networks here take 3; .*expand"):
         run(tiny_config(), grey, tmp_path)
-
-
-@pytest.mark.parametrize("method", ["dense", "dcil"])
-def test_every_step_casts_the_weights_as_they_are(tiny_config, tiny_dataset, method):
-    """In bf16 within another autocast, such as the one that `fit` puts around a run, steps are the same as outside."""
-
-    def trained(around):
-        with around:
-            run = Trainer(tiny_config(method=method, precision="bf16"), tiny_dataset)
-            for _ in zip(range(3), run.run(progress=False), strict=False):
-                pass
-        return run.dual.state_dict()
-
-    alone, within = trained(contextlib.nullcontext()), trained(settings.plain("cpu"))
-    assert all(torch.equal(value, within[name]) for name, value in alone.items())

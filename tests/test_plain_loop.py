@@ -22,13 +22,15 @@ RAMP_END, DISTILL_FROM, MASK_PERIOD, MILESTONE, LR, DECAY, SPARSITY = 2, 1, 2, 2
 class Plain(NamedTuple):
     """A method, by the part of the gradient found in each network that (kept, pruned) weights take.
 
-    With `mutual` the two teach each other; with `for_good` what is pruned never comes back.
+    With `mutual` the two teach each other; with `for_good` what is pruned never comes back; `soft` is ST-3: a soft
+    threshold, masks and sparsity by the step, the gradient clipped.
     """
 
     sparse: tuple[float, float] | None = None
     dense: tuple[float, float] | None = None
     mutual: bool = False
     for_good: bool = False
+    soft: bool = False
 
     @property
     def networks(self) -> list[str]:
@@ -40,6 +42,7 @@ METHODS = {
     "kept_only": Plain(sparse=(1, 0)),
     "gmp": Plain(sparse=(1, 0), for_good=True),
     "ste": Plain(sparse=(1, 1)),
+    "st3_stepwise": Plain(sparse=(1, 1), soft=True),
     "ste_split": Plain(sparse=(1, 1), dense=(0, 0), mutual=True),
     "dcil_no_mutual": Plain(sparse=(1, 0), dense=(0, 1)),
     "dcil_dense_all": Plain(sparse=(1, 0), dense=(1, 1), mutual=True),
@@ -62,12 +65,11 @@ def trained_plainly(config, dataset, method):
     loader, step = TrainLoader(dataset, config.batch_size, config.seed, torch.device("cpu"), dtype), 0
     for epoch in range(config.epochs):
         for images, labels in loader.epoch(epoch):
-            if step % MASK_PERIOD == 0 and method.sparse:
-                sparsity = SPARSITY - SPARSITY * (1 - min(epoch / RAMP_END, 1)) ** 3
-                masks = largest(shared, sparsity, masks if method.for_good else None)
+            masks = chosen(method, shared, masks, step, len(loader))
             for name, net in networks.items():
-                for key, w in shared.items():
-                    net.get_parameter(key).data = (w * masks[key] if name == "sparse" else w).detach().clone()
+                seen = pruned(shared, masks, method.soft) if name == "sparse" else shared
+                for key, w in seen.items():
+                    net.get_parameter(key).data = w.detach().clone()
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
                 outputs = [net(images) for net in networks.values()]
             outputs = [output.to(dtype) for output in outputs]
@@ -79,6 +81,7 @@ def trained_plainly(config, dataset, method):
                     torch.where(masks[key], *getattr(method, name)) * net.get_parameter(key).grad
                     for name, net in networks.items()
                 )
+            nn.utils.clip_grad_norm_([*shared.values(), *own], 3.0 if method.soft else float("inf"))
             warm = LR * (1 + min(step / len(loader), 1))  # twice as much after the first epoch
             optimizer.param_groups[0]["lr"] = warm * (0.1 if epoch >= MILESTONE else 1)
             optimizer.step()
@@ -97,11 +100,27 @@ def initial(config, dtype):
     return first, first | {name.removeprefix("own.0."): v for name, v in state.items() if name.startswith("own.0.")}
 
 
-def largest(weights, sparsity, among):
-    """Return masks that keep what is larger than the `int(N·sparsity)`-th smallest of all N weights."""
-    sizes = {key: (w * among[key] if among else w).detach() ** 2 for key, w in weights.items()}
+def chosen(method, weights, masks, step, steps_per_epoch):
+    """Return the masks for a step: what is larger than the `int(N·sparsity)`-th smallest of all N weights is kept."""
+    if not method.sparse or (step % MASK_PERIOD and not method.soft):
+        return masks
+    epoch = step / steps_per_epoch if method.soft else step // steps_per_epoch
+    sparsity = SPARSITY - SPARSITY * (1 - min(epoch / RAMP_END, 1)) ** 3
+    sizes = {key: (w * masks[key] if method.for_good else w).detach() ** 2 for key, w in weights.items()}
     ranked = torch.cat([size.flatten() for size in sizes.values()]).sort().values
     return {key: size > ranked[int(len(ranked) * sparsity)] for key, size in sizes.items()}
+
+
+def pruned(weights, masks, soft):
+    """Return the kept weights, and zeros; `soft` takes the largest pruned size off each and scales filters up again."""
+    if not soft:
+        return {key: w * masks[key] for key, w in weights.items()}
+    threshold, found = max((w.abs() * ~masks[key]).max() for key, w in weights.items()), {}
+    for key, w in weights.items():
+        share = ((w.abs() * masks[key]).mean((1, 2, 3)) + 1e-6) / (w.abs().mean((1, 2, 3)) + 1e-6)
+        scale = (1.01 / (share + 0.01)).view(-1, 1, 1, 1)
+        found[key] = (w - threshold * w.sign()) * masks[key] * scale
+    return found
 
 
 def loss(outputs, labels, mutual):
@@ -116,9 +135,17 @@ def divergence(student, teacher):
     return 4 * F.kl_div(F.log_softmax(student / 2, 1), target, reduction="batchmean")
 
 
-@pytest.mark.parametrize(("method", "precision"), [*product(METHODS, ["float32", "bf16"]), ("dcil", "float64")])
+EXACT = [name for name, method in METHODS.items() if not method.soft]
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"), [*product(EXACT, ["float32", "bf16"]), ("dcil", "float64"), ("st3_stepwise", "float64")]
+)
 def test_fit_trains_what_a_plain_loop_trains(method, precision, tiny_config, tiny_dataset, tmp_path):
-    """Masks, weights, norms and classifiers after three epochs, with all that a run measures on its way."""
+    """Masks, weights, norms and classifiers after three epochs, with all that a run measures on its way.
+
+    A soft threshold's products can be rounded in several orders, so there the last digits may differ.
+    """
     config = tiny_config(
         method=method,
         precision=precision,
@@ -136,4 +163,6 @@ def test_fit_trains_what_a_plain_loop_trains(method, precision, tiny_config, tin
     trained = {name.replace("/", "."): value for name, value in state.items() if name != "_extra_state"}
     expected = trained_plainly(config, tiny_dataset, METHODS[method])
     assert trained.keys() == expected.keys()
-    assert [name for name, value in expected.items() if not torch.equal(trained[name], value)] == []
+    tolerance = 0 if method in EXACT else 1e-7
+    wrong = [n for n, value in expected.items() if not torch.allclose(trained[n], value, tolerance, tolerance)]
+    assert wrong == []

@@ -121,8 +121,11 @@ class Trainer:
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
 
-    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0) -> dict[str, Tensor]:
-        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule."""
+    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0, batch: int = 0) -> dict[str, Tensor]:
+        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule.
+
+        It is that of the whole batch, `batch` of its epoch, of which `images` and `labels` are this rank's part.
+        """
         images = images.contiguous(memory_format=self.engine.layout)
 
         def loss_of(output: Tensor) -> Tensor:
@@ -130,8 +133,9 @@ class Trainer:
 
         with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
             found = self.dual.gradients(loss_of, images, rule=rule, index=index)
-        if self.team.size > 1:  # ranks must choose by the same gradient
-            found = {name: gradient.contiguous() for name, gradient in found.items()}
+        if self.team.size > 1:  # as in a step: the batch's mean, also where the ranks' parts are unequal
+            share = self.loader.share(batch)
+            found = {name: (share * gradient).contiguous() for name, gradient in found.items()}
             self.team.mean_(found.values())
         return found
 
@@ -148,7 +152,7 @@ class Trainer:
                     change, flips = self.method.masks(config, step / steps, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
-                        gradients = partial(self.gradients, images, labels, "straight_through")
+                        gradients = partial(self.gradients, images, labels, "straight_through", batch=self.steps_done)
                         flips = refresh(self.dual, change, config, step, gradients)
                     if flips is not None:
                         self.flips += flips

@@ -267,8 +267,9 @@ class Trainer:
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
-            if self.team.is_first:  # the sums of all ranks go on in one of them
-                self.tally.load_state(part["tally"])
+            self.tally.load_state(part["tally"])
+            if not self.team.is_first:  # the sums of all ranks go on in one of them, their names in each
+                self.tally.reset()
         self.first = self.position
 
     def note_session(self) -> None:

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from dcil import cost, distributed, machine, methods, models, records
 from dcil.config import ResolvedConfig
 from dcil.data import datasets
-from dcil.data.crops import RESIZE
 from dcil.data.images import ImageFolder
 from dcil.data.loaders import loaders_of
 from dcil.distributed import ALONE, Ranks
@@ -85,7 +84,7 @@ class Trainer:
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))
         if self.loader.least == 1:
-            require_trainable(self.dual, next(iter(self.test))[0][:1], engine)
+            require_trainable(self.dual, self.blank_image(), engine)
         self.data_sha256 = dataset.checksum()
         # Weakly, since a trainer in a cycle would keep its memory of the device from the runs that follow.
         self.take_step = engine.fast(partial(type(self).step, weakref.proxy(self)))
@@ -103,6 +102,10 @@ class Trainer:
     def position(self) -> float:
         """Epochs trained so far, parts of one included."""
         return len(self.curve) + round(self.steps_done / len(self.loader), 6)
+
+    def blank_image(self) -> Tensor:
+        """Return a blank image of the size of those that go in, [1, 3, H, W]."""
+        return torch.zeros(1, 3, *self.test.feed["size"], dtype=self.engine.dtype, device=self.engine.device)
 
     def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
@@ -238,17 +241,8 @@ class Trainer:
             "images_right": self.images_right,
             "data_sha256": self.data_sha256,
             "classes": list(self.dataset.classes),
-            "feed": self.feed(),
+            "feed": self.test.feed,
         }
-
-    def feed(self) -> dict[str, Any]:
-        """Return what goes in, which a data set of one's own decides: its name, the images' size and normalisation."""
-        d, side = self.dataset, self.config.image_size
-        size, short = ([side, side], round(side * RESIZE))
-        if isinstance(d, datasets.Dataset):
-            size = list(d.test_images.shape[2:])
-            short = min(size)
-        return {"dataset": d.name, "size": size, "short": short, "mean": list(d.mean), "std": list(d.std)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""
@@ -290,7 +284,6 @@ class Trainer:
         """Return the run record of what has been trained so far."""
         self.note_session()
         d, config = self.dataset, self.config
-        image = next(iter(self.test))[0][:1]
         # A run can go on by another path than it began on.
         paths = dict.fromkeys(s["step"] for s in self.sessions if "step" in s)
         environment = self.environment | {"step": ", then ".join(paths), "streams": 2 if self.engine.side else 1}
@@ -316,7 +309,7 @@ class Trainer:
                 "mem_mib": max(s["mem_mib"] for s in self.sessions),
                 "sessions": self.sessions,
                 **({"shared_by": shared_by} if shared_by > 1 else {}),
-                **cost.network_cost(self.dual, image),
+                **cost.network_cost(self.dual, self.blank_image()),
             },
         }
         if masks := self.dynamics.summary():

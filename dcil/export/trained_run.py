@@ -89,7 +89,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
         )
     if record["status"] != "complete":
         raise DcilError(f"{record['run_id']} failed; there is nothing to export")
-    state = RunFolder(folder.resolve().parent, config).network_state()
+    state = RunFolder(folder.resolve().parent, config).network_state(record)
     dual = build(replace(config, sync_batchnorm=False), classes)
     dual.load_state_dict(state["model"])
     card = card_of(record["run_id"], config, classes, dual, state)

@@ -70,13 +70,12 @@ class RunFolder:
             )
         return state
 
-    def refuse_other_data(self, before: str, now: str | None) -> None:
-        """Raise `DcilError` if a run was trained on data of another checksum; None is not known."""
-        if now not in (None, before):
+    def refuse_other_data(self, before: str | None, now: str | None) -> None:
+        """Raise `DcilError` if a run was trained on data of another checksum; one that is not known is None."""
+        if before and now and before != now:
             raise DcilError(
-                f"{self.config.run_id} was begun on other data ({self.config.dataset} with checksum "
-                f"{before[:12]}, now {now[:12]}). Give the folder it was begun on, or choose another "
-                "--runs-dir"
+                f"{self.config.run_id} was begun on other data (with checksum {before[:12]}, now {now[:12]}). "
+                "Give the folder it was begun on, or choose another --runs-dir"
             )
 
     def forget(self) -> None:

@@ -83,6 +83,7 @@ def fit(
         stack.enter_context(trainer.engine.counted())
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
+            folder.refuse_other_data(state.get("data_sha256"), trainer.data_sha256)
             trainer.load_state(state)
         stop.waits = True
         return _train(trainer, folder, stop, progress)

@@ -245,13 +245,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""
-        if (before := state.get("data_sha256", self.data_sha256)) != self.data_sha256:
-            raise DcilError(
-                f"{self.config.run_id} was begun on other data ({self.dataset.name} with checksum "
-                f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
-                "another --runs-dir"
-            )
+        """Take up a run where `state()` left it."""
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]

@@ -7,7 +7,6 @@ no code, whoever wrote it, and a damaged one is refused by name.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import math
 import sys
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dcil import models
-from dcil.checkpoint import read_torch
+from dcil.checkpoint import read_torch, torch_bytes
 from dcil.data.crops import LARGEST_SIDE, central_sample
 from dcil.errors import DcilError, unknown
 from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
@@ -180,8 +179,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
                 content |= {"state": small.state_dict(), "plan": {k: asdict(v) for k, v in plan.items()}}
             else:
                 content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
-            torch.save(content, buffer := io.BytesIO())  # PyTorch hides what went wrong when it writes to a full disk
-            part.write_bytes(buffer.getbuffer())
+            part.write_bytes(torch_bytes(content))
         apart = difference(net, card, part, to)
 
     try:

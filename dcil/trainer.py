@@ -151,7 +151,8 @@ class Trainer:
             with bar_of(self, progress) as bar:
                 for images, labels in batches:
                     step = epoch * steps + self.steps_done
-                    self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
+                    rate = learning_rate(config, step, steps)
+                    self.engine.set_rate(self.optimizer, rate)
                     change, flips = self.method.masks(config, step / steps, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
@@ -169,7 +170,7 @@ class Trainer:
                         bar.set_postfix(loss=f"{self.tally.loss()['total']:.3f}", **shown)
                     if self.steps_done < steps:
                         yield False
-            self.end_epoch(learning_rate(config, epoch * steps + steps - 1, steps))
+            self.end_epoch(rate)
             yield True
 
     def end_epoch(self, rate: float) -> None:

@@ -135,23 +135,24 @@ class Engine:
 
         On a GPU all but the first run on a second stream.
         """
-        images, indices = images.contiguous(memory_format=self.layout), range(len(unwrap(model).rules))[:count]
+        dual = unwrap(model)
+        indices = range(len(dual.rules))[:count]
         with self.autocast():
-            if self.side is None or not isinstance(model, DualPath) or len(indices) == 1:
+            if self.side is None or len(indices) == 1:
                 outputs = model(images, passes=len(indices))
             else:
                 here = torch.cuda.current_stream(self.device)
                 self.side.wait_stream(here)
                 with torch.cuda.stream(self.side):
-                    others = [model.run_pass(i, images) for i in indices[1:]]
-                outputs = (model.run_pass(0, images), *others)
+                    others = [dual.run_pass(i, images) for i in indices[1:]]
+                outputs = (dual.run_pass(0, images), *others)
                 here.wait_stream(self.side)
         return tuple(output.to(self.dtype) for output in outputs)
 
     def one_pass(self, dual: DualPath, index: int, images: Tensor) -> Tensor:
         """Run pass `index` alone on images [N, C, H, W]."""
         with self.autocast():
-            return dual.run_pass(index, images.contiguous(memory_format=self.layout)).to(self.dtype)
+            return dual.run_pass(index, images).to(self.dtype)
 
     def fast(self, step: Step) -> Step:
         """Return the step as this engine runs it: captured and replayed on a GPU, as it is elsewhere."""

@@ -109,7 +109,8 @@ class Trainer:
 
     def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
-        # Kept until the step's end: the passes' two streams read it, and to its memory only the first one is known.
+        # Once, where every convolution that reads them would do so, and kept until the step's end: the passes' two
+        # streams read them, and to their memory only the first one is known.
         images = images.contiguous(memory_format=self.engine.layout)
         outputs = self.engine.passes(self.model, images, phase.passes)
         logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer where not every pass ran
@@ -129,7 +130,6 @@ class Trainer:
 
         It is that of the whole batch, `batch` of its epoch, of which `images` and `labels` are this rank's part.
         """
-        images = images.contiguous(memory_format=self.engine.layout)
 
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)

@@ -19,13 +19,13 @@ from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.io.bits import from_text
 
+Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
+REESTIMATED_OVER = 16  # batches; a running average over so many has settled
+
 
 def percent(hits: int, count: int) -> float:
     """Return an accuracy as a record has it."""
     return round(100 * hits / count, 4)
-
-
-Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
 
 
 class Tally:
@@ -132,9 +132,6 @@ def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
             f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
             f"batch norms one value ({error}); choose another --batch-size, or larger images"
         ) from error
-
-
-REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 
 
 @contextlib.contextmanager

@@ -23,8 +23,6 @@ from dcil.dual_path import DualPath, unwrap
 
 M = TypeVar("M", bound=nn.Module)
 
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
-
 EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
 
 # (images [N, C, H, W], labels [N], phase): one optimizer step.
@@ -46,7 +44,7 @@ class Engine:
             # Both passes use a weight, so its gradient always comes from two streams. They are joined before the
             # optimizer, and neither is the default stream, which alone would break a capture.
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        self.dtype = DTYPES[config.precision]
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.bf16, self.float32 = config.precision == "bf16", "tf32" if config.precision == "tf32" else "ieee"
         # A graph holds a whole step of one process; between ranks gradients must still be joined.

@@ -138,15 +138,15 @@ def load(path: str | Path) -> DualPath:
     head = state.get("fc_part.weight")
     heads = len(head) if isinstance(head, Tensor) and head.dim() == 2 and len(head) <= MOST_CLASSES else 10
     dual = DualPath(models.resnet32(num_classes=heads))
-    expected = {key: value for key, value in dual.state_dict().items() if key != "_extra_state"}
+    wanted = {key: value for key, value in dual.state_dict().items() if key != "_extra_state"}
     found = {our_key(theirs): (theirs, value) for theirs, value in state.items()}
-    unused = [t for ours, (t, v) in found.items() if ours not in expected or not isinstance(v, Tensor)]
-    missing = [ours for ours in expected if ours not in found]
-    both = {ours: found[ours] for ours in expected if ours in found and isinstance(found[ours][1], Tensor)}
+    unused = [t for ours, (t, v) in found.items() if ours not in wanted or not isinstance(v, Tensor)]
+    missing = [ours for ours in wanted if ours not in found]
+    both = {ours: found[ours] for ours in wanted if ours in found and isinstance(found[ours][1], Tensor)}
     shapes = [
-        f"{t} {tuple(v.shape)}, expected {tuple(expected[ours].shape)}"
+        f"{t} {tuple(v.shape)}, expected {tuple(wanted[ours].shape)}"
         for ours, (t, v) in both.items()
-        if v.shape != expected[ours].shape
+        if v.shape != wanted[ours].shape
     ]
     not_masks = [t for t, v in both.values() if t.endswith(".mask") and not ((v == 0) | (v == 1)).all()]
     problems = [
@@ -161,7 +161,7 @@ def load(path: str | Path) -> DualPath:
     ]
     if problems:
         raise DcilError(f"{path} is not an authors' ResNet-32. {'; '.join(problems)}. It was left as it is")
-    dual.load_state_dict({ours: v.to(expected[ours].dtype) for ours, (_, v) in both.items()}, strict=False)
+    dual.load_state_dict({ours: v.to(wanted[ours].dtype) for ours, (_, v) in both.items()}, strict=False)
     dual.target_sparsity = dual.sparsity()  # the files do not say what was aimed at
     return dual
 
@@ -199,13 +199,13 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
     """
     if name not in KNOWN:
         raise unknown("checkpoint", name, KNOWN)
-    path, expected = expanded(folder) / f"{name}.pth", KNOWN[name]["sha256_of_source"]
+    path, digest = expanded(folder) / f"{name}.pth", KNOWN[name]["sha256_of_source"]
     url = f"{base_url.rstrip('/')}/{KNOWN[name]['source']}"
     if path.exists():
-        if path.is_file() and sha256(path) == expected:
+        if path.is_file() and sha256(path) == digest:
             return path
         raise DcilError(
-            f"{path} is there already and is not {url} (SHA-256 {expected}); nothing was overwritten. "
+            f"{path} is there already and is not {url} (SHA-256 {digest}); nothing was overwritten. "
             "Move it away or choose another folder"
         )
 
@@ -221,10 +221,10 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
                         bar.update(len(block))
         except (OSError, http.client.HTTPException) as error:
             raise DcilError(f"{url} could not be fetched: {error}. Try again, or fetch it by hand") from error
-        if (came := sha256(part)) != expected:
+        if (came := sha256(part)) != digest:
             raise DcilError(
                 f"{url} is not what was expected: {part.stat().st_size:,} bytes with SHA-256 {came}, "
-                f"expected {expected}. Nothing was kept"
+                f"expected {digest}. Nothing was kept"
             )
 
     write_atomically(path, download)

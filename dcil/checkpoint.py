@@ -22,20 +22,22 @@ class Damaged(DcilError):
     """A checkpoint whose bytes are not what was written."""
 
 
-def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path | None = None) -> None:
+def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path) -> None:
     """Write a checkpoint of a resolved configuration's run; `keep` is where the one it replaces is moved."""
-    buffer = io.BytesIO()  # PyTorch hides what went wrong when it writes to a full disk itself
-    torch.save({"schema": SCHEMA, "config": config.as_dict(), **state}, buffer)
-
-    def write(part: Path) -> None:
-        part.write_bytes(buffer.getbuffer())
+    raw = torch_bytes({"schema": SCHEMA, "config": config.as_dict(), **state})
 
     def replace(part: str, path: Path) -> None:
-        if keep is not None and path.exists():
+        if path.exists():
             os.replace(path, keep)
         os.replace(part, path)
 
-    write_atomically(path, write, replace)
+    write_atomically(path, lambda part: part.write_bytes(raw), replace)
+
+
+def torch_bytes(content: Any) -> memoryview:
+    """Return what `torch.save` writes of it; to a full disk PyTorch would hide what went wrong."""
+    torch.save(content, buffer := io.BytesIO())
+    return buffer.getbuffer()
 
 
 def read_torch(path: Path) -> Any:

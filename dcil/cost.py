@@ -92,16 +92,16 @@ def nonzeros(net: nn.Module) -> dict[str, int]:
     >>> nonzeros(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False)))
     {'conv': 216, 'norm': 0, 'linear': 80, 'other': 0}
     """
-    kinds = (
-        ("conv", _ConvNd),
-        ("norm", (_BatchNorm, nn.GroupNorm, nn.LayerNorm)),
-        ("linear", (nn.Linear, nn.MultiheadAttention)),
-    )
-    counts = dict.fromkeys(("conv", "norm", "linear", "other"), 0)
+    kinds: dict[str, Any] = {
+        "conv": _ConvNd,
+        "norm": (_BatchNorm, nn.GroupNorm, nn.LayerNorm),
+        "linear": (nn.Linear, nn.MultiheadAttention),
+    }
+    counts = dict.fromkeys((*kinds, "other"), 0)
     modules = dict(net.named_modules())
     for name, parameter in net.named_parameters():
         owner = modules[name.rpartition(".")[0]]
-        kind = next((kind for kind, types in kinds if isinstance(owner, types)), "other")
+        kind = next((kind for kind, types in kinds.items() if isinstance(owner, types)), "other")
         counts[kind] += int(parameter.count_nonzero())
     return counts
 

@@ -23,8 +23,6 @@ from dcil.dual_path import DualPath, unwrap
 
 M = TypeVar("M", bound=nn.Module)
 
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
-
 EAGER, GRAPH = "eager", "cuda graph"  # how steps ran, as a record says it
 
 # (images [N, C, H, W], labels [N], phase): one optimizer step.
@@ -46,7 +44,7 @@ class Engine:
             # Both passes use a weight, so its gradient always comes from two streams. They are joined before the
             # optimizer, and neither is the default stream, which alone would break a capture.
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        self.dtype = DTYPES[config.precision]
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.bf16, self.float32 = config.precision == "bf16", "tf32" if config.precision == "tf32" else "ieee"
         # A graph holds a whole step of one process; between ranks gradients must still be joined.
@@ -135,23 +133,24 @@ class Engine:
 
         On a GPU all but the first run on a second stream.
         """
-        images, indices = images.contiguous(memory_format=self.layout), range(len(unwrap(model).rules))[:count]
+        dual = unwrap(model)
+        indices = range(len(dual.rules))[:count]
         with self.autocast():
-            if self.side is None or not isinstance(model, DualPath) or len(indices) == 1:
+            if self.side is None or len(indices) == 1:
                 outputs = model(images, passes=len(indices))
             else:
                 here = torch.cuda.current_stream(self.device)
                 self.side.wait_stream(here)
                 with torch.cuda.stream(self.side):
-                    others = [model.run_pass(i, images) for i in indices[1:]]
-                outputs = (model.run_pass(0, images), *others)
+                    others = [dual.run_pass(i, images) for i in indices[1:]]
+                outputs = (dual.run_pass(0, images), *others)
                 here.wait_stream(self.side)
         return tuple(output.to(self.dtype) for output in outputs)
 
     def one_pass(self, dual: DualPath, index: int, images: Tensor) -> Tensor:
         """Run pass `index` alone on images [N, C, H, W]."""
         with self.autocast():
-            return dual.run_pass(index, images.contiguous(memory_format=self.layout)).to(self.dtype)
+            return dual.run_pass(index, images).to(self.dtype)
 
     def fast(self, step: Step) -> Step:
         """Return the step as this engine runs it: captured and replayed on a GPU, as it is elsewhere."""

@@ -19,9 +19,6 @@ from torch.nn.utils import parametrize
 
 from dcil.errors import DcilError
 
-_here = threading.local()  # autograd runs the backward of a GPU in a thread of its own
-
-
 _THREADS: dict[int, int] = {}  # by network, the thread that runs a pass of it now
 
 
@@ -38,20 +35,20 @@ def running(net: nn.Module) -> Iterator[None]:
             f"two threads call the passes of one {type(net).__name__} at once, and each would see the other's weights. "
             "Give every thread a network of its own: dual.export() for a trained one, else copy.deepcopy(dual)"
         )
-    before = getattr(_here, "running", False)
-    cache = parametrize._cache
-    _here.running, parametrize._cache = True, {}
+    cache, parametrize._cache = parametrize._cache, {}
     try:
         yield
     finally:
-        _here.running, parametrize._cache = before, cache
+        parametrize._cache = cache
         if not inside:
             del _THREADS[id(net)]
 
 
 def refuse_recomputation(module: nn.Module, args: tuple) -> None:
     """Refuse, as a forward pre-hook, a layer that is called again in backward, when no pass lends it its tensors."""
-    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1 or getattr(_here, "running", False):
+    if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+        return
+    if threading.get_ident() in _THREADS.values():  # a pass that is itself run again; on a GPU backward has its thread
         return
     raise DcilError(
         f"a {type(module).__name__} of this network ran again during backward, by torch.utils.checkpoint or the like. "

@@ -181,7 +181,7 @@ def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) 
     """
     ideal = {name: shares[name] * sizes[name] for name in sizes}
     counts = {name: min(int(value), sizes[name]) for name, value in ideal.items()}
-    by_remainder = sorted((n for n in sizes), key=lambda n: (counts[n] - ideal[n], n))
+    by_remainder = sorted(sizes, key=lambda n: (counts[n] - ideal[n], n))
     while (missing := total - sum(counts.values())) > 0:
         for name in [n for n in by_remainder if counts[n] < sizes[n]][:missing]:
             counts[name] += 1

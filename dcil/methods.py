@@ -1,6 +1,6 @@
 """Each training method as a small composition: its passes, its loss, and when masks are chosen.
 
-A method is a row of `METHODS`. Adding one is writing the piece in which it differs from a
+A method is a row of `ROWS`. Adding one is writing the piece in which it differs from a
 neighbour; the training loop does not change.
 """
 

@@ -19,20 +19,20 @@ from dcil.engine import Engine
 from dcil.errors import DcilError
 from dcil.io.bits import from_text
 
+Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
+REESTIMATED_OVER = 16  # batches; a running average over so many has settled
+
 
 def percent(hits: int, count: int) -> float:
     """Return an accuracy as a record has it."""
     return round(100 * hits / count, 4)
 
 
-Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
-
-
 class Tally:
     """Sums of losses and hits over an epoch, on the device; added to in place, so that a captured step can."""
 
     def __init__(self, passes: tuple[str, ...], device: torch.device):
-        self.passes = passes
+        self.passes, self.device = passes, device
         self.hits = {name: torch.zeros(3, dtype=torch.int64, device=device) for name in passes}  # top-1, top-5, images
         self.losses: dict[str, Tensor] = {}
 
@@ -64,7 +64,7 @@ class Tally:
         """Return the tally of all ranks together (this one in a team of one)."""
         if ranks.size == 1:
             return self
-        total = Tally(self.passes, next(iter(self.hits.values())).device)
+        total = Tally(self.passes, self.device)
         total.load_state(self.state())
         ranks.sum_((*total.hits.values(), *total.losses.values()))
         return total
@@ -91,8 +91,7 @@ class Tally:
         """Take up sums from a checkpoint."""
         for name, value in state["hits"].items():
             self.hits[name].copy_(value)
-        device = next(iter(self.hits.values())).device
-        self.losses = {name: value.to(device) for name, value in state["losses"].items()}
+        self.losses = {name: value.to(self.device) for name, value in state["losses"].items()}
 
 
 def evaluate(
@@ -132,9 +131,6 @@ def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
             f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
             f"batch norms one value ({error}); choose another --batch-size, or larger images"
         ) from error
-
-
-REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 
 
 @contextlib.contextmanager

@@ -109,8 +109,7 @@ def state(net: nn.Module, own: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the buffers that a forward may write, outside of the modules `own`.
 
     Those of spectral norm, observers and norms of one's own, for instance; constants too, which nothing tells from
-    them. The statistics of a norm that a choice
-    of modules leaves out are none of them: it says that passes share them.
+    them. The statistics of a norm that a choice of modules leaves out are none of them: it says that passes share them.
     """
     settled = {id(b) for name in [*own, *norms(net)] for b in net.get_submodule(name).buffers()}
     return tuple(name for name, buffer in net.named_buffers() if id(buffer) not in settled)

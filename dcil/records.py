@@ -239,23 +239,23 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
     return _content(validate(found, str(path))), content
 
 
-def load_all(folder: str | Path, **config: Any) -> list[Run]:
+def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list[Run]:
     """Return the runs of a folder whose configuration has these values, in the order of their records' file names.
 
-    A `dcil.run_record.Run` has its parts as attributes, and reads like the record itself. `tier` may be asked for like
-    a configuration field. A folder that is not there holds no records. Raises `dcil.DcilError` naming the file for one
-    that is no record.
+    A `dcil.run_record.Run` has its parts as attributes, and reads like the record itself. A folder that is not there
+    holds no records. Raises `dcil.DcilError` for a field or a value that no configuration has, and, naming the file,
+    for one that is no record.
 
     >>> load_all("a folder that is not there", method="dcil")
     []
     """
+    wanted = RunConfig.from_dict(config)
     runs = [Run(read(path)) for path in sorted(expanded(folder).glob("*.json"))]
-    return [run for run in runs if _has(run, config)]
-
-
-def _has(run: Run, wanted: dict[str, Any]) -> bool:
-    values = {"tier": run.tier} | run.config.as_dict()
-    return all(values.get(name) == value for name, value in wanted.items())
+    return [
+        run
+        for run in runs
+        if tier in (None, run.tier) and all(getattr(run.config, name) == getattr(wanted, name) for name in config)
+    ]
 
 
 def add(path: str | Path, folder: str | Path) -> Path:

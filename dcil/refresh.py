@@ -219,10 +219,11 @@ def _random(spread: str) -> Callable[..., Masks]:
 
 def _regrow(grow: str, returning: bool = False) -> Callable[..., Masks]:
     def exchange(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
-        generator, masks = generator_of(config, step), dual.masks
+        masks = dual.masks
         if grow == "gradient":
             growth = {name: g.abs() for name, g in gradients().items()}
         else:
+            generator = generator_of(config, step)
             growth = {n: torch.rand(m.shape, generator=generator).to(m.device) for n, m in masks.items()}
         after = {n: drop_and_grow(w, masks[n], change.share, growth[n], returning) for n, w in dual.weights.items()}
         for name, weight in dual.weights.items():  # what grows starts at zero, what returns goes on

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,9 @@ class RunFolder:
         record = self.read_record()
         return record if record and record["status"] == "complete" else None
 
-    def network_state(self) -> dict[str, Any]:
-        """Return the checkpoint of a finished run; raises `DcilError` if it is not the one that its record is about."""
-        record, state = self.finished(), checkpoint.load(self.checkpoint, self.config)
-        if record is None:
-            raise DcilError(f"{self.config.run_id} is not finished; there is no network to take from it")
+    def network_state(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checkpoint of a finished run; raises `DcilError` if it is not the one that the record is about."""
+        state = checkpoint.load(self.checkpoint, self.config)
         self.refuse_other_data(record["data"]["sha256"], state.get("data_sha256"))
         if [row["test"] for row in state["curve"]] != [row["test"] for row in record["curve"]]:
             raise DcilError(
@@ -72,13 +70,12 @@ class RunFolder:
             )
         return state
 
-    def refuse_other_data(self, before: str, now: str | None) -> None:
-        """Raise `DcilError` if a run was trained on data of another checksum; None is not known."""
-        if now not in (None, before):
+    def refuse_other_data(self, before: str | None, now: str | None) -> None:
+        """Raise `DcilError` if a run was trained on data of another checksum; one that is not known is None."""
+        if before and now and before != now:
             raise DcilError(
-                f"{self.config.run_id} was begun on other data ({self.config.dataset} with checksum "
-                f"{before[:12]}, now {now[:12]}). Give the folder it was begun on, or choose another "
-                "--runs-dir"
+                f"{self.config.run_id} was begun on other data (with checksum {before[:12]}, now {now[:12]}). "
+                "Give the folder it was begun on, or choose another --runs-dir"
             )
 
     def forget(self) -> None:

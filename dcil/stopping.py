@@ -13,8 +13,7 @@ from typing import Any
 
 from dcil.errors import DcilError
 
-# Exit codes: what `timeout` and shells use for a signal, and sysexits' "try again" for a time limit.
-TRY_AGAIN = 75
+TRY_AGAIN = 75  # the exit code for a time limit, of sysexits
 
 
 class Stopped(DcilError):

@@ -43,17 +43,16 @@ def fit(
 ) -> dict[str, Any]:
     """Train a configuration and return its record, also written to `runs_dir`/<run id>/record.json.
 
-    A run that has its record is not trained again; one with a checkpoint goes on where it stopped.
-    `dataset` replaces the one that the configuration names. With `resume=False` the run starts anew
-    and its files are replaced. After `max_minutes`, on Ctrl-C, SIGTERM and SIGHUP it stops between two
-    steps with a checkpoint and raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`);
-    `stop` shares that with other runs. `fast=False`
-    takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by
-    default none on a CPU, one a core beside a GPU) and kept decoded under `runs_dir` if they fit
-    into `decoded_gib`. Raises `DcilError` for bad input, a device that is not there, a damaged file,
-    a run that another process holds, or a loss that is not finite; then a record with status
-    "failed" is left beside the checkpoint. Under `torchrun` every rank calls it and returns the same
-    record. `dcil.records.validate` says what a record must hold.
+    A run that has its record is not trained again; one with a checkpoint goes on where it stopped, and with
+    `resume=False` the run starts anew and its files are replaced. `dataset` replaces the one that the configuration
+    names. After `max_minutes`, on Ctrl-C, SIGTERM and SIGHUP the run stops between two steps with a checkpoint and
+    raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`); `stop` shares that with other runs.
+    `fast=False` takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by default
+    none on a CPU, one a core beside a GPU) and kept decoded under `runs_dir` if they fit into `decoded_gib`.
+
+    Raises `DcilError` for bad input, a device that is not there, a damaged file, a run that another process holds, or a
+    loss that is not finite; then a record with status "failed" is left beside the checkpoint. Under `torchrun` every
+    rank calls it and returns the same record. `dcil.records.validate` says what a record must hold.
 
     >>> import tempfile, dcil
     >>> config = dcil.preset("smoke", method="dcil", sparsity=0.9, epochs=1, device="cpu")
@@ -83,6 +82,7 @@ def fit(
         stack.enter_context(trainer.engine.counted())
         stack.enter_context(trainer.engine.on_stream())
         if state := team.first(folder.load):
+            folder.refuse_other_data(state.get("data_sha256"), trainer.data_sha256)
             trainer.load_state(state)
         stop.waits = True
         return _train(trainer, folder, stop, progress)

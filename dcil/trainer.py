@@ -19,7 +19,6 @@ from tqdm import tqdm
 from dcil import cost, distributed, machine, methods, models, records
 from dcil.config import ResolvedConfig
 from dcil.data import datasets
-from dcil.data.crops import RESIZE
 from dcil.data.images import ImageFolder
 from dcil.data.loaders import loaders_of
 from dcil.distributed import ALONE, Ranks
@@ -85,7 +84,7 @@ class Trainer:
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))
         if self.loader.least == 1:
-            require_trainable(self.dual, next(iter(self.test))[0][:1], engine)
+            require_trainable(self.dual, self.blank_image(), engine)
         self.data_sha256 = dataset.checksum()
         # Weakly, since a trainer in a cycle would keep its memory of the device from the runs that follow.
         self.take_step = engine.fast(partial(type(self).step, weakref.proxy(self)))
@@ -104,9 +103,14 @@ class Trainer:
         """Epochs trained so far, parts of one included."""
         return len(self.curve) + round(self.steps_done / len(self.loader), 6)
 
+    def blank_image(self) -> Tensor:
+        """Return a blank image of the size of those that go in, [1, 3, H, W]."""
+        return torch.zeros(1, 3, *self.test.feed["size"], dtype=self.engine.dtype, device=self.engine.device)
+
     def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
-        # Kept until the step's end: the passes' two streams read it, and to its memory only the first one is known.
+        # Once, where every convolution that reads them would do so, and kept until the step's end: the passes' two
+        # streams read them, and to their memory only the first one is known.
         images = images.contiguous(memory_format=self.engine.layout)
         outputs = self.engine.passes(self.model, images, phase.passes)
         logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer where not every pass ran
@@ -121,17 +125,20 @@ class Trainer:
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
 
-    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0) -> dict[str, Tensor]:
-        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule."""
-        images = images.contiguous(memory_format=self.engine.layout)
+    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0, batch: int = 0) -> dict[str, Tensor]:
+        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule.
+
+        It is that of the whole batch, `batch` of its epoch, of which `images` and `labels` are this rank's part.
+        """
 
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
         with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
             found = self.dual.gradients(loss_of, images, rule=rule, index=index)
-        if self.team.size > 1:  # ranks must choose by the same gradient
-            found = {name: gradient.contiguous() for name, gradient in found.items()}
+        if self.team.size > 1:  # as in a step: the batch's mean, also where the ranks' parts are unequal
+            share = self.loader.share(batch)
+            found = {name: (share * gradient).contiguous() for name, gradient in found.items()}
             self.team.mean_(found.values())
         return found
 
@@ -144,11 +151,12 @@ class Trainer:
             with bar_of(self, progress) as bar:
                 for images, labels in batches:
                     step = epoch * steps + self.steps_done
-                    self.engine.set_rate(self.optimizer, learning_rate(config, step, steps))
+                    rate = learning_rate(config, step, steps)
+                    self.engine.set_rate(self.optimizer, rate)
                     change, flips = self.method.masks(config, step / steps, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
-                        gradients = partial(self.gradients, images, labels, "straight_through")
+                        gradients = partial(self.gradients, images, labels, "straight_through", batch=self.steps_done)
                         flips = refresh(self.dual, change, config, step, gradients)
                     if flips is not None:
                         self.flips += flips
@@ -162,7 +170,7 @@ class Trainer:
                         bar.set_postfix(loss=f"{self.tally.loss()['total']:.3f}", **shown)
                     if self.steps_done < steps:
                         yield False
-            self.end_epoch(learning_rate(config, epoch * steps + steps - 1, steps))
+            self.end_epoch(rate)
             yield True
 
     def end_epoch(self, rate: float) -> None:
@@ -234,26 +242,11 @@ class Trainer:
             "images_right": self.images_right,
             "data_sha256": self.data_sha256,
             "classes": list(self.dataset.classes),
-            "feed": self.feed(),
+            "feed": self.test.feed,
         }
 
-    def feed(self) -> dict[str, Any]:
-        """Return what goes in, which a data set of one's own decides: its name, the images' size and normalisation."""
-        d, side = self.dataset, self.config.image_size
-        size, short = ([side, side], round(side * RESIZE))
-        if isinstance(d, datasets.Dataset):
-            size = list(d.test_images.shape[2:])
-            short = min(size)
-        return {"dataset": d.name, "size": size, "short": short, "mean": list(d.mean), "std": list(d.std)}
-
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a run where `state()` left it; raises `DcilError` if that was trained on other data."""
-        if (before := state.get("data_sha256", self.data_sha256)) != self.data_sha256:
-            raise DcilError(
-                f"{self.config.run_id} was begun on other data ({self.dataset.name} with checksum "
-                f"{before[:12]}, now {self.data_sha256[:12]}). Give the folder it was begun on, or choose "
-                "another --runs-dir"
-            )
+        """Take up a run where `state()` left it."""
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
@@ -263,8 +256,9 @@ class Trainer:
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
-            if self.team.is_first:  # the sums of all ranks go on in one of them
-                self.tally.load_state(part["tally"])
+            self.tally.load_state(part["tally"])
+            if not self.team.is_first:  # the sums of all ranks go on in one of them, their names in each
+                self.tally.reset()
         self.first = self.position
 
     def note_session(self) -> None:
@@ -285,7 +279,6 @@ class Trainer:
         """Return the run record of what has been trained so far."""
         self.note_session()
         d, config = self.dataset, self.config
-        image = next(iter(self.test))[0][:1]
         # A run can go on by another path than it began on.
         paths = dict.fromkeys(s["step"] for s in self.sessions if "step" in s)
         environment = self.environment | {"step": ", then ".join(paths), "streams": 2 if self.engine.side else 1}
@@ -311,7 +304,7 @@ class Trainer:
                 "mem_mib": max(s["mem_mib"] for s in self.sessions),
                 "sessions": self.sessions,
                 **({"shared_by": shared_by} if shared_by > 1 else {}),
-                **cost.network_cost(self.dual, image),
+                **cost.network_cost(self.dual, self.blank_image()),
             },
         }
         if masks := self.dynamics.summary():

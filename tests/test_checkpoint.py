@@ -20,8 +20,9 @@ STATE = {"model": {"w": torch.arange(500.0)}, "curve": [{"epoch": 0}]}
 @pytest.fixture
 def path(tmp_path):
     """A good checkpoint of CONFIG."""
-    checkpoint.save(tmp_path / "run" / "checkpoint.pt", CONFIG, STATE)
-    return tmp_path / "run" / "checkpoint.pt"
+    path = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.save(path, CONFIG, STATE, keep=path.with_name("previous.pt"))
+    return path
 
 
 def refused(path, message, config=CONFIG):

@@ -93,6 +93,15 @@ def test_a_rank_without_test_images(tiny_dataset, tiny_config):
     assert [each.tolist() for each in right.values()] == [[], []]
 
 
+def test_a_rank_without_test_images_trains(tiny_dataset, tiny_config, monkeypatch):
+    """Nor does it need one to know what a batch of which it has one image only looks like."""
+    monkeypatch.setattr("dcil.distributed.share", lambda model, *_, **__: model)
+    images, labels = tiny_dataset.test_images[:1], tiny_dataset.test_labels[:1]
+    one = dataclasses.replace(tiny_dataset, test_images=images, test_labels=labels)
+    run = Trainer(tiny_config(batch_size=19), one, Ranks(1, 2))
+    assert run.loader.least == 1 and len(run.test.labels) == 0
+
+
 @pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])
 def test_a_batch_of_one_image(batch_size, tiny_dataset, tiny_config):
     """Refused before the first step where one pixel of one image is left to batch norm; fine where more of it is."""

@@ -188,6 +188,21 @@ def test_load_all_filters_and_sorts(record, tmp_path):
     assert records.load_all(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize("asked", [{"methd": "dcil"}, {"method": "dcli"}, {"sparsity": 90}])
+def test_load_all_refuses_what_no_run_has(asked, tmp_path):
+    """A name or a value that is mistyped is not an answer of no records."""
+    with pytest.raises(DcilError, match="did you mean"):
+        records.load_all(tmp_path, **asked)
+
+
+def test_load_all_takes_a_list_of_epochs_in_any_form(record, tmp_path):
+    """A record has it as a list, a configuration as a tuple."""
+    records.write(record, tmp_path / f"{record['run_id']}.json")
+    milestones = record["config"]["milestones"]
+    assert len(records.load_all(tmp_path, milestones=milestones)) == 1
+    assert len(records.load_all(tmp_path, milestones=tuple(milestones))) == 1
+
+
 def curve(*rows):
     """Rows of (target sparsity, top-1)."""
     tests = ({"sparse": {"top1": top1, "top5": top1 + 1}} for _, top1 in rows)

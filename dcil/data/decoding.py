@@ -106,7 +106,8 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
     the first file that cannot be read; then nothing is kept.
     """
     if store is None:
-        return _decode_all(files, _sizes(files), None), None
+        _decode_all(files, sizes := _sizes(files), None)
+        return sizes, None
     try:
         with store.hold():
             return _kept(files, key, store)
@@ -173,8 +174,8 @@ def _sizes(files: list[str]) -> np.ndarray:
         return np.array(list(pool.map(size_of, files)), dtype=np.int32).reshape(-1, 2)
 
 
-def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> np.ndarray:
-    """Decode every file, append the pixels to the file `into` if given, and return the sizes [N, 2] as they are."""
+def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> None:
+    """Decode every file of these sizes [N, 2]; with `into`, write the pixels one after the other to that file."""
     modes, bar = Counter[str](), tqdm(total=len(files), desc="decoding images", leave=False, disable=None)
     with bar, ThreadPoolExecutor() as pool, open(into or os.devnull, "wb") as out:
         for rows in _groups(3 * sizes.prod(1, dtype=np.int64)):
@@ -190,7 +191,6 @@ def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> np.nd
             f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}",
             file=sys.stderr,
         )
-    return sizes
 
 
 def _groups(num_bytes: np.ndarray) -> Iterator[range]:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dcil.data.crops import central_sample, training_crop, training_sample
+from dcil.data.crops import RESIZE, central_sample, training_crop, training_sample
 from dcil.data.datasets import Dataset
 from dcil.data.images import ImageFolder, Part
+from dcil.data.known import Known
 from dcil.distributed import ALONE, Ranks
 from dcil.errors import DcilError
 
 PAD = 4  # pixels of black around an image before the random crop (authors)
+
+
+def feed_of(data: Dataset | ImageFolder | Known, size: Sequence[int], cropped: bool) -> dict[str, Any]:
+    """Return what of a data set goes into a network: its name, its test images' (height, width) and normalisation.
+
+    `short` is the short side that an image has before its centre is taken, larger than `size` where they are `cropped`.
+    """
+    short = round(size[0] * RESIZE) if cropped else min(size)
+    return {"dataset": data.name, "size": list(size), "short": short, "mean": list(data.mean), "std": list(data.std)}
 
 
 class Normalize:
@@ -130,6 +140,7 @@ class TestLoader:
         # On a CPU the activations of few images stay in its caches, which halves the time of a float32 test.
         self.batch_size = batch_size or (1000 if device.type == "cuda" else 100)
         self.normalize = Normalize(dataset, device, dtype)
+        self.feed = feed_of(dataset, dataset.test_images.shape[2:], cropped=False)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.labels), self.batch_size):
@@ -223,6 +234,7 @@ class FolderTestLoader:
         rows = torch.arange(ranks.rank, len(dataset.test_labels), ranks.size)
         self.samples = Samples(dataset.test, list(rows.split(batch_size)), side)
         self.device, self.workers, self.normalize = device, workers, Normalize(dataset, device, dtype)
+        self.feed = feed_of(dataset, (side, side), cropped=True)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in self.samples.batches(self.device, self.workers):

@@ -7,12 +7,11 @@ no code, whoever wrote it, and a damaged one is refused by name.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dcil import models
-from dcil.checkpoint import read_torch
+from dcil.checkpoint import read_torch, torch_bytes
 from dcil.data.crops import LARGEST_SIDE, central_sample
 from dcil.errors import DcilError, unknown
 from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
@@ -66,21 +65,16 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Any) -> Card:
-        """Build from what a file holds; raises `TypeError` or `ValueError` if that is no card."""
-        lists: dict[str, Callable[[Any], Any]] = {"classes": str, "mean": float, "std": float}
+        """Build from what a file holds; raises `KeyError`, `TypeError` or `ValueError` if that is no card."""
         kinds: dict[str, Callable[[Any], Any]] = {
-            "run_id": str,
-            "model": str,
-            "num_classes": int,
-            "sparsity": float,
-            "dataset": str,
-            "side": int,
-            "short": int,
+            "str": str,
+            "int": int,
+            "float": float,
+            "tuple[str, ...]": lambda items: tuple(map(str, items)),
+            "tuple[float, ...]": lambda items: tuple(map(float, items)),
         }
-        fields: dict[str, Any] = {
-            k: tuple(lists[k](x) for x in v) if k in lists else kinds.get(k, str)(v) for k, v in dict(values).items()
-        }
-        card = cls(**fields)
+        kind_of = {known.name: kinds[str(known.type)] for known in fields(cls)}
+        card = cls(**{name: kind_of[name](value) for name, value in dict(values).items()})
         if len(card.classes) != card.num_classes or not len(card.mean) == len(card.std) == 3:
             raise ValueError("the card must name every class, and a mean and std for each of three channels")
         if not (
@@ -159,7 +153,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
     """
     if to not in ENDINGS:
         raise unknown("format", to, ENDINGS)
-    path, net = expanded(path), copy.deepcopy(net).eval()
+    path, net, said = expanded(path), copy.deepcopy(net).eval(), json.dumps(asdict(card))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
@@ -168,11 +162,11 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
     def write(part: Path) -> None:
         nonlocal apart
         if to == "onnx":
-            write_onnx(net, card.side, json.dumps(asdict(card)), part)
+            write_onnx(net, card.side, said, part)
         elif to == "int8":
             if calibration is None:
                 raise DcilError("int8 needs images to measure activations on; give training images")
-            write_int8(net, card.side, json.dumps(asdict(card)), part, calibration)
+            write_int8(net, card.side, said, part, calibration)
         else:
             content: dict[str, Any] = {"schema": SCHEMA, "format": to, "card": asdict(card)}
             if to == "shrunk":
@@ -180,8 +174,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
                 content |= {"state": small.state_dict(), "plan": {k: asdict(v) for k, v in plan.items()}}
             else:
                 content["state"] = pack(net.state_dict()) if to == "sparse" else net.state_dict()
-            torch.save(content, buffer := io.BytesIO())  # PyTorch hides what went wrong when it writes to a full disk
-            part.write_bytes(buffer.getbuffer())
+            part.write_bytes(torch_bytes(content))
         apart = difference(net, card, part, to)
 
     try:
@@ -198,7 +191,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
 def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     """Return the largest difference between a file's outputs and a network's; raises `DcilError` beyond `TOLERANCE`."""
     images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
-    loaded, _ = load(path, is_onnx=to in ("onnx", "int8"))
+    loaded, _ = load(path, is_onnx=to not in IN_TORCH)
     apart = float((loaded(images) - net(images)).abs().max())
     most = TOLERANCE[to]
     if most is not None and not apart <= most:

@@ -60,7 +60,11 @@ def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    made = program.model_proto
+    _write(onnx, program.model_proto, card, path)
+
+
+def _write(onnx: Any, made: Any, card: str, path: Path) -> None:
+    """Write a model of the package onnx with its card, sealed."""
     onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
     path.write_bytes(sealed(made.SerializeToString()))
 
@@ -92,9 +96,7 @@ def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: It
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
         )  # what x86 multiplies fastest
-        made = onnx.load(small)
-    onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
-    path.write_bytes(sealed(made.SerializeToString()))
+        _write(onnx, onnx.load(small), card, path)
 
 
 class OnnxNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 from dcil import authors, records
 from dcil.config import ResolvedConfig, RunConfig
 from dcil.data import datasets
-from dcil.data.crops import RESIZE
-from dcil.data.loaders import loaders_of
+from dcil.data.loaders import feed_of, loaders_of
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.export.formats import Card, Network
@@ -26,21 +26,17 @@ from dcil.trainer import build
 CALIBRATION = 8  # batches of 64 images on which int8 measures activations
 
 
-def card_of(
-    run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, state: dict[str, Any] | None = None
-) -> Card:
+def card_of(run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, state: Mapping[str, Any]) -> Card:
     """Return the card of a network trained by a configuration; classes without known names are numbers.
 
     `state` is the run's checkpoint, which says what data the run was given. Those from before it did, and authors'
-    files, are taken to be of the data set that the configuration names. Raises `DcilError` for images that are not
-    square.
+    files, which have none, are taken to be of the data set that the configuration names. Raises `DcilError` for images
+    that are not square.
     """
-    known, state = datasets.get(config.dataset), state or {}
+    known = datasets.get(config.dataset)
     side = known.side or config.image_size
-    short = round(side * RESIZE) if known.is_folder else side
-    usual = {"dataset": known.name, "size": [side, side], "short": short, "mean": known.mean, "std": known.std}
-    feed = usual | state.get("feed", {})
-    height, width = feed.pop("size")
+    feed = state.get("feed") or feed_of(known, (side, side), cropped=known.is_folder)
+    height, width = feed["size"]
     if height != width:
         raise DcilError(
             f"{run_id} takes images of {height} × {width} pixels, and only networks of square images are exported; "
@@ -82,7 +78,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
         rows = [mask.flatten(1) for mask in dual.masks.values()]
         scope = "filter" if all((row.any(1) == row.all(1)).all() for row in rows) else "global"
         config = RunConfig(dataset=f"cifar{classes}", model="resnet32", scope=scope, sparsity=dual.sparsity()).resolve()
-        return plain(dual, dense), card_of(Path(source).stem, config, classes, dual), config
+        return plain(dual, dense), card_of(Path(source).stem, config, classes, dual, {}), config
     folder = find_run(source, runs_dir)
     record = records.read(folder / "record.json")
     config, classes = ResolvedConfig.from_dict(record["config"]), record["data"]["num_classes"]
@@ -93,7 +89,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
         )
     if record["status"] != "complete":
         raise DcilError(f"{record['run_id']} failed; there is nothing to export")
-    state = RunFolder(folder.resolve().parent, config).network_state()
+    state = RunFolder(folder.resolve().parent, config).network_state(record)
     dual = build(replace(config, sync_batchnorm=False), classes)
     dual.load_state_dict(state["model"])
     card = card_of(record["run_id"], config, classes, dual, state)

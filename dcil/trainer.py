@@ -54,6 +54,15 @@ def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
 
 
+def require_every_pass(method: methods.Method, config: ResolvedConfig, steps_per_epoch: int) -> None:
+    """Raise `DcilError` for a second pass that an epoch need not run: each row of the curve has its accuracy."""
+    if len(method.rules) > 1 and config.dense_every > steps_per_epoch:
+        raise DcilError(
+            f"dense_every is {config.dense_every}, but an epoch has {steps_per_epoch} steps, so not every epoch would "
+            f"run the {method.passes[1]} pass; lower --dense-every to {steps_per_epoch} or less"
+        )
+
+
 class NotFinite(DcilError):
     """A loss or a weight became infinite or not a number."""
 
@@ -84,6 +93,7 @@ class Trainer:
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))
+        require_every_pass(self.method, config, len(self.loader))
         if self.loader.least == 1:
             require_trainable(self.dual, next(iter(self.test))[0][:1], engine)
         self.data_sha256 = dataset.checksum()
@@ -121,12 +131,12 @@ class Trainer:
         self.optimizer.step()
         self.tally.add(logits, labels, losses)
 
-    def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0) -> dict[str, Tensor]:
-        """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule."""
+    def gradients(self, images: Tensor, labels: Tensor, batch: int, rule: str, index: int = 0) -> dict[str, Tensor]:
+        """Return the gradient of one pass's cross-entropy, on batch `batch` of an epoch, under a rule, by weight."""
         images = images.contiguous(memory_format=self.engine.layout)
 
         def loss_of(output: Tensor) -> Tensor:
-            return F.cross_entropy(output.to(self.engine.dtype), labels)
+            return self.loader.share(batch) * F.cross_entropy(output.to(self.engine.dtype), labels)
 
         with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
             found = self.dual.gradients(loss_of, images, rule=rule, index=index)
@@ -148,7 +158,7 @@ class Trainer:
                     change, flips = self.method.masks(config, step / steps, step), None
                     if change is not None:
                         # RigL grows by the gradient that pruned weights have at the sparse network.
-                        gradients = partial(self.gradients, images, labels, "straight_through")
+                        gradients = partial(self.gradients, images, labels, self.steps_done, "straight_through")
                         flips = refresh(self.dual, change, config, step, gradients)
                     if flips is not None:
                         self.flips += flips
@@ -203,9 +213,9 @@ class Trainer:
         epoch, dual = len(self.curve), self.dual
         row: dict[str, Any] = dict(self.dynamics.end_epoch(epoch))
         if dual.target_sparsity and epoch in moments(self.config.epochs):
-            images, labels = next(self.loader.epoch(epoch + 1))
-            straight = self.gradients(images, labels, "straight_through")
-            whole = self.gradients(images, labels, "dense", index=int(dual.pass_names[1:] == ("dense",)))
+            first = (*next(self.loader.epoch(epoch + 1)), 0)
+            straight = self.gradients(*first, "straight_through")
+            whole = self.gradients(*first, "dense", index=int(dual.pass_names[1:] == ("dense",)))
             row["gradients"] = compare_gradients(straight, whole, dual)
         if epoch in control_epochs(self.config.epochs):
             batches = partial(self.loader.epoch, epoch + 1)
@@ -263,8 +273,9 @@ class Trainer:
         if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
-            if self.team.is_first:  # the sums of all ranks go on in one of them
-                self.tally.load_state(part["tally"])
+            self.tally.load_state(part["tally"])
+            if not self.team.is_first:  # the sums of all ranks go on in one of them, the others have the same at nought
+                self.tally.reset()
         self.first = self.position
 
     def note_session(self) -> None:

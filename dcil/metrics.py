@@ -70,9 +70,9 @@ class Tally:
         return total
 
     def top(self) -> dict[str, dict[str, float]]:
-        """Return top-1 and top-5 accuracy of each pass, in percent."""
+        """Return top-1 and top-5 accuracy, in percent, of each pass that has seen an image."""
         sums = {name: hits.tolist() for name, hits in self.hits.items()}
-        return {name: {"top1": percent(one, n), "top5": percent(five, n)} for name, (one, five, n) in sums.items()}
+        return {name: {"top1": percent(one, n), "top5": percent(five, n)} for name, (one, five, n) in sums.items() if n}
 
     def loss(self) -> dict[str, float]:
         """Return the mean over steps of each term that occurred, and of their sum."""
@@ -91,7 +91,7 @@ class Tally:
         """Take up sums from a checkpoint."""
         for name, value in state["hits"].items():
             self.hits[name].copy_(value)
-        self.losses = {name: value.to(self.device) for name, value in state["losses"].items()}
+        self.losses = {name: value.to(self.device, copy=True) for name, value in state["losses"].items()}
 
 
 def evaluate(

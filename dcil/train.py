@@ -46,9 +46,10 @@ def fit(
     A run that has its record is not trained again; one with a checkpoint goes on where it stopped, and with
     `resume=False` the run starts anew and its files are replaced. `dataset` replaces the one that the configuration
     names. After `max_minutes`, on Ctrl-C, SIGTERM and SIGHUP the run stops between two steps with a checkpoint and
-    raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`); `stop` shares that with other runs.
-    `fast=False` takes plain eager steps on a GPU. Images of a folder are prepared by `workers` processes (by default
-    none on a CPU, one a core beside a GPU) and kept decoded under `runs_dir` if they fit into `decoded_gib`.
+    raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`); `stop`, a `dcil.stopping.Stop`,
+    shares that with other runs, its own limit in the place of `max_minutes`. `fast=False` takes plain eager steps on a
+    GPU. Images of a folder are prepared by `workers` processes (by default none on a CPU, one a core beside a GPU) and
+    kept decoded under `runs_dir` if they fit into `decoded_gib`.
 
     Raises `DcilError` for bad input, a device that is not there, a damaged file, a run that another process holds, or a
     loss that is not finite; then a record with status "failed" is left beside the checkpoint. Under `torchrun` every
@@ -61,6 +62,11 @@ def fit(
     ('complete', ['dense', 'sparse'])
     """
     _refuse_other_types(config, dataset)
+    if stop and max_minutes is not None:
+        raise DcilError(
+            f"max_minutes is {max_minutes} and stop is given, which has a limit of its own; leave max_minutes out, and "
+            f"make it with one: Stop(max_minutes={max_minutes})"
+        )
     config = config.resolve()
     machine.require(config.device)  # before anything is written
     runs = expanded(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains

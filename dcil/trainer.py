@@ -53,6 +53,15 @@ def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
 
 
+def require_every_pass(method: methods.Method, config: ResolvedConfig, steps_per_epoch: int) -> None:
+    """Raise `DcilError` for a second pass that an epoch need not run: each row of the curve has its accuracy."""
+    if len(method.rules) > 1 and config.dense_every > steps_per_epoch:
+        raise DcilError(
+            f"dense_every is {config.dense_every}, but an epoch has {steps_per_epoch} steps, so not every epoch would "
+            f"run the {method.passes[1]} pass; lower --dense-every to {steps_per_epoch} or less"
+        )
+
+
 class NotFinite(DcilError):
     """A loss or a weight became infinite or not a number."""
 
@@ -83,6 +92,7 @@ class Trainer:
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))
+        require_every_pass(self.method, config, len(self.loader))
         if self.loader.least == 1:
             require_trainable(self.dual, self.blank_image(), engine)
         self.data_sha256 = dataset.checksum()

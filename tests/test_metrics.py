@@ -44,6 +44,15 @@ def test_state_is_a_copy():
     tally.reset()
     other.load_state(state)
     assert other.loss() == filled().loss() and other.top() == filled().top()
+    other.reset()
+    assert state["losses"]["ce"].tolist() == [5.0, 2.0]
+
+
+def test_a_pass_that_has_not_run_yet():
+    """Early in an epoch the second of two passes may have seen no image, of which there is no share."""
+    tally = Tally(("sparse", "dense"), torch.device("cpu"))
+    tally.add({"sparse": torch.eye(10)[:1]}, torch.tensor([0]))
+    assert tally.top() == {"sparse": {"top1": 100.0, "top5": 100.0}}
 
 
 def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_config):

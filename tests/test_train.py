@@ -13,6 +13,7 @@ from dcil.config import LATER, RunConfig
 from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.errors import DcilError
+from dcil.stopping import Stop
 from dcil.train import fit
 from dcil.trainer import Trainer, learning_rate
 
@@ -410,3 +411,18 @@ def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DcilError, match=r"images of 1 channels, and the networks here take 3; .*expand"):
         run(tiny_config(), grey, tmp_path)
+
+
+def test_a_pass_that_some_epochs_would_not_run(tiny_dataset, tiny_config, tmp_path):
+    """Of four steps an epoch every fourth can run the second pass, not every fifth; the first runs at each of them."""
+    with pytest.raises(DcilError, match=r"dense_every is 5, .*epoch has 4 steps.*dense pass; lower --dense-every to 4"):
+        run(tiny_config(dense_every=5), tiny_dataset, tmp_path)
+    record = run(tiny_config(dense_every=4), tiny_dataset, tmp_path)
+    assert all({*row["train"]} == {"sparse", "dense"} for row in record["curve"])
+    assert run(tiny_config(dense_every=5, method="ste"), tiny_dataset, tmp_path)["status"] == "complete"
+
+
+def test_two_limits_of_time(tiny_dataset, tiny_config, tmp_path):
+    """A `stop` that several runs share has its own limit; a second one would count for nothing."""
+    with pytest.raises(DcilError, match=r"max_minutes is 5 and stop is given.*Stop\(max_minutes=5\)"):
+        fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, max_minutes=5, stop=Stop())

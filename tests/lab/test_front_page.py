@@ -81,3 +81,24 @@ def test_the_count_has_the_words_of_the_groups():
     numbers = [int(n) for n in re.findall(r"\d+", front_page.count_in_words(KNOWN, FOUND))]
     assert numbers[0] == len(KNOWN) == sum(numbers[1:])
     assert numbers[1:] == [len(group.rows) for group in front_page.claim_groups(KNOWN, FOUND)]
+
+
+def test_equal_compute_says_on_which_side_dcil_ends():
+    """By its interval: below, above, no advantage, or nothing decided. A claim that does not hold is not yet a loss."""
+    rules = {b: CLAIM["rule"] | {"b": b, "a_epochs": 1} for b in ("ste", "gmp", "st3", "set")}
+    known = [fake_claim(id=f"equal-compute-{b}", rule=rule) for b, rule in rules.items()]
+    lasts = {"dcil": (81, 81.1, 81.2), "ste": (83, 83.2, 83.1), "gmp": (80.94, 81.05, 81.13), "st3": (80, 83, 79)}
+    said = front_page.abstract(known, runs(**lasts, set=(81.1, 81.1, 81.2)))
+    assert (
+        "it ends below STE (-2.00) and above gradual magnitude by epoch (+0.06)**; an advantage over SET is ruled out; "
+        "against ST-3 every 16 steps nothing is decided." in said
+    )
+    ahead = front_page.abstract(known[:1], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    assert "**At equal compute, so half the epochs, it ends above STE (+1.00)**." in ahead
+    assert "At equal compute" not in front_page.abstract(known[:1], runs(ste=(80, 80.2), dcil=(81, 81.1)))
+
+
+def test_what_a_group_means_is_true_of_every_kind_of_claim():
+    """A claim of equality holds without an effect, and falls with one: neither has to do with an advantage."""
+    for group in front_page.claim_groups([], []):
+        assert "advantage" not in group.meaning and "as large" not in group.meaning

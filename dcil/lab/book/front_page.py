@@ -10,9 +10,8 @@ from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
 from dcil.lab.evidence.claims import Claim, Finding
-from dcil.lab.page import figures
 from dcil.lab.runs.compared import SEEDS
-from dcil.lab.runs.names import data_set_label, listed, network_label
+from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.lab.runs.sources import number_of
 from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
@@ -92,15 +91,24 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
 
 
 def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:
-    behind = {name: f.mean for name, f in by_rival.items() if f.verdict in FAILS}
-    if not behind:
+    """Return on which side of each rival DCIL ends over half the epochs, where the interval shows one."""
+    below = {name: f.mean for name, f in by_rival.items() if f.high < 0}
+    above = {name: f.mean for name, f in by_rival.items() if f.low > 0}
+    ends = [
+        f"{side} {listed([f'{label(name)} ({mine[name]:+.2f})' for name in sorted(mine, key=mine.__getitem__)])}"
+        for side, mine in (("below", below), ("above", above))
+        if mine
+    ]
+    if not ends:
         return ""
-    worst_first = sorted(behind, key=behind.__getitem__)
-    ends = listed([f"{figures.label(name)} ({behind[name]:+.2f})" for name in worst_first])
-    rest = [figures.label(name) for name in by_rival if name not in behind]
-    beside = f"; against {listed(rest)} nothing is decided" if rest else ""
+    rest = {name: f for name, f in by_rival.items() if name not in below | above}
+    without = [label(name) for name, f in rest.items() if f.verdict in FAILS]
+    still_open = [label(name) for name, f in rest.items() if f.verdict not in FAILS]
+    said = f"**At equal compute, so half the epochs, it ends {' and '.join(ends)}**"
+    said += f"; an advantage over {listed(without)} is ruled out" if without else ""
+    said += f"; against {listed(still_open)} nothing is decided" if still_open else ""
     alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
-    return f"**At equal compute, so half the epochs, it ends below {ends}**{beside}.{alone}"
+    return f"{said}.{alone}"
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
@@ -182,9 +190,9 @@ class Group:
 def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
-        "Holds": Group("Holds", "The effect is on the claimed side, and as large as the claim's margin.", []),
+        "Holds": Group("Holds", "The records show the claimed effect, by its margin.", []),
         "Open": Group("Open", "Measured, and neither shown nor ruled out: it would take more seeds.", []),
-        "Does not hold": Group("Does not hold", "The records rule out an advantage as large as the margin.", []),
+        "Does not hold": Group("Does not hold", "The records rule the claimed effect out, by its margin.", []),
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }
     for claim in known:

@@ -66,7 +66,7 @@ def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def curves_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, flips and flip rate."""
+    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, and flips a refresh."""
     rows = []
     for run in runs:
         for epoch in run.curve:
@@ -135,11 +135,12 @@ def methods_table(runs: Iterable[Run], variants: Sequence[str]) -> pd.DataFrame:
 
 
 def findings_in_words(table: pd.DataFrame) -> str:
-    """Return as a list what the runs of dense, ste and dcil show, in numbers of the records only."""
+    """Return as a list what the runs of the variants dense, ste and dcil show, in numbers of the records only."""
+    table = table[table["variant"].isin(["dense", "ste", "dcil"])]
     if not len(table):
         return "Nothing yet: not run."
     lines = []
-    mean = table.groupby(["method", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
+    mean = table.groupby(["variant", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
     if ("dense", "dense") in mean.index:
         whole = mean.loc[("dense", "dense")]
         for method in ("dcil", "ste"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
-from dcil.lab.evidence.claims import Claim, Finding
+from dcil.lab.evidence.claims import FAILS, HOLDS, Claim, Finding, Findings
 from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.lab.runs.sources import number_of
@@ -17,10 +17,7 @@ from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
-Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
-HOLDS = {yes for yes, _ in claims.WORDS.values()}
-FAILS = {no for _, no in claims.WORDS.values()}
 
 
 # --- the abstract
@@ -38,7 +35,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     verdict is left out. `verdicts` is where the page of that name lies.
     """
     found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
-    decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
+    decided = {name: finding for name, finding in found.items() if finding.has_verdict}
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
     at_equal_compute = {rule.b: decided[name] for name, rule in pairs.items() if rule.a_epochs}
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
@@ -142,9 +139,8 @@ def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts:
 def _paper_scale(known: Sequence[Claim], runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
     verdicts = [tiers["paper"] for tiers in findings_by_id(known, runs).values() if "paper" in tiers]
-    decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
-    if decided:
-        return f"At the paper's own scale {len(decided)} of {len(verdicts)} claims are decided."
+    if decided := sum(f.has_verdict for f in verdicts):
+        return f"At the paper's own scale {decided} of {len(verdicts)} claims are decided."
     done = f"{number_of(len(paper), 'run')} of its grid {'are' if len(paper) != 1 else 'is'} done"
     return f"**At the paper's own scale nothing is decided yet**: {done}."
 
@@ -197,10 +193,9 @@ def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     }
     for claim in known:
         found = claims.findings(claim, runs)
-        decided = [f for f in found if f.verdict != claims.NO_VERDICT]
-        tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in decided}
+        tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in found if f.has_verdict}
         seeds = max((len(f.effects) for f in found), default=0)
-        progress = f"{seeds} of {SEEDS} seeds." if seeds and not decided else ""
+        progress = f"{seeds} of {SEEDS} seeds." if seeds and not tiers else ""
         row = Row(
             claim.claim,
             claim.source,
@@ -209,15 +204,14 @@ def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
             tiers,
             progress,
         )
-        groups[_standing(decided)].rows.append(row)
+        groups[_standing(claims.at_highest_tier(found))].rows.append(row)
     return list(groups.values())
 
 
-def _standing(decided: Sequence[Finding]) -> str:
-    if not decided:
+def _standing(finding: Finding | None) -> str:
+    if finding is None:
         return ""
-    verdict = max(decided, key=lambda finding: claims.TIERS.index(finding.tier)).verdict
-    return "Holds" if verdict in HOLDS else "Does not hold" if verdict in FAILS else "Open"
+    return "Holds" if finding.verdict in HOLDS else "Does not hold" if finding.verdict in FAILS else "Open"
 
 
 def claims_page(known: Sequence[Claim], runs: Sequence[Run]) -> str:

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from bs4 import BeautifulSoup
 
 from dcil import records
@@ -15,9 +16,14 @@ KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
 
 
-def test_the_abstract_is_short_and_has_the_findings():
+@pytest.fixture(scope="module")
+def said():
+    """The book's abstract."""
+    return front_page.abstract(KNOWN, FOUND)
+
+
+def test_the_abstract_is_short_and_has_the_findings(said):
     """At most 150 words; each effect that it names is that of its claim."""
-    said = front_page.abstract(KNOWN, FOUND)
     assert 60 < len(said.split()) <= 150
     found = front_page.findings_by_id(KNOWN, FOUND)
     for name in (
@@ -31,9 +37,8 @@ def test_the_abstract_is_short_and_has_the_findings():
     assert "DCIL ends above STE" in said and "ends below ST-3" in said
 
 
-def test_the_abstract_says_how_far_its_numbers_carry():
+def test_the_abstract_says_how_far_its_numbers_carry(said):
     """Seeds, the correction and what it leaves out, and what half the epochs cost where DCIL has no more."""
-    said = front_page.abstract(KNOWN, FOUND)
     assert re.search(r"16 epochs, 3 seeds \(tier \*quick\*\)", said) and "the gain over STE not among them" in said
     assert re.search(r"Half the epochs alone move DCIL by -\d\.\d\d\.", said)
     noise = front_page.abstract([fake_claim(id="better-than-ste-90")], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
@@ -56,7 +61,8 @@ def test_the_abstract_follows_the_records():
     good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
     assert "DCIL ends above STE**: +1.00 points at 90 %" in front_page.abstract([ste], runs(ste=good, dcil=bad))
     assert "DCIL ends not above STE**: -1.00" in front_page.abstract([ste], runs(ste=bad, dcil=good))
-    assert "points" not in front_page.abstract(KNOWN, []) and "nothing is decided yet" in front_page.abstract(KNOWN, [])
+    nothing = front_page.abstract(KNOWN, [])
+    assert "points" not in nothing and "nothing is decided yet" in nothing
 
 
 def test_claims_stand_in_groups():

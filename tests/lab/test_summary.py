@@ -1,5 +1,6 @@
 """The page and the slides say what the records say, fit their paper, and do without Chromium."""
 
+import functools
 import re
 import types
 from pathlib import Path
@@ -21,9 +22,16 @@ FOUND = records.load_all(checkout.root() / "records")
 GOOD, BAD = (81.0, 81.2, 81.1), (80.0, 80.1, 80.2)
 
 
-def page(name, known=KNOWN, found=FOUND):
-    """A page, as HTML that can be asked."""
-    return BeautifulSoup(render(name, scale=1, pdf="", **summary.summary_values(known, found)), "html.parser")
+@functools.cache
+def values():
+    """What the pages of the book show."""
+    return summary.summary_values(KNOWN, FOUND)
+
+
+def page(name, *given):
+    """A page of the book, or of claims and runs that are given, as HTML that can be asked."""
+    shown = summary.summary_values(*given) if given else values()
+    return BeautifulSoup(render(name, scale=1, pdf="", **shown), "html.parser")
 
 
 def words(node):
@@ -89,6 +97,7 @@ def test_there_are_ten_slides():
 def test_without_chromium_the_pages_are_there_and_say_no_pdf(tmp_path, monkeypatch):
     """An older PDF goes: it may say something else. The reason is given, and the build goes on."""
     monkeypatch.setattr(paper, "CHROMIUM", tmp_path / "nowhere")
+    monkeypatch.setattr(summary, "summary_values", lambda known, found: values())
     (tmp_path / "summary.pdf").write_text("old")
     why_not = summary.write_summary(tmp_path)
     assert len(why_not) == 2 and "summary.pdf is left out: there is no Chromium at" in why_not[0]

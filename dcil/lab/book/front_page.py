@@ -34,8 +34,8 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     Every number is a finding on a claim at `tier`, or of the runs that decide one; a sentence whose claims have no
     verdict is left out. `verdicts` is where the page of that name lies.
     """
-    found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
-    decided = {name: finding for name, finding in found.items() if finding.has_verdict}
+    found = findings_by_id(known, runs)
+    decided = {name: tiers[tier] for name, tiers in found.items() if tier in tiers and tiers[tier].has_verdict}
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
     at_equal_compute = {rule.b: decided[name] for name, rule in pairs.items() if rule.a_epochs}
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
@@ -44,7 +44,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     scale = (
         f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
         f"{usual.epochs} epochs{_seeds(decided)} (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
-        f"{_paper_scale(known, runs)}"
+        f"{_paper_scale(found, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
 
@@ -136,9 +136,9 @@ def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts:
     return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
 
-def _paper_scale(known: Sequence[Claim], runs: Sequence[Run]) -> str:
+def _paper_scale(found: Findings, runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
-    verdicts = [tiers["paper"] for tiers in findings_by_id(known, runs).values() if "paper" in tiers]
+    verdicts = [tiers["paper"] for tiers in found.values() if "paper" in tiers]
     if decided := sum(f.has_verdict for f in verdicts):
         return f"At the paper's own scale {decided} of {len(verdicts)} claims are decided."
     done = f"{number_of(len(paper), 'run')} of its grid {'are' if len(paper) != 1 else 'is'} done"

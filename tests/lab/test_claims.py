@@ -13,15 +13,11 @@ from dcil.errors import DcilError
 from dcil.lab.evidence import claims
 from dcil.lab.runs import paired
 from dcil.lab.tables import equal_compute
-from tests.lab.fakes import CLAIM, SMALLER, changed, fake_claim, fake_run
+from tests.lab.fakes import CLAIM, SMALLER, changed, fake_claim, fake_run, fake_runs
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
 VERDICTS = [*claims.HOLDS, *claims.FAILS, "within noise", "undecided", claims.NO_VERDICT]
 BOOK = Path(__file__).parents[2] / "book"
-
-
-def runs(**lasts):
-    return [fake_run(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
 def verdict(found, **changes):
@@ -79,11 +75,11 @@ def test_claims_and_tables_know_one_equality(values):
 
 def test_a_verdict_flips_with_the_records():
     """One claim: not yet run with two seeds, holds with three, does not hold or noise when records change."""
-    few = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
+    few = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
     assert verdict(few) == "not yet run"
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == HOLDS
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == FAILS
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == HOLDS
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == FAILS
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
 
 
 def test_a_rule_looks_at_three_seeds_and_at_eight():
@@ -91,14 +87,14 @@ def test_a_rule_looks_at_three_seeds_and_at_eight():
     up, down = (1.0, 1.1, 1.2), (-9.0, -9.1, -9.2, -9.3, -9.4)
     for n, expected in ((3, HOLDS), (4, HOLDS), (7, HOLDS), (8, FAILS)):
         gaps = (up + down)[:n]
-        found = runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
+        found = fake_runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
         assert verdict(found) == expected
         assert len(claims.findings(fake_claim(), found)[0].effects) == (8 if n == 8 else 3)
 
 
 def test_another_precision_is_judged_among_itself():
     """The book's verdict is on bf16; float32 records have one of their own, by the same rule, and never mix."""
-    book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    book = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
     other = [fake_run(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
     assert claims.findings(fake_claim(), book + other)[0].verdict == HOLDS
@@ -107,7 +103,7 @@ def test_another_precision_is_judged_among_itself():
 
 def test_only_its_own_evidence_decides():
     """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
-    good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    good = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     elsewhere = [fake_run("dcil", 2, 70.0, **how) for how in ({"device": "cuda"}, {"precision": "float32"})]
     assert verdict(good + elsewhere) == HOLDS  # of a seed that has its record: shown, but it does not count
     others = [r | {"tier": "paper"} for r in good] + [r | {"status": "failed"} for r in good]
@@ -145,7 +141,7 @@ def test_two_records_of_one_seed_are_refused(monkeypatch):
     monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], SMALLER):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
-            claims.effects_by_seed(fake_claim(rule=rule), runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
+            claims.effects_by_seed(fake_claim(rule=rule), fake_runs(ste=(80,), dcil=(81,)) + fake_runs(ste=(80.5,)))
 
 
 def test_a_pass_can_be_named():
@@ -164,8 +160,8 @@ def test_the_authors_number():
         "rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
         "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"},
     }
-    assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
-    assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
+    assert verdict(fake_runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
+    assert verdict(fake_runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
 
 
 def test_chapters_say_the_same():
@@ -175,7 +171,7 @@ def test_chapters_say_the_same():
     )  # of no chapter: all
     assert "<summary>2 more claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
     said = claims.verdicts_in_words(
-        [fake_claim(), fake_claim(chapter="other")], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
+        [fake_claim(), fake_claim(chapter="other")], fake_runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
     )
     assert said == "- DCIL is better. Tier quick: **too few seeds (1 of 3)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")

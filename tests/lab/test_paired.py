@@ -6,7 +6,7 @@ import pytest
 
 from dcil.errors import DcilError
 from dcil.lab.runs import frames, paired
-from tests.lab.fakes import fake_run
+from tests.lab.fakes import fake_run, fake_runs
 
 
 def test_interval():
@@ -91,11 +91,7 @@ def test_what_pairs_show():
 
 def test_compared_table():
     """One row a variant that ran: the baseline minus it, with interval and the seeds it would take; the rest waits."""
-    runs = [
-        fake_run(m, s, last)
-        for m, lasts in {"ste": (80, 80.5, 81), "dcil": (81, 81.6, 81.9)}.items()
-        for s, last in enumerate(lasts)
-    ]
+    runs = fake_runs(ste=(80, 80.5, 81), dcil=(81, 81.6, 81.9))
     table, wanted = frames.runs_table(runs), ["dcil", "ste", "rigl"]
     found = paired.paired_table(table, "dcil", wanted, 0.3).set_index("method")
     assert list(found.index) == ["DCIL", "STE"] and found["n"].tolist() == [3, 3]

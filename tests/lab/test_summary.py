@@ -14,8 +14,7 @@ from dcil.lab.book import summary
 from dcil.lab.evidence import claims
 from dcil.lab.page import paper
 from dcil.lab.templating import render
-from tests.lab.fakes import fake_claim
-from tests.lab.test_claims import runs
+from tests.lab.fakes import fake_claim, fake_runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
@@ -60,8 +59,8 @@ def test_a_claim_stands_where_its_verdict_puts_it():
         title = page("summary", [one], found).find("h2", string=re.compile(heading))
         return words(title.find_next(["ul", "p"])) if title else ""
 
-    assert "a < b & so on +1" in under("^What holds", runs(ste=BAD, dcil=GOOD))
-    assert "a < b & so on -1" in under("^What does not hold", runs(ste=GOOD, dcil=BAD))
+    assert "a < b & so on +1" in under("^What holds", fake_runs(ste=BAD, dcil=GOOD))
+    assert "a < b & so on -1" in under("^What does not hold", fake_runs(ste=GOOD, dcil=BAD))
     assert under("^What holds", []) == "No claim holds so far."
     assert under("^What is unknown: 1 claim with", []) == "a < b & so on"
     assert "points, n" not in words(page("summary", [one], [])) and "points, n" not in words(page("slides", [one], []))

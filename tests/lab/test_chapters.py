@@ -73,6 +73,12 @@ def test_begin_refuses_a_name_that_is_no_parameter():
         chapters.begin("03", names)
 
 
+def test_what_a_chapter_imports_is_no_parameter():
+    """Modules, functions, classes and constants that its second cell imports stand beside the parameters."""
+    imported = {"chapters": chapters, "write": write, "DcilError": DcilError, "METHODS": ("ste", "dcil")}
+    chapters.begin("03", {"preset": "smoke", "In": ["", "", ""], "Out": {}, "exit": object()} | imported)
+
+
 def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
     """It is closed; its form has what was passed beside the default, and only what the chapter declares."""
     monkeypatch.setattr(rerun_form, "forms", {})

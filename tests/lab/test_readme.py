@@ -84,8 +84,3 @@ def test_a_block_that_is_lost_is_named(text):
     """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
         readme.with_blocks(text, {"sum": "4"})
-
-
-def test_a_bar_stays_in_its_cell():
-    """A claim with a bar does not become two cells."""
-    assert readme.markdown_table(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"

@@ -117,15 +117,11 @@ def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
     """Return a line for each target: what, measured, target, met; those of another device, or not run, say so."""
     lines = []
     for target in read_targets(HERE / "targets.yaml"):
-        value = None
-        for row in rows if target.kind == kind else ():
-            if target.place.items() <= row.items():
-                value = row[target.column]
-                break
+        found = [row[target.column] for row in rows if target.kind == kind and target.place.items() <= row.items()]
+        value = found[0] if found else None
         absent = "not run: needs a GPU" if target.kind == "cuda" and kind != "cuda" else "not run"
         measured = absent if value is None else f"{value:.3g}"
-        bound = target.bound("<=", ">=")
-        lines.append((f"{target.kind}: {target.target}", measured, bound, target.met(value)))
+        lines.append((f"{target.kind}: {target.target}", measured, target.bound(), target.met(value)))
     return lines
 
 

@@ -197,7 +197,7 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

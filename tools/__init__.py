@@ -1,1 +1,1 @@
-"""Tools beside the library: grids on machines that nothing reaches."""
+"""Tools beside the library: grids on machines that nothing reaches; the lock, the print and the picture."""

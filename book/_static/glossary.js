@@ -1,4 +1,4 @@
-// Words of the glossary open where they stand (dcil/lab/demos/glossary.py): a click or Enter shows the definition, Escape
+// Words of the glossary open where they stand (dcil/lab/book/glossary.py): a click or Enter shows the definition, Escape
 // or a click elsewhere closes it. Without this script, or in a browser without popovers, they stay links.
 (function () {
   "use strict";

@@ -1,7 +1,11 @@
-"""HTML from the templates of `dcil/lab/templates`: all that is put into one is escaped, unless it is HTML already."""
+"""HTML from the templates of `dcil/lab/templates`: all that is put into one is escaped, unless it is HTML already.
+
+And the one table in Markdown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -45,3 +49,12 @@ TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys"
 def render(template: str, /, **values: Any) -> Markup:
     """Return the HTML that a template of this name makes of values; one that it lacks is an error."""
     return Markup(TEMPLATES.get_template(f"{template}.html").render(values))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table in Markdown; a bar within a cell stays a bar."""
+    lines = []
+    for row in (head, ["---"] * len(head), *rows):
+        cells = (str(cell).replace("|", "\\|") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -71,6 +71,11 @@ def fake_run(method, seed, last, passes=(), **changes):
     )
 
 
+def fake_runs(**lasts):
+    """Runs of methods, a seed for each of their last top-1: `fake_runs(ste=(80, 81), dcil=(82,))`."""
+    return [fake_run(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
+
+
 def changed(found, part, **values):
     """The run with some values of a part of its record changed: `changed(run, "cost", time_s=1.0)`."""
     return found | {part: found[part] | values}

@@ -9,7 +9,7 @@ from dcil import preset
 from dcil.errors import DcilError
 from dcil.lab.runs import frames
 from dcil.lab.tables import assumptions
-from tests.lab.fakes import fake_run
+from tests.lab.fakes import fake_runs
 
 BOOK = Path(__file__).parents[2] / "book" / "assumptions.yml"
 ENTRY = {"question": "q", "authors": "a", "ours": "o", "fields": ["mask_period"], "variant": "ste"}
@@ -29,9 +29,7 @@ def test_the_books_entries():
 
 def test_effects_come_from_records():
     """DCIL minus the variant at equal seeds, by its name on a page, with its interval; no variant, no effect."""
-    runs = [
-        fake_run(m, s, v) for m, values in {"ste": (80, 80.5), "dcil": (81, 81.7)}.items() for s, v in enumerate(values)
-    ]
+    runs = fake_runs(ste=(80, 80.5), dcil=(81, 81.7))
     entries = [assumptions.Assumption(**ENTRY | {"variant": name}) for name in ("ste", None, "gmp")]
     measured, *others = assumptions.assumptions_table(entries, frames.runs_table(runs), preset("quick"))[
         assumptions.EFFECT

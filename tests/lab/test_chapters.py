@@ -1,14 +1,17 @@
 """Chapters are found, described, checked and executed; nothing broken is published."""
 
+import json
 import re
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
 from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import chapters
-from dcil.lab.page import rerun_form
+from dcil.lab.page import figures, rerun_form, twins
+from dcil.lab.runs import sources, stability
 
 
 def write(path, source, parameters="size = 3  # a whole number\nname = None  # None: none"):
@@ -68,6 +71,12 @@ def test_begin_refuses_a_name_that_is_no_parameter():
     names = {"preset": "smoke", "sparsty": 0.5, "In": ["", "", ""]}
     with pytest.raises(DcilError, match="did you mean 'sparsity'"):
         chapters.begin("03", names)
+
+
+def test_what_a_chapter_imports_is_no_parameter():
+    """Modules, functions, classes and constants that its second cell imports stand beside the parameters."""
+    imported = {"chapters": chapters, "write": write, "DcilError": DcilError, "METHODS": ("ste", "dcil")}
+    chapters.begin("03", {"preset": "smoke", "In": ["", "", ""], "Out": {}, "exit": object()} | imported)
 
 
 def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
@@ -131,3 +140,16 @@ def test_what_a_chapter_takes(tmp_path):
     assert chapters.title_and_costs(tmp_path / "a.ipynb") == ("A title", {"smoke": "`a` minute", "quick": "c"})
     nbformat.write(nbformat.v4.new_notebook(cells=cells[:1]), tmp_path / "b.ipynb")
     assert chapters.title_and_costs(tmp_path / "b.ipynb") == ("A title", {})
+
+
+def test_stability_is_drawn_of_nothing_too(monkeypatch):
+    """At a tier and a sparsity without a record, chapter 4 says "not run" and goes on."""
+    shown = []
+    monkeypatch.setattr(figures, "show_figure", lambda figure, source, place, data, twin: shown.append(len(data)))
+    cells = json.loads(chapters.find_chapter("04").read_text())["cells"]
+    (draw,) = ("".join(cell["source"]) for cell in cells if cell["id"] == "draw")
+    names = {"plt": plt, "figures": figures, "twins": twins}
+    exec(draw, names)
+    names["draw"](stability.dynamics_table([]), sources.recorded([]), "fig-stability")
+    assert shown == [0]
+    plt.close("all")

@@ -9,8 +9,7 @@ from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
 from dcil.lab.runs import compared
 from dcil.lab.tables import choosing, small_devices
-from tests.lab.fakes import fake_claim, fake_run
-from tests.lab.test_claims import runs
+from tests.lab.fakes import fake_claim, fake_run, fake_runs
 
 LOW, HIGH, MIXED = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2), (80.0, 83.0, 79.0)
 NO_DEVICES = pd.DataFrame(columns=["what", "variant", "threads", "batch", "speedup"])
@@ -18,7 +17,7 @@ NO_DEVICES = pd.DataFrame(columns=["what", "variant", "threads", "batch", "speed
 
 def found(claim, **lasts):
     """The findings on one claim that DCIL ends better than STE."""
-    return front_page.findings_by_id([fake_claim(id=claim)], runs(**lasts))
+    return front_page.findings_by_id([fake_claim(id=claim)], fake_runs(**lasts))
 
 
 def test_who_is_behind_is_no_reason():

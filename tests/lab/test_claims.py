@@ -13,14 +13,11 @@ from dcil.errors import DcilError
 from dcil.lab.evidence import claims
 from dcil.lab.runs import paired
 from dcil.lab.tables import equal_compute
-from tests.lab.fakes import CLAIM, SMALLER, changed, fake_claim, fake_run
+from tests.lab.fakes import CLAIM, SMALLER, changed, fake_claim, fake_run, fake_runs
 
 HOLDS, FAILS = "holds at this scale", "does not hold at this scale"
+VERDICTS = [*claims.HOLDS, *claims.FAILS, "within noise", "undecided", claims.NO_VERDICT]
 BOOK = Path(__file__).parents[2] / "book"
-
-
-def runs(**lasts):
-    return [fake_run(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
 def verdict(found, **changes):
@@ -66,7 +63,7 @@ def test_only_the_papers_scale_reproduces():
         "paper": ["reproduced", "not reproduced", "within noise"],
     }
     css = (BOOK / "_static" / "book.css").read_text()
-    assert [v for v in claims.VERDICTS if f".{v.replace(' ', '-')}" not in css] == []  # each has its colour
+    assert [v for v in VERDICTS if f".{v.replace(' ', '-')}" not in css] == []  # each has its colour
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.0, 0.2], [0.05, -0.05, 0.0], [-0.2, -0.25, -0.35], [-0.63, -0.67, -0.12]])
@@ -78,11 +75,11 @@ def test_claims_and_tables_know_one_equality(values):
 
 def test_a_verdict_flips_with_the_records():
     """One claim: not yet run with two seeds, holds with three, does not hold or noise when records change."""
-    few = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
+    few = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1))
     assert verdict(few) == "not yet run"
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == HOLDS
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == FAILS
-    assert verdict(runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))) == HOLDS
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(79, 79.1, 79.2))) == FAILS
+    assert verdict(fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 76))) == "within noise"
 
 
 def test_a_rule_looks_at_three_seeds_and_at_eight():
@@ -90,14 +87,14 @@ def test_a_rule_looks_at_three_seeds_and_at_eight():
     up, down = (1.0, 1.1, 1.2), (-9.0, -9.1, -9.2, -9.3, -9.4)
     for n, expected in ((3, HOLDS), (4, HOLDS), (7, HOLDS), (8, FAILS)):
         gaps = (up + down)[:n]
-        found = runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
+        found = fake_runs(ste=[80.0] * n, dcil=[80 + gap for gap in gaps])
         assert verdict(found) == expected
         assert len(claims.findings(fake_claim(), found)[0].effects) == (8 if n == 8 else 3)
 
 
 def test_another_precision_is_judged_among_itself():
     """The book's verdict is on bf16; float32 records have one of their own, by the same rule, and never mix."""
-    book = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    book = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     lasts = {"ste": (80, 80.2, 80.1), "dcil": (79, 79.1, 79.2)}
     other = [fake_run(m, s, v, precision="float32") for m, values in lasts.items() for s, v in enumerate(values)]
     assert claims.findings(fake_claim(), book + other)[0].verdict == HOLDS
@@ -106,7 +103,7 @@ def test_another_precision_is_judged_among_itself():
 
 def test_only_its_own_evidence_decides():
     """Records of another tier, sparsity or network do not count, failed ones neither; dense ones fit any sparsity."""
-    good = runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    good = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     elsewhere = [fake_run("dcil", 2, 70.0, **how) for how in ({"device": "cuda"}, {"precision": "float32"})]
     assert verdict(good + elsewhere) == HOLDS  # of a seed that has its record: shown, but it does not count
     others = [r | {"tier": "paper"} for r in good] + [r | {"status": "failed"} for r in good]
@@ -144,7 +141,7 @@ def test_two_records_of_one_seed_are_refused(monkeypatch):
     monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], SMALLER):
         with pytest.raises(DcilError, match="several runs of one seed for 'ste'"):
-            claims.effects_by_seed(fake_claim(rule=rule), runs(ste=(80,), dcil=(81,)) + runs(ste=(80.5,)))
+            claims.effects_by_seed(fake_claim(rule=rule), fake_runs(ste=(80,), dcil=(81,)) + fake_runs(ste=(80.5,)))
 
 
 def test_a_pass_can_be_named():
@@ -163,8 +160,8 @@ def test_the_authors_number():
         "rule": {"kind": "matches", "a": "dcil", "margin": 0.5},
         "logs": {"dataset": "cifar10", "sparsity": 0.9, "scope": "global"},
     }
-    assert verdict(runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
-    assert verdict(runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
+    assert verdict(fake_runs(dcil=(92.6, 92.8, 92.7)), **claim) == HOLDS
+    assert verdict(fake_runs(dcil=(91.6, 91.7, 91.65)), **claim) == FAILS
 
 
 def test_chapters_say_the_same():
@@ -174,7 +171,7 @@ def test_chapters_say_the_same():
     )  # of no chapter: all
     assert "<summary>2 more claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
     said = claims.verdicts_in_words(
-        [fake_claim(), fake_claim(chapter="other")], runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
+        [fake_claim(), fake_claim(chapter="other")], fake_runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
     )
     assert said == "- DCIL is better. Tier quick: **too few seeds (1 of 3)**, +1.00 points, n = 1."
     share = claims.Finding("quick", (0.8,), float("nan"), float("nan"), "not yet run")
@@ -219,7 +216,7 @@ def test_the_books_claims():
     """Each has a rule about variants that a grid asks for, a chapter that exists, and no verdict in its words."""
     known = claims.read_claims(BOOK / "claims.yml")
     for claim in known:
-        assert not any(word in claim.claim for word in claims.VERDICTS)
+        assert not any(word in claim.claim for word in VERDICTS)
         assert not claim.chapter or (BOOK / f"{claim.chapter}.ipynb").exists(), claim.id
         assert methods.get(claim.rule.a.split(",")[0])
     verdicts = [finding.verdict for claim in known for finding in claims.findings(claim, [])]
@@ -228,7 +225,7 @@ def test_the_books_claims():
 
 def test_no_verdict_is_written_into_a_page():
     """Tables typed into a chapter hold no verdict: those come from cells."""
-    rows = re.compile(rf"\|\s*({'|'.join(claims.VERDICTS)})\b", re.I)
+    rows = re.compile(rf"\|\s*({'|'.join(VERDICTS)})\b", re.I)
     for path in BOOK.glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         typed = [c for c in cells if c["cell_type"] == "markdown" and rows.search("".join(c["source"]))]

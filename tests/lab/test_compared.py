@@ -1,6 +1,7 @@
 """Runs that are compared were carried out alike, and seeds that came after a look wait for the next."""
 
 import json
+from collections import Counter
 
 from dcil.lab import checkout
 from dcil.lab.evidence import claims
@@ -32,24 +33,18 @@ def test_pages_load_what_is_compared():
     """The book's records of a tier: one device and precision, no seed that waits; another tier has none of them."""
     found = compared.load_compared("quick", dataset="cifar10", model="resnet20", epochs=16)
     assert len(found) > 30 and {(run.config.device, run.config.precision) for run in found} == {("cpu", "bf16")}
-    assert {len(seeds) for seeds in _seeds_by_setting(found).values()} <= {1, 2, *compared.LOOKS}
+    counts = Counter((run.variant, run.config.sparsity) for run in found)
+    assert set(counts.values()) <= {1, 2, *compared.LOOKS}
     assert compared.load_compared("smoke", dataset="cifar10", model="resnet20") == []
-
-
-def _seeds_by_setting(runs):
-    by_setting = {}
-    for run in runs:
-        by_setting.setdefault((run.variant, run.config.sparsity), set()).add(run.config.seed)
-    return by_setting
 
 
 def test_chapters_load_what_is_compared():
     """A cell that takes one tier's records takes those that are compared; only the guide's table has every kind."""
-    asking = {}
+    asks_compared, asks_every_kind = Counter(), Counter()
     for path in sorted((checkout.root() / "book").glob("*.ipynb")):
         for cell in json.loads(path.read_text())["cells"]:
             text = "".join(cell["source"])
-            calls = [call for call in text.split("load_all(")[1:] if "tier=" in call]
-            asking.setdefault(path.stem, []).append((len(calls), text.count("load_compared(")))
-    assert sum(compared for cells in asking.values() for _, compared in cells) >= 8
-    assert [name for name, cells in asking.items() if any(plain for plain, _ in cells)] == ["guide"]
+            asks_compared[path.stem] += text.count("load_compared(")
+            asks_every_kind[path.stem] += sum("tier=" in call for call in text.split("load_all(")[1:])
+    assert asks_compared.total() >= 8
+    assert [name for name, calls in asks_every_kind.items() if calls] == ["guide"]

@@ -6,12 +6,10 @@ import re
 import pytest
 import torch
 from bs4 import BeautifulSoup
-from jinja2 import UndefinedError
 
 from dcil.lab import templating
-from dcil.lab.book import freshness
 from dcil.lab.checkout import root
-from dcil.lab.demos import glossary, scrubber, terms, two_weights
+from dcil.lab.demos import scrubber, terms, two_weights
 from dcil.lab.page.figures import SIDE_COLOURS
 from dcil.lab.runs import sources
 from dcil.masks import compute_masks
@@ -163,32 +161,3 @@ def test_the_terms_of_the_loss_add_up():
     """In the committed chapter the four terms sum to the collective loss beside them."""
     total, *parts = [float(b["data-value"]) for b in output("03-dual-path-training", "terms").select("[data-value]")]
     assert len(parts) == 4 and sum(parts) == pytest.approx(total, rel=1e-5)
-
-
-# --- words of the glossary
-
-
-def test_words_with_one_definition_share_it():
-    """Each anchor has its word, without the theme's mark of a heading, and the definition below."""
-    page = (
-        '<dl class="glossary simple"><dt id="term-a">a<a class="headerlink" href="#term-a">#</a></dt>'
-        '<dt id="term-b">b</dt><dd><p>One &amp; <a href="#term-c">c</a>.</p></dd>'
-        '<dt id="term-c">c</dt><dd><p>Two.</p></dd></dl>'
-    )
-    one = '<p>One &amp; <a href="#term-c">c</a>.</p>'
-    assert glossary.definitions(page) == {
-        "term-a": {"word": "a", "says": one},
-        "term-b": {"word": "b", "says": one},
-        "term-c": {"word": "c", "says": "<p>Two.</p>"},
-    }
-
-
-def test_a_chapter_is_stale_when_a_template_changes():
-    """Templates are code: a chapter is executed again after a change of one."""
-    assert "dcil/lab/templates/two_weights.html" in freshness.chapter_inputs("book/02-refined-gradient.ipynb", root())
-
-
-def test_a_template_wants_all_its_values():
-    """A value that is missing is an error, not a gap in the page."""
-    with pytest.raises(UndefinedError, match="measured"):
-        templating.render("terms", name="x", terms=[terms.Term("a", "b", "c", value=1.0)])

@@ -6,8 +6,7 @@ import pytest
 
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.runs import paired
-from tests.lab.fakes import CLAIM, SMALLER, fake_claim, fake_run
-from tests.lab.test_claims import HOLDS, runs
+from tests.lab.fakes import CLAIM, SMALLER, fake_claim, fake_run, fake_runs
 
 LASTS = {"ste": (80, 80.2, 80.1), "dcil": (81, 81.1, 81.2), "gmp": (80.5, 81.8, 80.4)}
 EQUAL = {"id": "e", "rule": {"kind": "equal", "a": "gmp", "b": "ste", "margin": 0.3}}
@@ -23,10 +22,10 @@ def test_holm_by_hand():
 def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
     """Claims without one, and those of the other tier, correct nobody; intervals stand beside."""
     few = fake_claim(id="few", evidence={"quick": {"sparsity": 0.5}, "paper": {}})
-    known, found = [fake_claim(), fake_claim(**EQUAL), fake_claim(**BETTER), few], runs(**LASTS)
+    known, found = [fake_claim(), fake_claim(**EQUAL), fake_claim(**BETTER), few], fake_runs(**LASTS)
     rows = familywise.corrected_table(known, found).set_index(["id", "tier"])
     first, equal = rows.loc[("x", "quick")], rows.loc[("e", "quick")]
-    assert first["verdict"] == HOLDS and first["measured"] == claims.measured_in_words(
+    assert first["verdict"] == "holds at this scale" and first["measured"] == claims.measured_in_words(
         fake_claim(), claims.findings(fake_claim(), found)[0]
     )
     assert first["p"] == pytest.approx(paired.p_difference([1.0, 0.9, 1.1]))
@@ -42,11 +41,11 @@ def test_what_survives_is_said():
     """Alone and in the family, by name, on either side; a tier without a verdict says nothing."""
     worse = {"id": "w", "rule": CLAIM["rule"] | {"a": "ste", "b": "dcil"}}
     known = [fake_claim(), fake_claim(**BETTER), fake_claim(**worse)]
-    assert familywise.survivors_in_words(familywise.corrected_table(known, runs(**LASTS))) == (
+    assert familywise.survivors_in_words(familywise.corrected_table(known, fake_runs(**LASTS))) == (
         "At tier **quick**, 1 of 3 claims hold and 1 do not, each taken alone. After the correction over all 3, p "
         "stays below 0.05 for 1 (`x`) of the 1 that hold, and for 1 (`w`) of the 1 that do not."
     )
-    noise = familywise.corrected_table([fake_claim()], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    noise = familywise.corrected_table([fake_claim()], fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
     assert familywise.survivors_in_words(noise) == ""
     assert familywise.survivors_in_words(familywise.corrected_table([fake_claim()], [])) == ""
 

@@ -35,6 +35,15 @@ def test_findings_name_cost_and_best_epoch():
     assert frames.findings_in_words(frames.runs_table([])) == "Nothing yet: not run."
 
 
+def test_findings_are_on_the_methods_as_they_are():
+    """A run of DCIL with another setting, such as a rate that chapter 9 tries, is another variant."""
+    usual = [fake_run("dense", 0, 85.0, ("dense",)), fake_run("ste", 0, 80.0), fake_run("dcil", 0, 81.0)]
+    other = [fake_run("dcil", 0, 10.0, lr=0.05), fake_run("ste", 0, 10.0, mask_period=64)]
+    assert frames.findings_in_words(frames.runs_table(usual + other)) == frames.findings_in_words(
+        frames.runs_table(usual)
+    )
+
+
 def test_curves_have_a_row_a_pass_and_epoch():
     """Epochs count from 1; flips are per refresh."""
     curve = frames.curves_table(PAIRED)

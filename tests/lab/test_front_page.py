@@ -2,22 +2,27 @@
 
 import re
 
+import pytest
 from bs4 import BeautifulSoup
 
 from dcil import records
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
-from tests.lab.fakes import CLAIM, fake_claim
-from tests.lab.test_claims import runs
+from tests.lab.fakes import CLAIM, fake_claim, fake_runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
 
 
-def test_the_abstract_is_short_and_has_the_findings():
+@pytest.fixture(scope="module")
+def said():
+    """The book's abstract."""
+    return front_page.abstract(KNOWN, FOUND)
+
+
+def test_the_abstract_is_short_and_has_the_findings(said):
     """At most 150 words; each effect that it names is that of its claim."""
-    said = front_page.abstract(KNOWN, FOUND)
     assert 60 < len(said.split()) <= 150
     found = front_page.findings_by_id(KNOWN, FOUND)
     for name in (
@@ -31,14 +36,17 @@ def test_the_abstract_is_short_and_has_the_findings():
     assert "DCIL ends above STE" in said and "ends below ST-3" in said
 
 
-def test_the_abstract_says_how_far_its_numbers_carry():
+def test_the_abstract_says_how_far_its_numbers_carry(said):
     """Seeds, the correction and what it leaves out, and what half the epochs cost where DCIL has no more."""
-    said = front_page.abstract(KNOWN, FOUND)
     assert re.search(r"16 epochs, 3 seeds \(tier \*quick\*\)", said) and "the gain over STE not among them" in said
     assert re.search(r"Half the epochs alone move DCIL by -\d\.\d\d\.", said)
-    noise = front_page.abstract([fake_claim(id="better-than-ste-90")], runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    noise = front_page.abstract(
+        [fake_claim(id="better-than-ste-90")], fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5))
+    )
     assert "at 90 % sparsity (within noise)." in noise
-    sure = front_page.abstract([fake_claim(id="better-than-ste-90")], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    sure = front_page.abstract(
+        [fake_claim(id="better-than-ste-90")], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    )
     assert "1 stay" in sure and "not among" not in sure
 
 
@@ -46,7 +54,7 @@ def test_a_gradient_that_brings_nothing_is_said_to():
     """Where an advantage as large as the margin is ruled out; where it is not, the difference stands alone."""
     helps = fake_claim(id="ste-gradient-helps", rule=CLAIM["rule"] | {"a": "ste", "b": "kept_only"})
     for lasts, words in (((80.1, 80.2, 80.0), "brings no measurable gain"), ((78, 80, 82), "was measured")):
-        said = front_page.abstract([helps], runs(ste=(80, 80.2, 80.1), kept_only=lasts))
+        said = front_page.abstract([helps], fake_runs(ste=(80, 80.2, 80.1), kept_only=lasts))
         assert f"STE's gradient for pruned weights {words} over none at all" in said
 
 
@@ -54,16 +62,17 @@ def test_the_abstract_follows_the_records():
     """Turned round, it says the contrary; without records it claims nothing."""
     ste = fake_claim(id="better-than-ste-90")
     good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
-    assert "DCIL ends above STE**: +1.00 points at 90 %" in front_page.abstract([ste], runs(ste=good, dcil=bad))
-    assert "DCIL ends not above STE**: -1.00" in front_page.abstract([ste], runs(ste=bad, dcil=good))
-    assert "points" not in front_page.abstract(KNOWN, []) and "nothing is decided yet" in front_page.abstract(KNOWN, [])
+    assert "DCIL ends above STE**: +1.00 points at 90 %" in front_page.abstract([ste], fake_runs(ste=good, dcil=bad))
+    assert "DCIL ends not above STE**: -1.00" in front_page.abstract([ste], fake_runs(ste=bad, dcil=good))
+    nothing = front_page.abstract(KNOWN, [])
+    assert "points" not in nothing and "nothing is decided yet" in nothing
 
 
 def test_claims_stand_in_groups():
     """By their verdict; too few seeds are one line that opens and says how many there are. No cell says "not run"."""
     one, other = fake_claim(claim="a < b"), fake_claim(id="other", evidence={"paper": {"sparsity": 0.9}})
     page = BeautifulSoup(
-        front_page.claims_page([one, other], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))), "html.parser"
+        front_page.claims_page([one, other], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))), "html.parser"
     )
     assert [h.text for h in page.find_all("h3")] == ["Holds: 1"]
     assert (
@@ -71,7 +80,7 @@ def test_claims_stand_in_groups():
         and page.find("summary").text == "Too few seeds for a verdict so far: 1"
     )
     assert [th.text for th in page.find_all("th")] == ["claim", "claimed by", "tier quick"]
-    few = front_page.claims_page([one], runs(ste=(80,), dcil=(81,)))
+    few = front_page.claims_page([one], fake_runs(ste=(80,), dcil=(81,)))
     assert "1 of 3 seeds." in few and "<table" not in few
     assert not re.search("not (yet )?run", front_page.claims_page(KNOWN, FOUND))
 
@@ -81,3 +90,24 @@ def test_the_count_has_the_words_of_the_groups():
     numbers = [int(n) for n in re.findall(r"\d+", front_page.count_in_words(KNOWN, FOUND))]
     assert numbers[0] == len(KNOWN) == sum(numbers[1:])
     assert numbers[1:] == [len(group.rows) for group in front_page.claim_groups(KNOWN, FOUND)]
+
+
+def test_equal_compute_says_on_which_side_dcil_ends():
+    """By its interval: below, above, no advantage, or nothing decided. A claim that does not hold is not yet a loss."""
+    rules = {b: CLAIM["rule"] | {"b": b, "a_epochs": 1} for b in ("ste", "gmp", "st3", "set")}
+    known = [fake_claim(id=f"equal-compute-{b}", rule=rule) for b, rule in rules.items()]
+    lasts = {"dcil": (81, 81.1, 81.2), "ste": (83, 83.2, 83.1), "gmp": (80.94, 81.05, 81.13), "st3": (80, 83, 79)}
+    said = front_page.abstract(known, fake_runs(**lasts, set=(81.1, 81.1, 81.2)))
+    assert (
+        "it ends below STE (-2.00) and above gradual magnitude by epoch (+0.06)**; an advantage over SET is ruled out; "
+        "against ST-3 every 16 steps nothing is decided." in said
+    )
+    ahead = front_page.abstract(known[:1], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    assert "**At equal compute, so half the epochs, it ends above STE (+1.00)**." in ahead
+    assert "At equal compute" not in front_page.abstract(known[:1], fake_runs(ste=(80, 80.2), dcil=(81, 81.1)))
+
+
+def test_what_a_group_means_is_true_of_every_kind_of_claim():
+    """A claim of equality holds without an effect, and falls with one: neither has to do with an advantage."""
+    for group in front_page.claim_groups([], []):
+        assert "advantage" not in group.meaning and "as large" not in group.meaning

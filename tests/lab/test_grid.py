@@ -176,15 +176,15 @@ def at_hand():
 def test_the_pace_of_fewer_dense_passes():
     """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
     known = at_hand()
-    assert grid.Pace([known]).epoch_s(replace(known.config, dense_every=4)) == 37.5
+    assert grid.epoch_s(replace(known.config, dense_every=4), [known]) == 37.5
 
 
 def test_the_pace_of_packed_runs_is_no_measure():
     """Six runs that shared a device took six times as long, and a run alone will not."""
     alone = at_hand()
     packed = changed(alone, "cost", time_s=360.0, shared_by=6) | {"curve": [alone["curve"][0] | {"time_s": 360.0}]}
-    assert grid.Pace([packed, alone, packed]).epoch_s(alone.config) == 60.0
-    assert math.isnan(grid.Pace([packed]).epoch_s(alone.config))
+    assert grid.epoch_s(alone.config, [packed, alone, packed]) == 60.0
+    assert math.isnan(grid.epoch_s(alone.config, [packed]))
 
 
 def test_status_leaves_damaged_checkpoints_alone(path, tiny_dataset, tmp_path, capsys):

@@ -8,8 +8,8 @@ from dcil.methods import METHODS
 
 def test_every_method_has_a_name_for_people():
     """One each, no two alike; and no name is left over from a method that is gone."""
-    assert set(figures.LABELS) == set(METHODS)
-    assert len(set(figures.LABELS.values())) == len(METHODS)
+    assert set(names.LABELS) == set(METHODS)
+    assert len(set(names.LABELS.values())) == len(METHODS)
 
 
 def test_every_data_set_has_a_name_for_people():

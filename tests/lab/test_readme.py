@@ -11,8 +11,7 @@ from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import readme
 from dcil.lab.evidence import claims
-from tests.lab.fakes import changed, fake_claim, fake_run
-from tests.lab.test_claims import runs
+from tests.lab.fakes import changed, fake_claim, fake_run, fake_runs
 
 README = (checkout.root() / "README.md").read_text()
 
@@ -50,9 +49,9 @@ def test_readme_has_the_verdicts_that_the_command_prints(capsys):
 
 def test_a_verdict_changes_with_the_records():
     """Two seeds: counted, and no row. Three: a row with claim, tier, verdict and measure."""
-    few = readme.verdict_table([fake_claim()], runs(ste=(80, 80.2), dcil=(81, 81.1)))
+    few = readme.verdict_table([fake_claim()], fake_runs(ste=(80, 80.2), dcil=(81, 81.1)))
     assert "1 have too few seeds" in few and rows(few) == []
-    full = readme.verdict_table([fake_claim()], runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
+    full = readme.verdict_table([fake_claim()], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
     (row,) = rows(full)
     assert row[:3] == ["DCIL is better.", "quick", "holds at this scale"] and row[3].endswith("points, n = 3")
     assert "[holds at this scale](book/06-cifar.ipynb)" in full
@@ -85,8 +84,3 @@ def test_a_block_that_is_lost_is_named(text):
     """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
         readme.with_blocks(text, {"sum": "4"})
-
-
-def test_a_bar_stays_in_its_cell():
-    """A claim with a bar does not become two cells."""
-    assert readme.markdown_table(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"

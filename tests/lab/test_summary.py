@@ -1,5 +1,6 @@
 """The page and the slides say what the records say, fit their paper, and do without Chromium."""
 
+import functools
 import re
 import types
 from pathlib import Path
@@ -13,17 +14,23 @@ from dcil.lab.book import summary
 from dcil.lab.evidence import claims
 from dcil.lab.page import paper
 from dcil.lab.templating import render
-from tests.lab.fakes import fake_claim
-from tests.lab.test_claims import runs
+from tests.lab.fakes import fake_claim, fake_runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
 GOOD, BAD = (81.0, 81.2, 81.1), (80.0, 80.1, 80.2)
 
 
-def page(name, known=KNOWN, found=FOUND):
-    """A page, as HTML that can be asked."""
-    return BeautifulSoup(render(name, scale=1, pdf="", **summary.summary_values(known, found)), "html.parser")
+@functools.cache
+def values():
+    """What the pages of the book show."""
+    return summary.summary_values(KNOWN, FOUND)
+
+
+def page(name, *given):
+    """A page of the book, or of claims and runs that are given, as HTML that can be asked."""
+    shown = summary.summary_values(*given) if given else values()
+    return BeautifulSoup(render(name, scale=1, pdf="", **shown), "html.parser")
 
 
 def words(node):
@@ -39,7 +46,7 @@ def test_every_decided_claim_is_there_with_its_numbers(name):
     assert len(drawn) > 10
     for claim in KNOWN:
         for finding in claims.findings(claim, FOUND):
-            if finding.verdict != claims.NO_VERDICT:
+            if finding.has_verdict:
                 number = claims.measured_in_words(claim, finding)
                 assert number in said or number.replace(" points", "") in said, claim.id
 
@@ -52,8 +59,8 @@ def test_a_claim_stands_where_its_verdict_puts_it():
         title = page("summary", [one], found).find("h2", string=re.compile(heading))
         return words(title.find_next(["ul", "p"])) if title else ""
 
-    assert "a < b & so on +1" in under("^What holds", runs(ste=BAD, dcil=GOOD))
-    assert "a < b & so on -1" in under("^What does not hold", runs(ste=GOOD, dcil=BAD))
+    assert "a < b & so on +1" in under("^What holds", fake_runs(ste=BAD, dcil=GOOD))
+    assert "a < b & so on -1" in under("^What does not hold", fake_runs(ste=GOOD, dcil=BAD))
     assert under("^What holds", []) == "No claim holds so far."
     assert under("^What is unknown: 1 claim with", []) == "a < b & so on"
     assert "points, n" not in words(page("summary", [one], [])) and "points, n" not in words(page("slides", [one], []))
@@ -89,6 +96,7 @@ def test_there_are_ten_slides():
 def test_without_chromium_the_pages_are_there_and_say_no_pdf(tmp_path, monkeypatch):
     """An older PDF goes: it may say something else. The reason is given, and the build goes on."""
     monkeypatch.setattr(paper, "CHROMIUM", tmp_path / "nowhere")
+    monkeypatch.setattr(summary, "summary_values", lambda known, found: values())
     (tmp_path / "summary.pdf").write_text("old")
     why_not = summary.write_summary(tmp_path)
     assert len(why_not) == 2 and "summary.pdf is left out: there is no Chromium at" in why_not[0]

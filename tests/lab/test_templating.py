@@ -7,7 +7,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from dcil.lab import checkout
-from dcil.lab.templating import render
+from dcil.lab.templating import markdown_table, render
 
 FOLDER = checkout.root() / "dcil" / "lab"
 
@@ -24,6 +24,11 @@ def test_what_a_template_lacks_is_an_error():
     """An empty place in a page would be seen by nobody."""
     with pytest.raises(UndefinedError, match="'text' is undefined"):
         render("command")
+
+
+def test_a_bar_stays_in_its_cell():
+    """A claim with a bar does not become two cells."""
+    assert markdown_table(["a"], [["x|y"]]).splitlines() == ["| a |", "| --- |", "| x\\|y |"]
 
 
 # Named by the page that is written, and what those two share.

@@ -9,7 +9,6 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dcil.errors import DcilError, unknown
@@ -20,8 +19,8 @@ from dcil.lab.page.rerun_form import Parameter
 
 # Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
 _FRESH = 4
-# Names that IPython puts into every notebook.
-_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+# What papermill can inject: whatever else a namespace holds was imported, or is IPython's.
+_PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
 def find_chapter(name: str | Path) -> Path:
@@ -85,11 +84,7 @@ def begin(name: str, namespace: dict[str, Any]) -> None:
     that the chapter does not have; here it is an error.
     """
     notebook = find_chapter(name)
-    given = {
-        k: v
-        for k, v in namespace.items()
-        if not k.startswith("_") and k not in _IPYTHON and not isinstance(v, ModuleType)
-    }
+    given = {k: v for k, v in namespace.items() if type(v) in _PLAIN and k not in ("In", "Out") and k[0] != "_"}
     if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
         check_parameters(notebook, given)
     declared = [p for p in parameters(notebook) if p.name in given]

@@ -9,19 +9,15 @@ from dataclasses import dataclass, field
 from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.authors_logs import logs_in_words
-from dcil.lab.evidence.claims import Claim, Finding
-from dcil.lab.page import figures
+from dcil.lab.evidence.claims import FAILS, HOLDS, Claim, Finding, Findings
 from dcil.lab.runs.compared import SEEDS
-from dcil.lab.runs.names import data_set_label, listed, network_label
+from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.lab.runs.sources import number_of
 from dcil.lab.tables.equal_compute import half_epochs_gaps
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
-Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
-HOLDS = {yes for yes, _ in claims.WORDS.values()}
-FAILS = {no for _, no in claims.WORDS.values()}
 
 
 # --- the abstract
@@ -38,8 +34,8 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     Every number is a finding on a claim at `tier`, or of the runs that decide one; a sentence whose claims have no
     verdict is left out. `verdicts` is where the page of that name lies.
     """
-    found = {name: tiers[tier] for name, tiers in findings_by_id(known, runs).items() if tier in tiers}
-    decided = {name: finding for name, finding in found.items() if finding.verdict != claims.NO_VERDICT}
+    found = findings_by_id(known, runs)
+    decided = {name: tiers[tier] for name, tiers in found.items() if tier in tiers and tiers[tier].has_verdict}
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
     at_equal_compute = {rule.b: decided[name] for name, rule in pairs.items() if rule.a_epochs}
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
@@ -48,7 +44,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     scale = (
         f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
         f"{usual.epochs} epochs{_seeds(decided)} (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
-        f"{_paper_scale(known, runs)}"
+        f"{_paper_scale(found, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
 
@@ -92,15 +88,24 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
 
 
 def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:
-    behind = {name: f.mean for name, f in by_rival.items() if f.verdict in FAILS}
-    if not behind:
+    """Return on which side of each rival DCIL ends over half the epochs, where the interval shows one."""
+    below = {name: f.mean for name, f in by_rival.items() if f.high < 0}
+    above = {name: f.mean for name, f in by_rival.items() if f.low > 0}
+    ends = [
+        f"{side} {listed([f'{label(name)} ({mine[name]:+.2f})' for name in sorted(mine, key=mine.__getitem__)])}"
+        for side, mine in (("below", below), ("above", above))
+        if mine
+    ]
+    if not ends:
         return ""
-    worst_first = sorted(behind, key=behind.__getitem__)
-    ends = listed([f"{figures.label(name)} ({behind[name]:+.2f})" for name in worst_first])
-    rest = [figures.label(name) for name in by_rival if name not in behind]
-    beside = f"; against {listed(rest)} nothing is decided" if rest else ""
+    rest = {name: f for name, f in by_rival.items() if name not in below | above}
+    without = [label(name) for name, f in rest.items() if f.verdict in FAILS]
+    still_open = [label(name) for name, f in rest.items() if f.verdict not in FAILS]
+    said = f"**At equal compute, so half the epochs, it ends {' and '.join(ends)}**"
+    said += f"; an advantage over {listed(without)} is ruled out" if without else ""
+    said += f"; against {listed(still_open)} nothing is decided" if still_open else ""
     alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
-    return f"**At equal compute, so half the epochs, it ends below {ends}**{beside}.{alone}"
+    return f"{said}.{alone}"
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
@@ -131,12 +136,11 @@ def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts:
     return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
 
-def _paper_scale(known: Sequence[Claim], runs: Sequence[Run]) -> str:
+def _paper_scale(found: Findings, runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
-    verdicts = [tiers["paper"] for tiers in findings_by_id(known, runs).values() if "paper" in tiers]
-    decided = [f for f in verdicts if f.verdict != claims.NO_VERDICT]
-    if decided:
-        return f"At the paper's own scale {len(decided)} of {len(verdicts)} claims are decided."
+    verdicts = [tiers["paper"] for tiers in found.values() if "paper" in tiers]
+    if decided := sum(f.has_verdict for f in verdicts):
+        return f"At the paper's own scale {decided} of {len(verdicts)} claims are decided."
     done = f"{number_of(len(paper), 'run')} of its grid {'are' if len(paper) != 1 else 'is'} done"
     return f"**At the paper's own scale nothing is decided yet**: {done}."
 
@@ -182,17 +186,16 @@ class Group:
 def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
-        "Holds": Group("Holds", "The effect is on the claimed side, and as large as the claim's margin.", []),
+        "Holds": Group("Holds", "The records show the claimed effect, by its margin.", []),
         "Open": Group("Open", "Measured, and neither shown nor ruled out: it would take more seeds.", []),
-        "Does not hold": Group("Does not hold", "The records rule out an advantage as large as the margin.", []),
+        "Does not hold": Group("Does not hold", "The records rule the claimed effect out, by its margin.", []),
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }
     for claim in known:
         found = claims.findings(claim, runs)
-        decided = [f for f in found if f.verdict != claims.NO_VERDICT]
-        tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in decided}
+        tiers = {f.tier: Cell(f.verdict, claims.measured_in_words(claim, f)) for f in found if f.has_verdict}
         seeds = max((len(f.effects) for f in found), default=0)
-        progress = f"{seeds} of {SEEDS} seeds." if seeds and not decided else ""
+        progress = f"{seeds} of {SEEDS} seeds." if seeds and not tiers else ""
         row = Row(
             claim.claim,
             claim.source,
@@ -201,15 +204,14 @@ def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
             tiers,
             progress,
         )
-        groups[_standing(decided)].rows.append(row)
+        groups[_standing(claims.at_highest_tier(found))].rows.append(row)
     return list(groups.values())
 
 
-def _standing(decided: Sequence[Finding]) -> str:
-    if not decided:
+def _standing(finding: Finding | None) -> str:
+    if finding is None:
         return ""
-    verdict = max(decided, key=lambda finding: claims.TIERS.index(finding.tier)).verdict
-    return "Holds" if verdict in HOLDS else "Does not hold" if verdict in FAILS else "Open"
+    return "Holds" if finding.verdict in HOLDS else "Does not hold" if finding.verdict in FAILS else "Open"
 
 
 def claims_page(known: Sequence[Claim], runs: Sequence[Run]) -> str:

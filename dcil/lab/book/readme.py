@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from dcil import records
 from dcil.config import preset
@@ -16,6 +15,7 @@ from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
 from dcil.lab.runs.compared import is_compared, looked_at
 from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
+from dcil.lab.templating import markdown_table
 from dcil.run_record import Run
 
 # A block begins and ends with a comment that no reader sees.
@@ -23,15 +23,6 @@ BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+): written by `make readme` -->\n).*?(
 SPARSITY = 0.9  # where the rivals' claims are judged
 MARGIN = 0.3  # points, as in chapter 9
 SIDES = {"higher": "above", "lower": "below"}
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table in Markdown; a bar within a cell stays a bar."""
-    lines = []
-    for row in (head, ["---"] * len(head), *rows):
-        cells = (str(cell).replace("|", "\\|") for cell in row)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:

@@ -83,11 +83,9 @@ def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Dif
     """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
     result = []
     for claim in known:
-        rule = claim.rule
-        decided = [f for f in claims.findings(claim, runs) if f.verdict != claims.NO_VERDICT]
-        if not isinstance(rule, claims.PairOfAccuracies) or not decided:
+        rule, best = claim.rule, claims.at_highest_tier(claims.findings(claim, runs))
+        if best is None or not isinstance(rule, claims.PairOfAccuracies):
             continue
-        best = max(decided, key=lambda finding: claims.TIERS.index(finding.tier))
         evidence = claim.evidence[best.tier]
         a, b = (_side(name, rule, evidence) for name in (rule.a, rule.b))
         name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"

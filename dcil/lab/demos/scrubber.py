@@ -41,14 +41,14 @@ def evenly_spaced(number: int, most: int = MOST) -> list[int]:
     return [round(i * (number - 1) / (most - 1)) for i in range(most)]
 
 
-def frames(refreshes: Sequence[dict[str, Any]], most: int = MOST) -> pd.DataFrame:
+def frames(refreshes: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return a row for each refresh that the page holds.
 
     A refresh has `step`, `sparsity` in [0, 1), `revived` and `newly pruned` of the whole network, and `corner`: the
     masks of the weights that are drawn, before and after it, each boolean [filters, channels, height, width].
     Columns: refresh, counted from 1; step; sparsity in percent; revived, newly pruned; kept, of those drawn; sides.
     """
-    taken = [(i + 1, refreshes[i]) for i in evenly_spaced(len(refreshes), most)]
+    taken = [(i + 1, refreshes[i]) for i in evenly_spaced(len(refreshes))]
     return pd.DataFrame(
         [
             {

@@ -9,36 +9,30 @@ from torch import nn
 
 from dcil.dual_path import DualPath, set_masks
 
+WEIGHTS, SPARSITY, NOISE = 10, 0.5, 0.1
+STEPS, PERIOD, RATE = 800, 16, 0.02
 
-def regression(
-    rules: tuple[str, ...],
-    weights: int = 10,
-    sparsity: float = 0.5,
-    steps: int = 800,
-    period: int = 16,
-    lr: float = 0.02,
-    noise: float = 0.1,
-    seed: int = 0,
-) -> pd.DataFrame:
+
+def regression(rules: tuple[str, ...], seed: int) -> pd.DataFrame:
     """Train y = Σ aᵢ·xᵢ + noise under gradient rules and return, for each choice of masks and weight, if it is kept.
 
-    The true coefficients a fall from 1 to 1/`weights`. Inputs are independent standard normals, 32 a step. Masks are
-    chosen every `period` steps by size. Columns: step, weight (0 = largest coefficient), value, kept.
+    The true coefficients a fall from 1 to 1/`WEIGHTS`. Inputs are independent standard normals, 32 a step. Masks are
+    chosen every `PERIOD` steps by size. Columns: step, weight (0 = largest coefficient), value, kept.
     """
     generator = torch.Generator().manual_seed(seed)
-    true = torch.arange(weights, 0, -1) / weights
-    line = nn.Linear(weights, 1, bias=False)
+    true = torch.arange(WEIGHTS, 0, -1) / WEIGHTS
+    line = nn.Linear(WEIGHTS, 1, bias=False)
     nn.init.zeros_(line.weight)
     line.weight.data += 0.1 * torch.randn(line.weight.shape, generator=generator)
     dual = DualPath(line, rules=rules, prunable=["weight"], per_pass=[])
-    optimizer, rows = torch.optim.SGD(dual.parameters(), lr), []
-    for step in range(steps):
-        if step % period == 0:
-            set_masks(dual, sparsity)
+    optimizer, rows = torch.optim.SGD(dual.parameters(), RATE), []
+    for step in range(STEPS):
+        if step % PERIOD == 0:
+            set_masks(dual, SPARSITY)
             kept, values = dual.masks["weight"][0].tolist(), line.weight.detach()[0].tolist()
             rows += [(step, i, v, k) for i, (v, k) in enumerate(zip(values, kept, strict=True))]
-        x = torch.randn(32, weights, generator=generator)
-        y = x @ true + noise * torch.randn(32, generator=generator)
+        x = torch.randn(32, WEIGHTS, generator=generator)
+        y = x @ true + NOISE * torch.randn(32, generator=generator)
         loss = torch.stack([F.mse_loss(output[:, 0], y) for output in dual(x)]).sum()
         optimizer.zero_grad()
         loss.backward()

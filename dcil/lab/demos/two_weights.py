@@ -15,8 +15,9 @@ import torch
 
 from dcil import methods
 from dcil.lab.page import provenance
-from dcil.lab.page.figures import COLOURS, LABELS
+from dcil.lab.page.figures import COLOURS
 from dcil.lab.runs import sources
+from dcil.lab.runs.names import LABELS
 from dcil.lab.templating import render
 from dcil.masks import compute_masks
 from dcil.rules import RULES

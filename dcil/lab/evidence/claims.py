@@ -25,10 +25,10 @@ or does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import pandas as pd
 from markupsafe import escape
@@ -46,10 +46,9 @@ WORDS = {  # of a tier: it holds, it does not hold
     "quick": ("holds at this scale", "does not hold at this scale"),
     "paper": ("reproduced", "not reproduced"),
 }
+HOLDS, FAILS = zip(*WORDS.values(), strict=True)  # at whichever tier
 TIERS = tuple(WORDS)
 NO_VERDICT = "not yet run"
-VERDICTS = (WORDS["paper"][0], WORDS["quick"][0], "within noise", "undecided", WORDS["quick"][1], WORDS["paper"][1],
-            NO_VERDICT)  # fmt: skip
 Tier = Annotated[str, one_of("tier", TIERS)]
 
 
@@ -129,6 +128,9 @@ class Claim(Entry):
         return self.logged
 
 
+Findings: TypeAlias = "Mapping[str, Mapping[str, Finding]]"  # by a claim's id, then by tier
+
+
 @dataclass(frozen=True)
 class Finding:
     """What the records of one tier say of a claim: effects by seed (points, or a share), interval, verdict."""
@@ -145,10 +147,20 @@ class Finding:
         return sum(self.effects) / len(self.effects) if self.effects else math.nan
 
     @property
+    def has_verdict(self) -> bool:
+        """Whether there are seeds enough for one; it may be that the claim is open."""
+        return self.verdict != NO_VERDICT
+
+    @property
     def words(self) -> str:
         """The verdict; where something ran at too few seeds for one, how many there are."""
         few = 0 < len(self.effects) < SEEDS
         return f"too few seeds ({len(self.effects)} of {SEEDS})" if few else self.verdict
+
+
+def at_highest_tier(found: Iterable[Finding]) -> Finding | None:
+    """Return, of those findings on a claim that have a verdict, the one at the highest tier."""
+    return max((f for f in found if f.has_verdict), key=lambda f: TIERS.index(f.tier), default=None)
 
 
 def read_claims(path: str | Path) -> list[Claim]:

@@ -70,7 +70,7 @@ def corrected_table(known: Sequence[Claim], runs: Sequence[Run], precision: str 
     rows = []
     for claim in known:
         for finding in claims.findings(claim, runs, precision):
-            decided = finding.verdict != claims.NO_VERDICT
+            decided = finding.has_verdict
             apart = unpaired_interval(claim, claims.evidence(claim, finding.tier, runs, precision)) if decided else None
             rows.append(
                 {

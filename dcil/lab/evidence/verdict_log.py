@@ -18,6 +18,7 @@ from dcil.io.files import write_atomically
 from dcil.lab.evidence import claims
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs.sources import number_of
+from dcil.lab.templating import markdown_table
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 
@@ -133,7 +134,6 @@ def history(entries: Sequence[LogEntry], known: Sequence[Claim], tier: str | Non
             tiers = ", ".join(t for t in claims.TIERS if t in of_tiers)
             rows.append((number_of(len(of_claims), "claim"), tiers, "new", claims.NO_VERDICT, ""))
         if rows:
-            lines = ["| claim | tier | was | is | measured |", "|---|---|---|---|---|"]
-            lines += [f"| {' | '.join(row)} |" for row in rows]
-            parts.append(f"**{entry.date}.** {entry.why}\n\n" + "\n".join(lines))
+            table = markdown_table(("claim", "tier", "was", "is", "measured"), rows)
+            parts.append(f"**{entry.date}.** {entry.why}\n\n{table}")
     return "\n\n".join(parts)

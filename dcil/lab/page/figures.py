@@ -10,10 +10,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dcil.lab.page.provenance import NOT_RUN, footer
-from dcil.lab.runs.names import LABELS, label
+from dcil.lab.runs.names import label
 from dcil.lab.runs.sources import Source
 
-__all__ = ["LABELS", "colour", "label", "show_figure", "style"]
+__all__ = ["colour", "label", "show_figure", "style"]
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",

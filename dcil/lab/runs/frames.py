@@ -11,9 +11,8 @@ from dcil.lab.runs.names import label
 from dcil.run_record import Run
 
 MISSING = "not run"
-RUN_COLUMNS = ["run", "tier", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
-               "deployed", "last", "train",
-               "mean_last_ten", "best_at_target", "best_epoch", "measured_sparsity", "time_s", "mem_mib",
+RUN_COLUMNS = ["run", "status", "dataset", "model", "method", "variant", "sparsity", "seed", "epochs", "pass",
+               "deployed", "last", "train", "best_at_target", "best_epoch", "measured_sparsity", "time_s", "mem_mib",
                "inference_macs", "train_macs", "nonzeros", "device", "threads"]  # fmt: skip
 METHOD_COLUMNS = ["method", "pass", "n", "last epoch, %", "best at target, %", "sparsity, %", "minutes a run"]
 CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "train", "sparsity", "flips"]
@@ -36,7 +35,6 @@ def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
             rows.append(
                 {
                     "run": run.run_id,
-                    "tier": run.tier,
                     "status": run["status"],
                     "dataset": run.config.dataset,
                     "model": run.config.model,
@@ -49,7 +47,6 @@ def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
                     "deployed": name == run.deployed,
                     "last": end.last,
                     "train": run.curve[-1].train[name],
-                    "mean_last_ten": end.mean_last_ten,
                     "best_at_target": end.best_at_target,
                     "best_epoch": end.best_epoch,
                     "measured_sparsity": run.sparsity,
@@ -66,7 +63,7 @@ def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def curves_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, flips and flip rate."""
+    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, and flips a refresh."""
     rows = []
     for run in runs:
         for epoch in run.curve:
@@ -135,11 +132,12 @@ def methods_table(runs: Iterable[Run], variants: Sequence[str]) -> pd.DataFrame:
 
 
 def findings_in_words(table: pd.DataFrame) -> str:
-    """Return as a list what the runs of dense, ste and dcil show, in numbers of the records only."""
+    """Return as a list what the runs of the variants dense, ste and dcil show, in numbers of the records only."""
+    table = table[table["variant"].isin(["dense", "ste", "dcil"])]
     if not len(table):
         return "Nothing yet: not run."
     lines = []
-    mean = table.groupby(["method", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
+    mean = table.groupby(["variant", "pass"])[["last", "best_at_target", "train_macs", "inference_macs"]].mean()
     if ("dense", "dense") in mean.index:
         whole = mean.loc[("dense", "dense")]
         for method in ("dcil", "ste"):

@@ -38,15 +38,15 @@ def mcnemar_p(a: np.ndarray, b: np.ndarray) -> float:
     return min(1.0, 2 * sum(ways) / 2**count)
 
 
-def interval_over_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Return the accuracy of `a` less that of `b`, boolean [N] over the same images, with its interval over images.
+def interval_over_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Return the accuracy of `a` less that of `b`, boolean [N] over the same images, with its 95 % interval.
 
     In points (difference, low, high). The ends are Wald's with half an image more in each of the four cells (Agresti
     and Min 2005), so that they hold for few images, and for networks that never disagree, too.
     """
     only_a, only_b, count = *only_one(a, b), len(a)
     centre, apart = (only_a - only_b) / (count + 2), (only_a + only_b + 1) / (count + 2)
-    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt((apart - centre**2) / (count + 2))
+    half = NormalDist().inv_cdf(0.975) * math.sqrt((apart - centre**2) / (count + 2))
     return 100 * (only_a - only_b) / count, 100 * (centre - half), 100 * (centre + half)
 
 

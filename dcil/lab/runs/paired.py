@@ -60,12 +60,12 @@ def t_interval(differences: Values, level: float = 0.95) -> tuple[float, float, 
     return mean, mean - half, mean + half
 
 
-def equivalent(differences: Values, margin: float, level: float = 0.95) -> bool | None:
-    """Return whether the mean difference lies within ±`margin`, by two one-sided t tests; None below two differences.
+def equivalent(differences: Values, margin: float) -> bool | None:
+    """Return whether the mean difference lies within ±`margin`, by two one-sided t tests at 5 %; None below two.
 
-    The same as asking that the interval of level 2·`level` − 1 lies inside ±margin (Schuirmann 1987).
+    The same as asking that the 90 % interval lies inside ±margin (Schuirmann 1987).
     """
-    _, low, high = t_interval(differences, 2 * level - 1)
+    _, low, high = t_interval(differences, 0.9)
     return None if math.isnan(low) else -margin < low and high < margin
 
 
@@ -91,8 +91,8 @@ def p_equivalence(differences: Values, margin: float) -> float:
     )
 
 
-def welch_interval(a: Values, b: Values, level: float = 0.95) -> tuple[float, float, float]:
-    """Return the difference of two means and Welch's t interval (mean, low, high), which pairs nothing.
+def welch_interval(a: Values, b: Values) -> tuple[float, float, float]:
+    """Return the difference of two means and Welch's 95 % t interval (mean, low, high), which pairs nothing.
 
     A side of fewer than two values has no spread: the ends are NaN.
     """
@@ -100,36 +100,26 @@ def welch_interval(a: Values, b: Values, level: float = 0.95) -> tuple[float, fl
 
     if min(len(a), len(b)) < 2:
         return (fmean(a) - fmean(b) if len(a) and len(b) else math.nan), math.nan, math.nan
-    ends = ttest_ind(list(a), list(b), equal_var=False).confidence_interval(level)
+    ends = ttest_ind(list(a), list(b), equal_var=False).confidence_interval(0.95)
     return fmean(a) - fmean(b), float(ends.low), float(ends.high)
 
 
-def seeds_needed(differences: Values, margin: float, level: float = 0.95, power: float = 0.8) -> int:
-    """Return how many paired seeds would show a mean difference of `margin` with this power, as they spread here.
+def seeds_needed_in_words(differences: Values, margin: float) -> str:
+    """Return how many paired seeds would show a mean difference of `margin` with a power of 80 %, as they spread here.
 
-    From the noncentral t distribution of a two-sided paired test; raises `ValueError` below two differences, whose
-    spread is unknown. Counts up to `MANY`. The spread of few seeds is uncertain, so this is an order of magnitude.
+    From the noncentral t distribution of a two-sided paired test at 5 %. Fewer than two differences have no spread:
+    "unknown". That of few seeds is uncertain, so this is an order of magnitude; it counts up to `MANY`.
     """
     from scipy.stats import nct, t
 
-    values = list(differences)
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} difference(s) have no spread; at least two are needed")
-    spread_of, n = stdev(values), 2
-    while n < MANY:
-        limit, shift = t.ppf((1 + level) / 2, n - 1), margin / max(spread_of, 1e-12) * n**0.5
-        if 1 - nct.cdf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift) >= power:
-            break
-        n += 1
-    return n
-
-
-def seeds_needed_in_words(differences: Values, margin: float) -> str:
-    """Return `seeds_needed` in words."""
     if len(differences) < 2:
         return "unknown"
-    needed = seeds_needed(differences, margin)
-    return str(needed) if needed < MANY else f"over {MANY:,}"
+    effect = margin / max(stdev(list(differences)), 1e-12)
+    for n in range(2, MANY):
+        limit, shift = t.ppf(0.975, n - 1), effect * n**0.5
+        if 1 - nct.cdf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift) >= 0.8:
+            return str(n)
+    return f"over {MANY:,}"
 
 
 def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> str:

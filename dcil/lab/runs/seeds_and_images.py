@@ -21,8 +21,8 @@ from dcil.lab.runs.images_right import NOT_RECORDED, mcnemar_p
 from dcil.run_record import Run
 
 
-def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its interval over seeds and images.
+def over_seeds_and_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its 95 % interval over both.
 
     In points (mean, low, high); the ends are NaN below three seeds: of two they miss too often.
     Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
@@ -47,7 +47,7 @@ def over_seeds_and_images(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> 
     variance = float(parts.sum())
     if variance == 0:
         return 100 * mean, 100 * mean, 100 * mean
-    quantile = float(stdtrit(variance**2 / (parts**2 / freedom).sum(), (1 + level) / 2))
+    quantile = float(stdtrit(variance**2 / (parts**2 / freedom).sum(), 0.975))
     half = quantile * math.sqrt(variance / (seeds * images))
     return 100 * mean, 100 * (mean - half), 100 * (mean + half)
 

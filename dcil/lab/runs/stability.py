@@ -86,13 +86,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each complete run: variant, sparsity, seed and its figures."""
-    rows = []
-    for run in runs:
-        if run.complete:
-            known = {"run": run.run_id, "tier": run.tier, "variant": run.variant, "sparsity": run.config.sparsity}
-            rows.append(known | {"seed": run.config.seed} | stability_figures(run))
-    return pd.DataFrame(rows, columns=["run", "tier", "variant", "sparsity", "seed", *FIGURES])
+    """Return one row for each complete run: variant, seed and its figures."""
+    rows = [
+        {"run": run.run_id, "variant": run.variant, "seed": run.config.seed} | stability_figures(run)
+        for run in runs
+        if run.complete
+    ]
+    return pd.DataFrame(rows, columns=["run", "variant", "seed", *FIGURES])
 
 
 def stability_by_variant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -170,13 +171,12 @@ def _config(values: dict[str, Any]) -> RunConfig:
 def statuses(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
     """Return how far each run is, from the records and the runs' folders."""
     known = {run.run_id: run for run in records.load_all(records_dir)}
-    pace = Pace(list(known.values()))
-    return [_status(plan, known.get(plan.run_id), RunFolder(runs_dir, plan.config), pace) for plan in runs]
+    return [_status(plan, known, RunFolder(runs_dir, plan.config)) for plan in runs]
 
 
-def _status(plan: Planned, run: Run | None, folder: RunFolder, pace: Pace) -> Status:
-    epochs, left_s = plan.config.epochs, pace.epoch_s(plan.config)
-    record = run or folder.read_record()
+def _status(plan: Planned, known: dict[str, Run], folder: RunFolder) -> Status:
+    epochs, left_s = plan.config.epochs, epoch_s(plan.config, known.values())
+    record = known.get(plan.run_id) or folder.read_record()
     if record and record["status"] == "complete":
         return Status(plan, "done", epochs, 0.0)
     try:
@@ -187,27 +187,24 @@ def _status(plan: Planned, run: Run | None, folder: RunFolder, pace: Pace) -> St
     return Status(plan, state, done, left_s * (epochs - done))
 
 
-class Pace:
-    """Seconds an epoch takes, estimated from runs on the same device (on any GPU, where none is at hand)."""
+def epoch_s(config: RunConfig, known: Collection[Run]) -> float:
+    """Return the seconds an epoch takes, from runs on the same device (on any GPU, where none is at hand).
 
-    def __init__(self, known: list[Run]):
-        self.known = known
-
-    def epoch_s(self, config: RunConfig) -> float:
-        """Return the median over like runs; else over other methods, in proportion to the passes; NaN where none is."""
-        here = [run for run in self.known if run.config.device == config.device]
-        if config.device == "cpu" or torch.cuda.is_available():  # else runs on any GPU
-            device = device_name(torch.device(config.device))
-            here = [run for run in here if run.environment.device == device]
-        for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
-            seconds_a_pass = []
-            for run in here:
-                alike = all(getattr(run.config, name) == getattr(config, name) for name in same)
-                if alike and not math.isnan(run.cost.own_time_s):
-                    seconds_a_pass += [epoch.time_s / passes_a_step(run.config) for epoch in run.curve]
-            if seconds_a_pass:
-                return passes_a_step(config) * median(seconds_a_pass)
-        return math.nan
+    The median over like runs; else over other methods, in proportion to the passes; NaN where none is.
+    """
+    here = [run for run in known if run.config.device == config.device]
+    if config.device == "cpu" or torch.cuda.is_available():  # else runs on any GPU
+        device = device_name(torch.device(config.device))
+        here = [run for run in here if run.environment.device == device]
+    for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
+        seconds_a_pass = []
+        for run in here:
+            alike = all(getattr(run.config, name) == getattr(config, name) for name in same)
+            if alike and not math.isnan(run.cost.own_time_s):
+                seconds_a_pass += [epoch.time_s / passes_a_step(run.config) for epoch in run.curve]
+        if seconds_a_pass:
+            return passes_a_step(config) * median(seconds_a_pass)
+    return math.nan
 
 
 def summary_in_words(found: list[Status]) -> str:

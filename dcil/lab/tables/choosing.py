@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from dcil.lab.evidence.claims import NO_VERDICT, WORDS, Finding
+from dcil.lab.evidence.claims import FAILS, HOLDS, Finding, Findings
 from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.names import label
@@ -14,19 +14,17 @@ from dcil.lab.tables import equal_compute, small_devices
 from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run
 
-Findings = Mapping[str, Mapping[str, Finding]]  # by a claim's id, then by tier
 #: Claims on DCIL minus a rival: trained for equally many epochs, and over half of them, which is equal compute.
 EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl_returning": "better-than-rigl-returning",
                 "gmp_stepwise": "better-than-gmp-stepwise", "st3_stepwise": "better-than-st3-stepwise"}  # fmt: skip
 EQUAL_COMPUTE = {name: f"equal-compute-{name.replace('_', '-')}" for name in EQUAL_EPOCHS}
 SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")
-HOLDS, FAILS = ({words[side] for words in WORDS.values()} for side in (0, 1))
 
 
 def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, Finding]:
     """Return the findings at a tier that have a verdict, by rival, the largest effect first."""
     all_of_tier = {rival: found.get(claim, {}).get(tier) for rival, claim in asked.items()}
-    mine = {rival: f for rival, f in all_of_tier.items() if f and f.verdict != NO_VERDICT}
+    mine = {rival: f for rival, f in all_of_tier.items() if f and f.has_verdict}
     return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
 
 

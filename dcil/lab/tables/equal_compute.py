@@ -19,11 +19,7 @@ from dcil.lab.runs.paired import conclusion, one_value_a_seed, signed_interval, 
 from dcil.run_record import Run
 
 RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # of one pass a step, by their own papers' rules
-FIRST_RUN = (
-    "st3",
-    "gmp",
-    "rigl",
-)  # three of them as first run here; `dcil.methods` says how
+FIRST_RUN = ("st3", "gmp", "rigl")  # three of them as first run here; `dcil.methods` says how
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from dcil.lab.runs.names import network_label
 from dcil.lab.runs.sources import Source, commit_in_words, given, joined, number_of
-from dcil.lab.tables.training_cost import three_digits, times_from_to, two_digits
+from dcil.lab.tables.training_cost import rows_where, three_digits, times_from_to, two_digits
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip
@@ -36,10 +37,8 @@ def network_in_words(row: Any) -> str:
 
 def measured_value(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
     """Return one measured value, NaN where it is not there."""
-    found = rows[(rows["what"] == what) & (rows["variant"] == variant)]
-    for column, value in at.items():
-        found = found[found[column] == value]
-    return float(found["value"].iloc[0]) if len(found) else float("nan")
+    found = rows_where(rows, what=what, variant=variant, **at)["value"]
+    return float(found.iloc[0]) if len(found) else math.nan
 
 
 def storage_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +83,7 @@ def work_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def latencies_table(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
     """Return by network and engine the milliseconds of a forward and how many times faster than dense PyTorch it is."""
-    timed = rows[(rows["what"] == "latency, s") & (rows["threads"] == threads)]
+    timed = rows_where(rows, what="latency, s", threads=threads)
     lines = []
     for (network, variant), mine in timed.groupby(["network", "variant"], sort=False):
         line = {"network": network, "engine and network": engine_in_words(variant)}
@@ -99,7 +98,7 @@ def latencies_table(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
 
 def alone(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the latencies of one image on one thread."""
-    return rows[(rows["what"] == "latency, s") & (rows["threads"] == 1) & (rows["batch"] == 1)]
+    return rows_where(rows, what="latency, s", threads=1, batch=1)
 
 
 def engine_in_words(variant: str) -> str:

@@ -37,9 +37,9 @@ class Target:
             "batch_size": self.batch_size,
         }
 
-    def bound(self, at_most: str = "≤", at_least: str = "≥") -> str:
+    def bound(self) -> str:
         """Return the bound in words, such as "≤ 2.05"."""
-        return f"{at_most} {self.at_most}" if math.isfinite(self.at_most) else f"{at_least} {self.at_least}"
+        return f"≤ {self.at_most}" if math.isfinite(self.at_most) else f"≥ {self.at_least}"
 
     def met(self, value: float | None) -> str:
         """Return "yes" or "no" for a measured value, and nothing where it was not measured."""

@@ -143,10 +143,16 @@ class RunConfig:
             if value is None and not isinstance(takes, OneOf):
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
             object.__setattr__(self, known.name, takes.accept(known.name, value))
-        if not methods.get(self.method).scored and (self.scope, self.score) != ("global", "l2"):
+        method = methods.get(self.method)
+        if not method.scored and (self.scope, self.score) != ("global", "l2"):
             raise DcilError(
                 f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
                 "of each layer and chooses by neither; leave them out, or take another method"
+            )
+        if method.is_soft and self.scope != "global":
+            raise DcilError(
+                f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, under "
+                "which most of what another scope keeps is zero; leave it out, or take another method"
             )
 
     def recipe(self) -> Recipe:

@@ -119,6 +119,11 @@ class DualPath(nn.Module):
         return found
 
     @property
+    def is_soft(self) -> bool:
+        """Whether a pass takes a soft threshold, the largest pruned weight."""
+        return any(RULES[rule].takes_threshold for rule in self.rules)
+
+    @property
     def masks(self) -> dict[str, Tensor]:
         """The boolean masks by parameter name, each of its weight's shape, True = kept."""
         masks: dict[str, Any] = {name: self._masks._buffers[key(name)] for name in self.prunable}
@@ -302,7 +307,8 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
 
     `model` is a `dcil.DualPath` or a DDP or `torch.compile` wrapper of one; `sparsity` is the fraction to
     remove, in [0, 1). Returns how many weights changed sides (0-d tensor, not synchronised). See
-    `dcil.masks.compute_masks` for `scope`, `score` and the errors. Call it between two steps, not in one.
+    `dcil.masks.compute_masks` for `scope`, `score` and the errors; rules with a soft threshold, which is one over all
+    weights, refuse another scope than "global". Call it between two steps, not in one.
     Source: the authors' code, every 16 steps.
 
     >>> from torch import nn
@@ -313,6 +319,11 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     0.9028
     """
     dual = unwrap(model)
+    if dual.is_soft and scope != "global":
+        raise DcilError(
+            f"scope is {scope!r}, but a soft threshold is one over all weights, under which most of what another scope "
+            f"keeps is zero; leave it out, or take other rules than {dual.rules}"
+        )
     masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, transposed(dual.net))
     return put_masks(dual, masks, sparsity)
 
@@ -324,7 +335,7 @@ def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tens
     changed = mask_rules.flips(before, masks)
     for name, mask in masks.items():
         before[name].copy_(mask)
-    if any(RULES[rule].takes_threshold for rule in dual.rules):
+    if dual.is_soft:
         pruned = [(w.detach().abs() * before[name].logical_not()).max() for name, w in dual.weights.items()]
         dual.threshold.copy_(torch.stack(pruned).max())
     dual.target_sparsity, dual.refreshes = float(sparsity), dual.refreshes + 1

@@ -250,6 +250,15 @@ def generator_of(config: Schedule, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 2 + 1)
 
 
+def require_kept(dual: DualPath, config: Schedule) -> None:
+    """Raise `DcilError` for a run that would end without a weight."""
+    if not any(mask.any() for mask in _chosen(dual, dual.weights, Change(config.sparsity), config).values()):
+        raise DcilError(
+            f"sparsity {config.sparsity:g} with the scope {config.scope!r} leaves no weight of this network; lower "
+            "--sparsity, or take the scope 'global'"
+        )
+
+
 @torch.no_grad()
 def refresh(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Tensor | None:
     """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor).

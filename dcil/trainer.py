@@ -31,7 +31,7 @@ from dcil.losses import total
 from dcil.methods import Phase
 from dcil.metrics import Tally, evaluate_images, evaluate_reestimated, require_trainable
 from dcil.parts import OWN
-from dcil.refresh import refresh, require_target
+from dcil.refresh import refresh, require_kept, require_target
 
 _SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
 
@@ -92,6 +92,7 @@ class Trainer:
         self.optimizer = engine.optimizer(self.dual, config)
         self.loader, self.test = loaders_of(dataset, config, engine.device, engine.dtype, team, workers)
         require_target(self.method.masks, config, len(self.loader))
+        require_kept(self.dual, config)
         require_every_pass(self.method, config, len(self.loader))
         if self.loader.least == 1:
             require_trainable(self.dual, self.blank_image(), engine)

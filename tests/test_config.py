@@ -75,6 +75,14 @@ def test_a_choice_that_the_method_does_not_make(method, asked):
     assert RunConfig(method="dense", **asked).run_id == RunConfig(method="dense").run_id  # nothing is chosen
 
 
+@pytest.mark.parametrize("method", ["st3", "st3_stepwise", "dcil_soft"])
+@pytest.mark.parametrize("scope", ["layer", "filter"])
+def test_a_soft_threshold_is_one_over_all_layers(method, scope):
+    """The largest pruned weight of all would make nearly all that a layer keeps zero, unsaid by the record."""
+    with pytest.raises(DcilError, match=f"scope is '{scope}', but method '{method}' has one soft threshold"):
+        RunConfig(method=method, scope=scope)
+
+
 def test_unknown_parameter_suggests_the_nearest():
     """A misspelt parameter is answered with the nearest one, a misspelt preset too."""
     with pytest.raises(DcilError, match="unknown parameter 'sparsty'.*did you mean 'sparsity'"):

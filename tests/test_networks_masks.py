@@ -58,3 +58,14 @@ def test_networks_in_half_precision(dtype):
     for sparsity in (0.5, 0.9):
         set_masks(dual, sparsity)
         assert dual.sparsity() == pytest.approx(sparsity, abs=1e-4)
+
+
+@pytest.mark.parametrize("scope", ["layer", "filter"])
+def test_a_soft_threshold_over_layers_or_filters_is_refused(scope):
+    """With one threshold over all weights what another scope keeps could be zero: here all of the first layer."""
+    dual = DualPath(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), rules=("soft_threshold",), per_pass=[])
+    with torch.no_grad():
+        dual.net[0].weight.mul_(0.01)
+    with pytest.raises(DcilError, match=f"scope is '{scope}', but a soft threshold is one over all weights"):
+        set_masks(dual, 0.5, scope=scope)
+    assert dual.sparsity() == 0

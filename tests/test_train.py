@@ -422,6 +422,15 @@ def test_a_pass_that_some_epochs_would_not_run(tiny_dataset, tiny_config, tmp_pa
     assert run(tiny_config(dense_every=5, method="ste"), tiny_dataset, tmp_path)["status"] == "complete"
 
 
+def test_a_run_that_would_keep_nothing(tiny_dataset, tiny_config, tmp_path):
+    """Of 336 filters 0.999 leaves none: said before the first step, not when the record is written."""
+    with pytest.raises(DcilError, match=r"sparsity 0\.999 .* scope 'filter' leaves no weight.*lower --sparsity"):
+        run(tiny_config(sparsity=0.999, scope="filter"), tiny_dataset, tmp_path)
+    assert not files(tmp_path, tiny_config(sparsity=0.999, scope="filter"))[1].exists()
+    for fits in ({"sparsity": 0.999}, {"sparsity": 0.99, "scope": "filter"}):
+        Trainer(tiny_config(**fits), tiny_dataset)
+
+
 def test_two_limits_of_time(tiny_dataset, tiny_config, tmp_path):
     """A `stop` that several runs share has its own limit; a second one would count for nothing."""
     with pytest.raises(DcilError, match=r"max_minutes is 5 and stop is given.*Stop\(max_minutes=5\)"):

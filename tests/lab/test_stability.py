@@ -55,6 +55,16 @@ def test_figures_by_hand():
     assert all(math.isnan(found[k]) for k in ("overlap_mid", "ever_kept", "norm_gap", "cosine"))
 
 
+def test_an_epoch_exchanges_what_all_its_choices_do():
+    """Two choices are twice one; an epoch without a choice exchanges nothing."""
+    run = a_run(milestones=[2, 4], epochs=6)
+    at_a_choice = stability.exchange_rates(run)[2]
+    assert at_a_choice > 0
+    assert stability.exchanged_an_epoch(run, slice(2, 4)) == pytest.approx(2 * at_a_choice)
+    still = run | {"curve": [*run["curve"][:3], run["curve"][3] | {"flips": 0, "refreshes": 0}]}
+    assert stability.exchanged_an_epoch(still, slice(2, 4)) == pytest.approx(at_a_choice)
+
+
 def test_a_rate_that_never_falls():
     """The whole run is before the first fall and after the last: there is no phase between."""
     found = stability.stability_figures(a_run(milestones=[], epochs=6))

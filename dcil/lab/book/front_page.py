@@ -42,7 +42,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     said = [_gain(decided), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
     usual = preset(tier)
     scale = (
-        f"All this is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
+        f"This is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
         f"{usual.epochs} epochs{_seeds(decided)} (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
         f"{_paper_scale(found, runs)}"
     )
@@ -64,11 +64,14 @@ def _gain(decided: Mapping[str, Finding]) -> str:
     ends = [f"{gain.mean:+.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
     ends[1:] = [end.replace(" points", "").replace(" sparsity", "") for end in ends[1:]]  # said once
     above = all(gain.mean > 0 for gain in gains.values())
-    first = f"**At equal epochs DCIL ends {'above' if above else 'not above'} STE**: {' and '.join(ends)}"
+    side = "above" if above else "not above"
+    said = f"**At equal epochs, so twice the compute, DCIL ends {side} STE**: {' and '.join(ends)}"
+    if rival := decided.get("better-than-st3-stepwise"):
+        said += f"; over {label('st3_stepwise')} {rival.mean:+.2f} at 90 % ({_in_short(rival)})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
-        first += f"; it exchanges {100 * swaps.mean:.0f} % fewer weights"
-    return f"{first}. It computes twice as much for that."
+        said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"
+    return f"{said}."
 
 
 def _unless_it_holds(finding: Finding) -> str:
@@ -98,12 +101,13 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
     ]
     if not ends:
         return ""
-    rest = {name: f for name, f in by_rival.items() if name not in below | above}
-    without = [label(name) for name, f in rest.items() if f.verdict in FAILS]
-    still_open = [label(name) for name, f in rest.items() if f.verdict not in FAILS]
+    rest = [
+        f"against {label(name)} {'not ahead' if f.verdict in FAILS else f.verdict}"
+        for name, f in by_rival.items()
+        if name not in below | above
+    ]
     said = f"**At equal compute, so half the epochs, it ends {' and '.join(ends)}**"
-    said += f"; an advantage over {listed(without)} is ruled out" if without else ""
-    said += f"; against {listed(still_open)} nothing is decided" if still_open else ""
+    said += f"; {listed(rest)}" if rest else ""
     alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
     return f"{said}.{alone}"
 
@@ -115,14 +119,14 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     if over_none:
         brings = "brings no measurable gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
         ends = listed([f"{f.mean:+.2f} at {share} %" for share, f in over_none.items()])
-        said.append(f"**STE's gradient for pruned weights {brings} over none at all**: {ends}.")
+        said.append(f"**STE's gradient for pruned weights {brings} over none**: {ends}.")
     parts = {
-        "the refined gradient adds {} over none": decided.get("refined-gradient-helps"),
-        "mutual teaching adds {}": decided.get("mutual-loss"),
+        "the refined gradient without teaching adds {}": decided.get("refined-gradient-helps"),
+        "teaching another {}": decided.get("mutual-loss"),
     }
     worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
     if worth:
-        said.append(f"In DCIL at 95 % {listed(worth)}.")
+        said.append(f"At 95 % {listed(worth)}.")
     return " ".join(said)
 
 
@@ -131,7 +135,7 @@ def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts:
     mine = table[(table["tier"] == tier) & table["p"].notna()]
     left = mine[mine["p, Holm"] < familywise.LEVEL]["id"]
     gains = mine["id"].str.startswith("better-than-ste")
-    without = ", the gain over STE not among them" if gains.any() and not left.isin(mine["id"][gains]).any() else ""
+    without = ", not the gain over STE" if gains.any() and not left.isin(mine["id"][gains]).any() else ""
     stay = "stays" if len(left) == 1 else "stay"
     return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
 
@@ -140,9 +144,9 @@ def _paper_scale(found: Findings, runs: Sequence[Run]) -> str:
     paper = [run for run in runs if run.tier == "paper" and run.complete]
     verdicts = [tiers["paper"] for tiers in found.values() if "paper" in tiers]
     if decided := sum(f.has_verdict for f in verdicts):
-        return f"At the paper's own scale {decided} of {len(verdicts)} claims are decided."
-    done = f"{number_of(len(paper), 'run')} of its grid {'are' if len(paper) != 1 else 'is'} done"
-    return f"**At the paper's own scale nothing is decided yet**: {done}."
+        return f"At the paper's scale {decided} of {len(verdicts)} claims are decided."
+    done = f"{number_of(len(paper), 'run')} {'are' if len(paper) != 1 else 'is'} done"
+    return f"**At the paper's scale nothing is decided yet**: {done}."
 
 
 # --- the claims

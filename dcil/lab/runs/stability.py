@@ -58,6 +58,15 @@ def exchange_rates(run: Run) -> list[float]:
     return shares
 
 
+def exchanged_an_epoch(run: Run, epochs: slice = slice(None)) -> float:
+    """Return the share of kept weights exchanged in an epoch (%), over all its choices of masks; the mean of `epochs`.
+
+    It compares methods that choose at different periods. A weight that comes back twice counts twice.
+    """
+    done = [(rate, epoch.refreshes) for rate, epoch in zip(exchange_rates(run), run.curve, strict=True)]
+    return _mean([rate * choices if choices else 0.0 for rate, choices in done[epochs]])
+
+
 def stability_figures(run: Run) -> dict[str, float]:
     """Return the figures of `FIGURES` for a run; NaN for one that it did not measure."""
     name, top1 = run.deployed, [epoch.test[run.deployed] for epoch in run.curve]

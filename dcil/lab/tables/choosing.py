@@ -67,7 +67,8 @@ def reasons_for(found: Findings, tier: str = "quick") -> str:
     if swaps and swaps.verdict in HOLDS:
         said.append(
             "**your masks have to settle.** Once the sparsity is final, DCIL exchanges "
-            f"{100 * swaps.mean:.0f} % fewer weights than STE."
+            f"{100 * swaps.mean:.0f} % fewer weights than STE. [Chapter 4](04-stability) has "
+            "ways of one pass that settle too."
         )
     said.append('**you want a dense network beside the sparse one.** `dual.export("dense")` is the second pass.')
     return "\n".join(f"- {line}" for line in said)

@@ -117,6 +117,20 @@ def test_what_scrolls_says_so(browser, bases, theme):
     page.close()
 
 
+def test_a_number_stays_on_one_line_with_its_spread(browser, bases):
+    """In a table on a desktop, also where it has many columns."""
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(f"{bases['http']}/book/04-stability.html", wait_until="load")
+    lines = """all => all.filter((n) => / ± /.test(n.textContent)).map((n) => {
+        const range = document.createRange();
+        range.selectNodeContents(n);
+        return new Set(Array.from(range.getClientRects(), (r) => r.top)).size;
+    })"""
+    counts = page.locator("article td:visible").evaluate_all(lines)
+    assert len(counts) > 20 and set(counts) == {1}
+    page.close()
+
+
 def test_rows_are_cards_on_a_phone(browser, bases):
     """Each cell bears its column's name, and the table is still one to a screen reader; on a desktop it is a table."""
     page = browser.new_page(viewport=PHONE)

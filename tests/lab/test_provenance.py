@@ -122,3 +122,13 @@ def test_tables_link_their_runs_and_escape_the_rest():
     hostile = sources.Source("<script>", ("<img>",), (("machine", "<img>"),))
     block = provenance.footer(hostile, "x#y", DATA, twin={"name": "</script><img>"})
     assert "<img>" not in block.replace("<\\/script><img>", "") and block.count("</script>") == 1
+
+
+def test_more_is_said_only_where_something_stands_above():
+    """The line that opens counts what has no run; "more" than nothing would be odd."""
+    none, some = pd.DataFrame(), pd.DataFrame({"method": ["DCIL"]})
+    lines = [
+        provenance.show_table(rows, sources.recorded([]), "x#y", waiting=["STE", "RigL"]).data for rows in (none, some)
+    ]
+    assert "<summary>2 variants are planned</summary>" in lines[0]
+    assert "<summary>2 more variants are planned</summary>" in lines[1]

@@ -143,13 +143,15 @@ def footer(
     )
 
 
-def planned(names: Sequence[str], what: str = "variant") -> Markup:
+def planned(names: Sequence[str], what: str = "variant", more: bool = False) -> Markup:
     """Return one line that opens and lists what has no run so far; nothing where nothing is missing.
 
+    `more` says that others of its kind stand above it.
+
     >>> print(planned(["RigL"]))
-    <details class="planned"><summary>1 more variant is planned</summary><p>RigL</p></details>
+    <details class="planned"><summary>1 variant is planned</summary><p>RigL</p></details>
     """
-    return render("planned", names=list(names), what=what) if names else Markup()
+    return render("planned", names=list(names), what=what, more=more) if names else Markup()
 
 
 def split_by_run(data: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -176,5 +178,6 @@ def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2, 
     data, without = split_by_run(data)
     nothing = Markup() if waiting or without else NOT_RUN
     shown = table(data, digits, source.runs) if len(data) else nothing
-    line = planned(waiting) + planned(without, "row")
+    more = len(data) > 0
+    line = planned(waiting, more=more) + planned(without, "row", more)
     return HTML(shown + line + footer(source, place, data, shown=True))

@@ -4,9 +4,6 @@
   "use strict";
   // A number, and what may follow it in a cell: a unit, a spread, a count of seeds.
   const NUMBER = /^[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?=$|[\s%±×(])/i;
-  // A number with its spread, its interval or what it is of: such a cell stays on one line (book.css).
-  const PART = String.raw`[+-]?\d[\d,]*(?:\.\d+)?`;
-  const FIGURES = new RegExp(`^${PART}(?:(?: to | ± | of | \\()${PART}\\)?)+$`);
   const text = (row, i) => (row.cells[i].dataset.value ?? row.cells[i].textContent).trim().replace("−", "-");
   const number = (value) => Number((value.match(NUMBER) ?? ["NaN"])[0].replaceAll(",", ""));
 
@@ -53,7 +50,6 @@
   }
 
   for (const table of document.querySelectorAll("table.dataframe")) {
-    for (const cell of table.querySelectorAll("td")) cell.classList.toggle("figures", FIGURES.test(cell.textContent.trim()));
     if (table.tHead?.rows.length !== 1 || table.tBodies[0].rows.length < 2) continue;
     for (const heading of table.tHead.rows[0].cells) {
       const button = document.createElement("button");

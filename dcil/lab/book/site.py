@@ -63,7 +63,7 @@ def tell_reading_time(app: Any, document: nodes.document) -> None:
     title.parent.insert(title.parent.index(title) + 1, nodes.paragraph("", words, classes=["reading-time"]))
 
 
-def joined(text: str) -> str:
+def unbroken(text: str) -> str:
     """Return a text that keeps a number on one line with its unit or its sign, and an interval within itself."""
     return JOINT.sub("\N{NO-BREAK SPACE}", text)
 
@@ -72,9 +72,9 @@ def keep_together(app: Any, document: nodes.document) -> None:
     """Join what belongs together, in text and in the cells of tables, not in code and formulas."""
     for text in list(document.findall(nodes.Text)):
         if isinstance(text.parent, nodes.raw):
-            text.parent.replace(text, nodes.Text(CELL.sub(lambda cell: joined(cell[0]), text)))
+            text.parent.replace(text, nodes.Text(CELL.sub(lambda cell: unbroken(cell[0]), text)))
         elif not isinstance(text.parent, (nodes.literal, nodes.FixedTextElement, nodes.math)) and JOINT.search(text):
-            text.parent.replace(text, nodes.Text(joined(text)))
+            text.parent.replace(text, nodes.Text(unbroken(text)))
 
 
 def copy_files(app: Any, error: Exception | None) -> None:

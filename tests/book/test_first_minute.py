@@ -137,7 +137,7 @@ def test_a_spread_stays_on_one_line(browser, bases):
     """In a table on a desktop, at most the spread goes to a second line, also where there are many columns."""
     page = browser.new_page(viewport=DESKTOP)
     page.goto(f"{bases['http']}/book/04-stability.html", wait_until="load")
-    lines = """all => all.filter((n) => / ± /.test(n.textContent)).map((n) => {
+    lines = r"""all => all.filter((n) => /\s±\s/.test(n.textContent)).map((n) => {
         const range = document.createRange();
         range.selectNodeContents(n);
         return new Set(Array.from(range.getClientRects(), (r) => r.top)).size;

@@ -119,9 +119,9 @@ def test_without_results(tmp_path):
     ):
         assert not len(table(results))
     assert set(training_cost.targets_table(results, TARGETS)["measured"]) == {"not run"}
-    assert "not run" in training_cost.benchmark_source(results).words and "No GPU" in training_cost.step_cost_in_words(
-        results, TARGETS
-    )
+    assert "not run" in training_cost.benchmark_source(
+        results
+    ).words and "on a GPU" in training_cost.step_cost_in_words(results, TARGETS)
 
 
 def run(precision, seed, sparse, dense):

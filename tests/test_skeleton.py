@@ -299,6 +299,24 @@ def test_ci_runs_the_tests_of_the_readme():
     assert re.search(r"^ *- run: make test$", (ROOT / ".github" / "workflows" / "test.yml").read_text(), re.M)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_folded_code_says_what_it_does(path):
+    """Else the page shows "Show code cell source"; what only builds a table or a text is not shown at all."""
+    for cell in json.loads(path.read_text())["cells"]:
+        if "hide-input" in cell["metadata"].get("tags", []):
+            assert cell["metadata"].get("mystnb", {}).get("code_prompt_show"), cell["id"]
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *(ROOT / "book").glob("*.md")], ids=named)
+def test_what_is_said_of_a_command_stands_above_it(path):
+    """A line of 80 columns fits on a page; a comment at its end would go on below the command."""
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        text = "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    assert [line for block in blocks for line in block.splitlines() if " # " in line and len(line) > 80] == []
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guides_name_what_exists(guide):
     """Targets of make, commands of dcil and files that a guide names are there."""

@@ -101,6 +101,22 @@ def test_figures_are_legible_on_a_phone(look, name):
     assert {src: size for src, size in sizes.items() if size < SMALLEST} == {}
 
 
+def test_the_drawing_of_the_front_page_is_legible_on_a_phone(browser, bases):
+    """There its halves stand one above the other; what they say is the same, in text of 11 pixels or more."""
+    page = browser.new_page(viewport=PHONE)
+    page.goto(f"{bases['http']}/book/index.html", wait_until="load")
+    drawing = page.locator("figure > img[src$='two-passes.svg']")
+    file = re.search(r"[\w-]+\.svg", drawing.evaluate("n => getComputedStyle(n).content"))[0]
+    wide, narrow = ((SITE / "_static" / name).read_text() for name in ("two-passes.svg", file))
+    words = [re.findall(r"[^\s<>]+(?=[^<>]*</text>)", text) for text in (wide, narrow)]
+    assert sorted(words[0]) == sorted(words[1])
+    box = drawing.bounding_box()
+    scale = box["width"] / float(re.search(r'viewBox="0 0 (\d+)', narrow)[1])
+    assert scale * min(map(float, re.findall(r'font-size="(\d+)', narrow))) >= SMALLEST
+    assert box["height"] > box["width"]  # the page gave it the room of the narrow one
+    page.close()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_what_scrolls_says_so(browser, bases, theme):
     """An edge behind which a table goes on fades, and no longer once the reader has scrolled there."""
@@ -114,6 +130,20 @@ def test_what_scrolls_says_so(browser, bases, theme):
         assert "gradient" in table.evaluate("n => getComputedStyle(n).maskImage")
     page.emulate_media(media="print")
     assert table.evaluate("n => getComputedStyle(n).maskImage") == "none"
+    page.close()
+
+
+def test_a_spread_stays_on_one_line(browser, bases):
+    """In a table on a desktop, at most the spread goes to a second line, also where there are many columns."""
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(f"{bases['http']}/book/04-stability.html", wait_until="load")
+    lines = r"""all => all.filter((n) => /\s±\s/.test(n.textContent)).map((n) => {
+        const range = document.createRange();
+        range.selectNodeContents(n);
+        return new Set(Array.from(range.getClientRects(), (r) => r.top)).size;
+    })"""
+    counts = page.locator("article td:visible").evaluate_all(lines)
+    assert len(counts) > 20 and set(counts) <= {1, 2}
     page.close()
 
 

@@ -169,7 +169,10 @@ def test_chapters_say_the_same():
     waiting = claims.verdicts_in_words(
         [fake_claim(), fake_claim(chapter="other", claim="a < b")], []
     )  # of no chapter: all
-    assert "<summary>2 more claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
+    assert "<summary>2 claims wait for their first run</summary>" in waiting and "<li>a &lt; b</li>" in waiting
+    unrun = fake_claim(rule=CLAIM["rule"] | {"b": "rigl"})
+    begun = claims.verdicts_in_words([fake_claim(), unrun], fake_runs(ste=(80.0,), dcil=(81.0,)))
+    assert "<summary>1 more claim waits for its first run</summary>" in begun  # than those above the line
     said = claims.verdicts_in_words(
         [fake_claim(), fake_claim(chapter="other")], fake_runs(ste=(80.0,), dcil=(81.0,)), "06-cifar"
     )

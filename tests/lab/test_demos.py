@@ -134,6 +134,12 @@ def test_every_side_has_its_shape():
     assert list(scrubber.SIDES.values()) == list(SIDE_COLOURS)
 
 
+def test_masks_have_a_size_without_the_site():
+    """In JupyterLab, which has not the site's style, a drawing without one would fill the screen."""
+    page = BeautifulSoup(scrubber.scrubber_html(refreshes(3), sources.exact("a test"), "01-x#masks"), "html.parser")
+    assert {drawing["width"] for drawing in page.select("svg")} == {"0", "18", "440"}
+
+
 def test_the_chapter_shows_its_own_refreshes():
     """In the committed chapter, every mask begins where the one before it ended."""
     held = data(output("01-why-prune-dynamically", "scrubber"))

@@ -33,12 +33,13 @@ def test_time_on_a_shared_device_is_no_measure():
 
 
 def test_within():
-    """A kind fits by its slowest record, a figure by all of its records; a failed run is no measure."""
+    """A kind fits by its slowest record, a figure by all of its records, each once; a failed run is no measure."""
     slow = changed(fake_run("ste", 1, 80.0), "cost", time_s=9e9) | {"status": "failed"}
-    table = device_hours.fitting_table([0.5, 10, 121], PLANNED, [*RECORDS, slow])
+    table = device_hours.fitting_table([121, 0.5, 10, 1000], PLANNED, [*RECORDS, slow])
     assert table["one run of"].tolist() == [
         "none",
         "CIFAR-10, ResNet-20, 1 epoch: STE",
-        "CIFAR-10, ResNet-20, 1 epoch: DCIL, STE",
+        "CIFAR-10, ResNet-20, 1 epoch: DCIL",
+        "nothing more",
     ]
-    assert table["all recorded runs of"].tolist() == ["no figure", "chapter 4", "chapter 4; chapter 9"]
+    assert table["all recorded runs of"].tolist() == ["none", "chapter 4", "chapter 9", "nothing more"]

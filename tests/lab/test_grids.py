@@ -26,6 +26,14 @@ def test_rows_follow_the_grid():
     assert grids.coverage_in_words(runs, []) == "0 of 4 runs have a record"
 
 
+def test_the_sparsest_come_last():
+    """Among what is trained alike, and a longer training stays where the grid has it."""
+    runs = [planned(sparsity=0.95, epochs=9), planned(sparsity=0.95), planned(epochs=9)]
+    done = [fake_run("dcil", 0, 92.0) | {"run_id": run.run_id} for run in runs]
+    table = grids.grid_table(runs, done)
+    assert table["sparsity, %"].tolist() == ["90", "95", "95"] and table["epochs"].tolist() == [9, 9, 300]
+
+
 def test_a_column_without_content_is_left_out():
     """Dense training has no sparsity, no second pass and no logs."""
     run = planned(method="dense")

@@ -122,3 +122,23 @@ def test_tables_link_their_runs_and_escape_the_rest():
     hostile = sources.Source("<script>", ("<img>",), (("machine", "<img>"),))
     block = provenance.footer(hostile, "x#y", DATA, twin={"name": "</script><img>"})
     assert "<img>" not in block.replace("<\\/script><img>", "") and block.count("</script>") == 1
+
+
+def test_more_is_said_only_where_something_stands_above():
+    """The line that opens counts what has no run; "more" than nothing would be odd."""
+    none, some = pd.DataFrame(), pd.DataFrame({"method": ["DCIL"]})
+    lines = [
+        provenance.show_table(rows, sources.recorded([]), "x#y", waiting=["STE", "RigL"]).data for rows in (none, some)
+    ]
+    assert "<summary>2 variants are planned</summary>" in lines[0]
+    assert "<summary>2 more variants are planned</summary>" in lines[1]
+
+
+def test_what_all_rows_share_is_said_once():
+    """Under the table, which a column of one machine would only make wider; the CSV file keeps the column."""
+    data = pd.DataFrame({"method": ["DCIL", "STE"], "on": ["a CPU", "a CPU"], "epochs": [8, 16]})
+    shown = provenance.show_table(data, sources.recorded([]), "x#y", common=("on", "epochs", "network")).data
+    html, block = shown.split('<div class="provenance">')
+    assert "a CPU" not in html and "<td>16</td>" in html and "no records: not run; a CPU" in block
+    content = base64.b64decode(re.search(r"base64,([^\"]+)", block).group(1)).decode()
+    assert content.startswith("method,on,epochs\nDCIL,a CPU,8\n")

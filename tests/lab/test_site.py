@@ -46,6 +46,34 @@ def test_a_page_to_look_things_up_says_no_time(name):
     assert page_of(900, name) == ["Title", "Text"]
 
 
+@pytest.mark.parametrize(
+    "words, kept",
+    [
+        ("at 90 % sparsity, n = 3.", "at 90_% sparsity, n_=_3."),
+        ("87.49 ± 0.35 for 2 × the cost", "87.49 ±_0.35 for 2_× the cost"),
+        ("-0.28 (-0.74 to +0.18) points, 3 to 5", "-0.28 (-0.74_to_+0.18) points, 3 to 5"),
+        ("then = 3, a modulo 7 %d, n is 3", "then = 3, a modulo 7 %d, n is 3"),
+    ],
+)
+def test_a_number_stays_on_one_line_with_its_unit(words, kept):
+    """In text; code and formulas stay as they are written."""
+    page = new_document("page")
+    page += nodes.paragraph("", "", nodes.Text(words), nodes.literal("", words), nodes.math("", words))
+    page += nodes.literal_block("", words)
+    site.keep_together(None, page)
+    shown = [node.astext().replace("\N{NO-BREAK SPACE}", "_") for node in page.findall(nodes.Text)]
+    assert shown == [kept, words, words, words]
+
+
+def test_a_cell_of_a_table_is_text_too():
+    """Its attributes, and code beside the table, are not."""
+    html = '<td title="n = 3"><b>up</b><br>1 ± 2, n = 3</td><pre>n = 3</pre>'
+    page = new_document("page")
+    page += nodes.raw("", html, format="html")
+    site.keep_together(None, page)
+    assert page.astext().replace("\N{NO-BREAK SPACE}", "_") == html.replace("1 ± 2, n = 3", "1 ±_2, n_=_3")
+
+
 def test_only_records_are_published(tmp_path, monkeypatch):
     """Neither a page nor a script nor what a link points to, whatever lies in the folder."""
     folder = tmp_path / "records"

@@ -97,7 +97,7 @@ def test_verdict_and_figure(folder):
     results = training_cost.read_benchmarks(folder(ROWS[::-1]))
     text = training_cost.step_cost_in_words(results, TARGETS)
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
-    assert "No GPU has been measured" in text
+    assert "No step has been timed on a GPU" in text
     assert "1 of the 1" in training_cost.targets_in_words(training_cost.targets_table(results, TARGETS))
     assert "3.0 hours with ResNet-32 on" in training_cost.schedule_hours_in_words(results)
     assert training_cost.schedule_hours_in_words(results[:0]) == ""
@@ -119,9 +119,9 @@ def test_without_results(tmp_path):
     ):
         assert not len(table(results))
     assert set(training_cost.targets_table(results, TARGETS)["measured"]) == {"not run"}
-    assert "not run" in training_cost.benchmark_source(results).words and "No GPU" in training_cost.step_cost_in_words(
-        results, TARGETS
-    )
+    assert "not run" in training_cost.benchmark_source(
+        results
+    ).words and "on a GPU" in training_cost.step_cost_in_words(results, TARGETS)
 
 
 def run(precision, seed, sparse, dense):

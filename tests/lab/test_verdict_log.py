@@ -57,7 +57,7 @@ def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
     newest, oldest = verdict_log.history(entries, [fake_claim(id="a", claim="A |holds|.")]).split("\n\n**")
     assert newest.startswith("**2026-01-02.** seeds") and oldest.startswith("2026-01-01.** begin")
     assert r"| A \|holds\|. | quick | not yet run | holds at this scale | +0.50 points, n = 3 |" in newest
-    assert "| c | quick | new | within noise |" in newest and "| b | paper | not yet run | withdrawn |" in newest
+    assert "| `c` | quick | new | within noise |" in newest and "| `b` | paper | not yet run | withdrawn |" in newest
     assert oldest.endswith("| 2 claims | quick, paper | new | not yet run |  |")
     assert "begin" in (one := verdict_log.history(entries, [], "paper")) and "quick" not in one
 

@@ -19,6 +19,12 @@ from docutils import nodes
 from dcil.lab.checkout import root
 
 CHAPTER = re.compile(r"book/(\d\d-.+|your-own-network)")  # pages that are read from beginning to end
+# Spaces at which no line should break: before a unit, after a sign, within an interval and within "n = 3".
+JOINT = re.compile(
+    r"(?<=\d) (?=[%×](?!\w))|(?<=±) (?=\d)|(?<=\d) (?=to [-+]?[\d.,]+\))|(?<=\d to) (?=[-+]?[\d.,]+\))"
+    r"|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)"
+)
+CELL = re.compile(r"(?<=>)[^<>]+(?=</td>)")  # the last words of a table's cell, in HTML
 
 
 def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -57,6 +63,20 @@ def tell_reading_time(app: Any, document: nodes.document) -> None:
     title.parent.insert(title.parent.index(title) + 1, nodes.paragraph("", words, classes=["reading-time"]))
 
 
+def unbroken(text: str) -> str:
+    """Return a text that keeps a number on one line with its unit or its sign, and an interval within itself."""
+    return JOINT.sub("\N{NO-BREAK SPACE}", text)
+
+
+def keep_together(app: Any, document: nodes.document) -> None:
+    """Join what belongs together, in text and in the cells of tables, not in code and formulas."""
+    for text in list(document.findall(nodes.Text)):
+        if isinstance(text.parent, nodes.raw):
+            text.parent.replace(text, nodes.Text(CELL.sub(lambda cell: unbroken(cell[0]), text)))
+        elif not isinstance(text.parent, (nodes.literal, nodes.FixedTextElement, nodes.math)) and JOINT.search(text):
+            text.parent.replace(text, nodes.Text(unbroken(text)))
+
+
 def copy_files(app: Any, error: Exception | None) -> None:
     """Put the records, and the library that draws interactive figures, beside the pages."""
     if error or app.builder.format != "html":
@@ -75,5 +95,6 @@ def setup(app: Any) -> dict[str, Any]:
     """Tell Sphinx what to call, and when."""
     app.connect("source-read", read_source)
     app.connect("doctree-read", tell_reading_time)
+    app.connect("doctree-read", keep_together)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

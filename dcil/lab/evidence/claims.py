@@ -269,6 +269,7 @@ def verdicts_in_words(known: Sequence[Claim], runs: Sequence[Run], chapter: str 
         said = "; ".join(f"tier {f.tier}: **{f.words}**, {measured_in_words(claim, f)}" for f in begun)
         lines.append(f"- {claim.claim} {said.capitalize()}.")
     if waiting:
-        more = f"{len(waiting)} more claim{'s wait for their' if len(waiting) > 1 else ' waits for its'} first run"
-        lines.append(f"\n<details><summary>{more}</summary><ul>{''.join(waiting)}</ul></details>")
+        count = f"{len(waiting)} more" if lines else f"{len(waiting)}"
+        summary = f"{count} claim{'s wait for their' if len(waiting) > 1 else ' waits for its'} first run"
+        lines.append(f"\n<details><summary>{summary}</summary><ul>{''.join(waiting)}</ul></details>")
     return "\n".join(lines)

@@ -118,14 +118,14 @@ def _dump(entry: LogEntry) -> str:
 def history(entries: Sequence[LogEntry], known: Sequence[Claim], tier: str | None = None) -> str:
     """Return the log in Markdown, newest first: date and reason, then a table of what changed, at one tier or at all.
 
-    Claims that came in without a verdict share a row.
+    Claims that came in without a verdict share a row. A claim that is no longer among the `known` stands under its id.
     """
     words, parts = {claim.id: claim.claim for claim in known}, []
     for entry in reversed(entries):
         wanted = [c for c in entry.changes if tier in (None, c.tier)]
         entered = [c for c in wanted if c.was is None and c.to == claims.NO_VERDICT]
         rows = [
-            (words.get(c.claim, c.claim), c.tier, c.was or "new", c.to or "withdrawn", c.seen or "")
+            (words.get(c.claim, f"`{c.claim}`"), c.tier, c.was or "new", c.to or "withdrawn", c.seen or "")
             for c in wanted
             if c not in entered
         ]

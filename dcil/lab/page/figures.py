@@ -7,13 +7,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dcil.lab.page.provenance import NOT_RUN, footer
 from dcil.lab.runs.names import label
 from dcil.lab.runs.sources import Source
 
-__all__ = ["colour", "label", "show_figure", "style"]
+__all__ = ["colour", "label", "legend_below", "show_figure", "style"]
 
 # Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
@@ -66,13 +68,24 @@ def style() -> None:
     sns.set_theme("notebook", "whitegrid", rc=card | sizes | text | legend)
 
 
+def legend_below(figure: Figure, axis: Axes) -> None:
+    """Put the legend of an axis under its figure, where it covers no curve, each label once."""
+    handles, labels = axis.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    for own in filter(None, (other.get_legend() for other in figure.axes)):
+        own.remove()
+    if once:
+        figure.legend(once.values(), once, loc="upper center", ncols=2, columnspacing=1, bbox_to_anchor=(0.5, 0.02))
+
+
 def show_figure(
     figure: Figure, source: Source, place: str, data: pd.DataFrame, twin: dict[str, Any] | None = None
 ) -> None:
     """Show a figure once in the notebook, and under it where its numbers come from: `dcil.lab.page.provenance.footer`.
 
     `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
-    mark or point. Where there is none the page says "not run": axes without a mark would look like a result.
+    mark or point. Where there is none the page says "not run": axes without a mark would look like a result. Epochs are
+    counted in whole numbers.
     """
     from IPython.display import HTML, display
 
@@ -80,6 +93,9 @@ def show_figure(
         plt.close(figure)
         display(HTML(NOT_RUN))
     else:
+        for axis in figure.axes:
+            if axis.get_xlabel() == "epoch":
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.tight_layout()
         plt.show()
     display(HTML(footer(source, place, data, twin=None if data.empty else twin)))

@@ -11,6 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -143,13 +144,15 @@ def footer(
     )
 
 
-def planned(names: Sequence[str], what: str = "variant") -> Markup:
+def planned(names: Sequence[str], what: str = "variant", more: bool = False) -> Markup:
     """Return one line that opens and lists what has no run so far; nothing where nothing is missing.
 
+    `more` says that others of its kind stand above it.
+
     >>> print(planned(["RigL"]))
-    <details class="planned"><summary>1 more variant is planned</summary><p>RigL</p></details>
+    <details class="planned"><summary>1 variant is planned</summary><p>RigL</p></details>
     """
-    return render("planned", names=list(names), what=what) if names else Markup()
+    return render("planned", names=list(names), what=what, more=more) if names else Markup()
 
 
 def split_by_run(data: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -165,16 +168,27 @@ def split_by_run(data: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return data[~waiting], list(dict.fromkeys(names))
 
 
-def show_table(data: pd.DataFrame, source: Source, place: str, digits: int = 2, waiting: Sequence[str] = ()) -> Any:
+def show_table(
+    data: pd.DataFrame,
+    source: Source,
+    place: str,
+    digits: int = 2,
+    waiting: Sequence[str] = (),
+    common: Sequence[str] = (),
+) -> Any:
     """Return a table as the book shows it, with the source of its numbers and a CSV file under it.
 
     `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run". `waiting` names the rows that have no
-    run so far; a row with a cell "not run" joins them.
+    run so far; a row with a cell "not run" joins them. `common` names columns that are left out where all rows say the
+    same: the line under the table says it once, and the CSV file has them.
     """
     from IPython.display import HTML
 
     data, without = split_by_run(data)
     nothing = Markup() if waiting or without else NOT_RUN
-    shown = table(data, digits, source.runs) if len(data) else nothing
-    line = planned(waiting) + planned(without, "row")
-    return HTML(shown + line + footer(source, place, data, shown=True))
+    same = {name: data[name].iloc[0] for name in common if name in data and data[name].nunique() == 1}
+    shown = table(data.drop(columns=list(same)), digits, source.runs) if len(data) else nothing
+    more = len(data) > 0
+    line = planned(waiting, more=more) + planned(without, "row", more)
+    told = replace(source, words="; ".join([source.words, *map(str, same.values())]))
+    return HTML(shown + line + footer(told, place, data, shown=True))

@@ -57,6 +57,8 @@ def device_hours_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.Da
 def fitting_table(minutes: Sequence[float], planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each time: which kinds of runs end within it, and for which figures every recorded run does.
 
+    A row has what the shorter times before it have not.
+
     By the slowest record of a kind, and for a figure by the sum of its records, one run after the other. Records of
     runs that shared their device say nothing of it: a figure with such a record is left out.
     """
@@ -73,13 +75,16 @@ def fitting_table(minutes: Sequence[float], planned: Sequence[Planned], runs: It
     for figure, (_, made) in runs_by_figure(planned, complete).items():
         if made:
             figures[figure] = sum(run.cost.own_time_s for run in made) / 60
-    rows = []
-    for limit in minutes:
+    rows: list[tuple[str, str, str]] = []
+    before = -math.inf
+    for limit in sorted(minutes):
         variants: dict[str, list[str]] = {}
         for (what, variant), longest in sorted(slowest.items()):
-            if longest <= limit:
+            if before < longest <= limit:
                 variants.setdefault(what, []).append(variant)
         single = [f"{what}: {', '.join(names)}" for what, names in variants.items()]
-        whole = [figure for figure, longest in figures.items() if longest <= limit]
-        rows.append((f"{limit:g}", "; ".join(single) or "none", "; ".join(whole) or "no figure"))
+        whole = [figure for figure, longest in figures.items() if before < longest <= limit]
+        nothing = "nothing more" if rows else "none"
+        rows.append((f"{limit:g}", "; ".join(single) or nothing, "; ".join(whole) or nothing))
+        before = limit
     return pd.DataFrame(rows, columns=TIME_COLUMNS)

@@ -29,6 +29,19 @@ def _settings(planned: Sequence[Planned]) -> dict[tuple, list[Planned]]:
     return settings
 
 
+def _sparsest_last(settings: dict[tuple, list[Planned]]) -> list[tuple[tuple, list[Planned]]]:
+    """Return settings in the grid's order, but those of one data set, network and length together, by sparsity."""
+    place: dict[tuple, int] = {}
+    for dataset, model, scope, _, epochs, _ in settings:
+        place.setdefault((dataset, model, scope, epochs), len(place))
+
+    def order(item: tuple[tuple, list[Planned]]) -> tuple[int, float]:
+        dataset, model, scope, sparsity, epochs, _ = item[0]
+        return place[dataset, model, scope, epochs], sparsity
+
+    return sorted(settings.items(), key=order)
+
+
 def _pruned(scope: str, sparsity: float, unit: str = "") -> str:
     of_filters = " of filters" if scope == "filter" else ""
     return f"{100 * sparsity:g}{unit}{of_filters}" if sparsity else ""
@@ -38,11 +51,11 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row for each setting and variant of a grid that has a run: where it ended, n of how many seeds.
 
     Last epoch of the deployed pass and of a second pass, mean ± sample deviation (percent), beside the authors' logs.
-    A column in which nothing stands is left out.
+    The sparsest come last. A column in which nothing stands is left out.
     """
     by_id = {run.run_id: run for run in looked_at(run for run in runs if run.complete)}
     rows = []
-    for (dataset, model, scope, sparsity, epochs, name), plans in _settings(planned).items():
+    for (dataset, model, scope, sparsity, epochs, name), plans in _sparsest_last(_settings(planned)):
         done = [by_id[plan.run_id] for plan in plans if plan.run_id in by_id]
         if not done:
             continue

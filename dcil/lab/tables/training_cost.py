@@ -122,7 +122,7 @@ def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
             f"({network_label(model)}, batch {batch_size})."
         )
     if not len(rows_where(results, kind="cuda")):
-        lines.append("No GPU has been measured so far.")
+        lines.append("No step has been timed on a GPU so far.")
     return "\n".join(f"- {line}" for line in lines)
 
 

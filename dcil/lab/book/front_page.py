@@ -67,7 +67,7 @@ def _gain(decided: Mapping[str, Finding]) -> str:
     side = "above" if above else "not above"
     said = f"**At equal epochs, so twice the compute, DCIL ends {side} STE**: {' and '.join(ends)}"
     if rival := decided.get("better-than-st3-stepwise"):
-        said += f"; over {label('st3_stepwise')} {rival.mean:+.2f} at 90 % ({_in_short(rival)})"
+        said += f"; against {label('st3_stepwise')} {rival.mean:+.2f} at 90 % ({_in_short(rival)})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
         said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"

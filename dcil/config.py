@@ -123,7 +123,7 @@ class RunConfig:
     label_smoothing: float = _field(
         0.0, "part of each target spread over all classes; 0.1 is common on ImageNet", Fraction(), since="2026-11-24"
     )
-    temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)", Positive(1e30))
+    temperature: float = _field(2.0, "softens the logits in the mutual loss (authors)", Positive(1e6))
     image_size: int | None = _field(
         None, "side of the crops in pixels, folders of images only (224, as usual)", Whole(8, LARGEST_SIDE)
     )

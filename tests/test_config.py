@@ -41,6 +41,7 @@ BAD = [
     ({"lr": float("inf")}, "lr is inf.*positive"),
     ({"lr": "fast"}, "lr is 'fast'; it must be a number"),
     ({"temperature": -2}, "temperature is -2"),
+    ({"temperature": 1e20}, r"temperature is 1e\+20.*at most 1e\+06"),  # its square would be infinite
     ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)"),
     ({"weight_decay": -1e-4}, "weight_decay is -0.0001"),
     ({"milestones": "150"}, "milestones is '150'; it must be a list"),

@@ -20,6 +20,7 @@ from dcil.errors import DcilError, unknown
 from dcil.masks import SCOPES, SCORES
 from dcil.models import MODELS, TORCHVISION
 from dcil.ranges import Epochs, Flag, Fraction, OneOf, Positive, Range, Removed, Whole
+from dcil.rules import are_soft
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -149,7 +150,7 @@ class RunConfig:
                 f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
                 "of each layer and chooses by neither; leave them out, or take another method"
             )
-        if method.is_soft and self.scope != "global":
+        if are_soft(method.rules) and self.scope != "global":
             raise DcilError(
                 f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, under "
                 "which most of what another scope keeps is zero; leave it out, or take another method"

@@ -22,7 +22,7 @@ from dcil.averages import Mask
 from dcil.errors import DcilError, unknown
 from dcil.isolation import copy_module, own_copy, running, unwatch, watch_recomputation
 from dcil.parts import Choice, is_conv_weight, key, transposed
-from dcil.rules import RULES
+from dcil.rules import RULES, are_soft
 
 
 class DualPath(nn.Module):
@@ -117,11 +117,6 @@ class DualPath(nn.Module):
                 )
             found[name] = table[leaf]
         return found
-
-    @property
-    def is_soft(self) -> bool:
-        """Whether a pass takes a soft threshold, the largest pruned weight."""
-        return any(RULES[rule].takes_threshold for rule in self.rules)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -319,7 +314,7 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     0.9028
     """
     dual = unwrap(model)
-    if dual.is_soft and scope != "global":
+    if are_soft(dual.rules) and scope != "global":
         raise DcilError(
             f"scope is {scope!r}, but a soft threshold is one over all weights, under which most of what another scope "
             f"keeps is zero; leave it out, or take other rules than {dual.rules}"
@@ -335,7 +330,7 @@ def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tens
     changed = mask_rules.flips(before, masks)
     for name, mask in masks.items():
         before[name].copy_(mask)
-    if dual.is_soft:
+    if are_soft(dual.rules):
         pruned = [(w.detach().abs() * before[name].logical_not()).max() for name, w in dual.weights.items()]
         dual.threshold.copy_(torch.stack(pruned).max())
     dual.target_sparsity, dual.refreshes = float(sparsity), dual.refreshes + 1

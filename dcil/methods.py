@@ -126,11 +126,6 @@ class Method:
         """Whether this method ends with fewer weights than it began with."""
         return self.masks is not never
 
-    @property
-    def is_soft(self) -> bool:
-        """Whether a pass takes a soft threshold, the largest pruned weight of all layers."""
-        return any(RULES[rule].takes_threshold for rule in self.rules)
-
 
 # DCIL, from which its ablations differ in one piece each.
 DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, refined gradient, mutual loss",

@@ -24,7 +24,7 @@ threshold, which are other numbers by design).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -196,3 +196,12 @@ RULES: dict[str, Rule] = {
     "soft_threshold": Rule(soft_threshold, "sparse", takes_threshold=True),
     "soft_kept": Rule(soft_kept, "sparse", takes_threshold=True),
 }
+
+
+def are_soft(names: Iterable[str]) -> bool:
+    """Tell whether one of these rules takes a soft threshold, the size of the largest weight pruned in any layer.
+
+    >>> are_soft(["kept", "refined"]), are_soft(["soft_kept", "refined"])
+    (False, True)
+    """
+    return any(RULES[name].takes_threshold for name in names)

@@ -38,12 +38,12 @@ def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
 
 
 def test_what_survives_is_said():
-    """Alone and in the family, by name, on either side; a tier without a verdict says nothing."""
+    """Alone and in the family, on either side; a tier without a verdict says nothing."""
     worse = {"id": "w", "rule": CLAIM["rule"] | {"a": "ste", "b": "dcil"}}
     known = [fake_claim(), fake_claim(**BETTER), fake_claim(**worse)]
     assert familywise.survivors_in_words(familywise.corrected_table(known, fake_runs(**LASTS))) == (
         "At tier **quick**, 1 of 3 claims hold and 1 do not, each taken alone. After the correction over all 3, p "
-        "stays below 0.05 for 1 (`x`) of the 1 that hold, and for 1 (`w`) of the 1 that do not."
+        "stays below 0.05 for 1 of the 1 that hold, and for 1 of the 1 that do not."
     )
     noise = familywise.corrected_table([fake_claim()], fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
     assert familywise.survivors_in_words(noise) == ""

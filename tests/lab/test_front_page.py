@@ -9,7 +9,7 @@ from dcil import records
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
-from tests.lab.fakes import CLAIM, fake_claim, fake_runs
+from tests.lab.fakes import CLAIM, changed, fake_claim, fake_runs
 
 KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
 FOUND = records.load_all(checkout.root() / "records")
@@ -48,7 +48,17 @@ def test_the_abstract_says_how_far_its_numbers_carry(said):
     sure = front_page.abstract(
         [fake_claim(id="better-than-ste-90")], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
     )
-    assert "1 stay" in sure and "not the gain" not in sure
+    assert "1 stays beyond chance](verdicts), among them the gain over STE at 90 %." in sure
+
+
+def test_the_correction_tells_the_gains_apart():
+    """Where the gain over STE is beyond chance at one sparsity only, the abstract names both."""
+    evidence = {share: {"quick": CLAIM["evidence"]["quick"] | {"sparsity": share / 100}} for share in (90, 95)}
+    known = [fake_claim(id=f"better-than-ste-{share}", evidence=evidence[share]) for share in (90, 95)]
+    unsure = fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5))
+    sure = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    found = [*unsure, *(changed(run, "config", sparsity=0.95) for run in sure)]
+    assert "among them the gain over STE at 95 %, not at 90 %." in front_page.abstract(known, found)
 
 
 def test_a_gradient_that_brings_nothing_is_said_to():

@@ -131,13 +131,19 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
 
 
 def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts: str) -> str:
+    """Return how many comparisons are beyond chance together, and whether the gain over STE is among them."""
     table = familywise.corrected_table(known, runs)
-    mine = table[(table["tier"] == tier) & table["p"].notna()]
-    left = mine[mine["p, Holm"] < familywise.LEVEL]["id"]
-    gains = mine["id"].str.startswith("better-than-ste")
-    without = ", not the gain over STE" if gains.any() and not left.isin(mine["id"][gains]).any() else ""
-    stay = "stays" if len(left) == 1 else "stay"
-    return f"Corrected for {len(mine)} comparisons, [{len(left)} {stay} beyond chance]({verdicts}){without}."
+    mine = table[(table["tier"] == tier) & table["p"].notna()].set_index("id")
+    left = mine["p, Holm"] < familywise.LEVEL
+    gains = {share: left[name] for share in (90, 95) if (name := f"better-than-ste-{share}") in left}
+    stays, goes = ([f"at {share} %" for share, stay in gains.items() if stay == which] for which in (True, False))
+    among = ", not the gain over STE" if goes else ""
+    if stays:
+        among = f", among them the gain over STE {' and '.join(stays)}" + (
+            f", not {' and '.join(goes)}" if goes else ""
+        )
+    stay = "stays" if left.sum() == 1 else "stay"
+    return f"Corrected for {len(mine)} comparisons, [{left.sum()} {stay} beyond chance]({verdicts}){among}."
 
 
 def _paper_scale(found: Findings, runs: Sequence[Run]) -> str:

@@ -89,7 +89,7 @@ readme: .venv/ready  ## write the results in README.md anew from claims and reco
 bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-picture: book  ## take the picture of the site that README.md shows
+picture: site  ## take the picture of the site that README.md shows
 	$(BIN)/python -m tools.picture
 
 lock: .venv/ready  ## write requirements.lock and environment.yml anew from pyproject.toml: ARGS=--upgrade

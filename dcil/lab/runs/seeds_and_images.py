@@ -18,6 +18,7 @@ from dcil.lab.runs import paired
 from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import MISSING, runs_table
 from dcil.lab.runs.images_right import NOT_RECORDED, mcnemar_p
+from dcil.lab.runs.names import label
 from dcil.run_record import Run
 
 
@@ -82,7 +83,7 @@ def images_table(runs: Sequence[Run], variants: Sequence[str], baseline: str) ->
     n, the difference in points with its 95 % interval over seeds and over seeds and images, and McNemar's p-value of
     each seed. Variants whose runs do not say which images are right stand together in one row, "not recorded".
     """
-    columns = [f"less {baseline}, points, over seeds", "over seeds and images", "p over images, seed by seed"]
+    columns = [f"minus {label(baseline)}, points, over seeds", "over seeds and images", "p over images, seed by seed"]
     rows, silent = [], []
     for name in (v for v in variants if v != baseline):
         if (told := right_at_equal_seeds(runs, name, baseline)) is None:
@@ -96,7 +97,7 @@ def images_table(runs: Sequence[Run], variants: Sequence[str], baseline: str) ->
                 paired.signed_interval(*over_seeds_and_images(mine, other)),
                 ", ".join(f"{mcnemar_p(*both):.2g}" for both in told.values()),
             ]
-        rows.append([name, len(told), *values])
+        rows.append([label(name), len(told), *values])
     if silent:
-        rows.append([", ".join(silent), 0, *[NOT_RECORDED] * 3])
-    return pd.DataFrame(rows, columns=["variant", "n", *columns])
+        rows.append([", ".join(map(label, silent)), 0, *[NOT_RECORDED] * 3])
+    return pd.DataFrame(rows, columns=["method", "n", *columns])

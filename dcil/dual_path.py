@@ -22,7 +22,7 @@ from dcil.averages import Mask
 from dcil.errors import DcilError, unknown
 from dcil.isolation import copy_module, own_copy, running, unwatch, watch_recomputation
 from dcil.parts import Choice, is_conv_weight, key, transposed
-from dcil.rules import RULES, are_soft
+from dcil.rules import RULES, Rule, are_soft
 
 
 class DualPath(nn.Module):
@@ -143,13 +143,22 @@ class DualPath(nn.Module):
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
         """Return what pass `index` uses for the network's parameters and buffers, by name; `rule` replaces its rule."""
-        chosen, masks = RULES[rule or self.rules[index]], self.masks
-        more = (self.threshold,) if chosen.takes_threshold else ()
-        seen = {name: chosen.apply(weight, masks[name], *more) for name, weight in self.weights.items()}
+        seen = self._seen(RULES[rule or self.rules[index]])
         if index > 0:
             seen.update((name, table[leaf]) for name, table, leaf in self._tables(index))
         tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
         return tied | seen
+
+    def _seen(self, rule: Rule) -> dict[str, Tensor]:
+        """Return what a rule shows of the prunable weights, by name."""
+        weights: dict[str, Any] = self.weights
+        if not rule.takes_threshold:
+            masks = self.masks
+            return {name: rule.apply(weight, masks[name]) for name, weight in weights.items()}
+        groups = transposed(self.net)  # a soft threshold rescales each filter
+        weights, masks = (mask_rules.filters_first(of, groups) for of in (weights, self.masks))
+        seen = {name: rule.apply(weight, masks[name], self.threshold) for name, weight in weights.items()}
+        return mask_rules.filters_first(seen, groups)
 
     def forward(self, /, *args, passes: int | None = None, **kwargs) -> tuple:
         """Run every pass, or the first `passes`, on the same input; returns one output per pass.

@@ -130,10 +130,11 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """Return the kept weights pulled towards zero by the threshold and scaled up again by filter; no gradient.
 
     `w` [out, ...], `threshold` the size below which weights were pruned (0-d). A filter that keeps the
-    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`. Masks can be older than weights: a kept weight that
-    is below the threshold by now is zero. The records of `st3` from before 2026-11-28 let it change its sign, which
-    makes no difference where none is below. Source: ST-3, Vanderschueren & De Vleeschouwer 2023 (arXiv 2212.01076)
-    and its code, github.com/vanderschuea/stthree, which chooses masks at every step and so meets no such weight.
+    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`; each number of a bias is a filter. Masks can be older
+    than weights: a kept weight that is below the threshold by now is zero. The records of `st3` from before 2026-11-28
+    let it change its sign, which makes no difference where none is below. Source: ST-3, Vanderschueren & De
+    Vleeschouwer 2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree, which chooses masks at every
+    step and so meets no such weight.
 
     >>> import torch
     >>> shrunk(torch.tensor([[3.0, -0.5]]), torch.tensor([[True, True]]), torch.tensor(1.0))[0].tolist()
@@ -141,7 +142,8 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """
     fixed = w.detach()
     size = fixed.abs()
-    share = ((size * m).flatten(1).mean(1) + 1e-6) / (size.flatten(1).mean(1) + 1e-6)
+    each = (len(w), -1)
+    share = ((size * m).reshape(each).mean(1) + 1e-6) / (size.reshape(each).mean(1) + 1e-6)
     scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
     return scale * (fixed.sign() * (size - threshold).clamp(min=0)) * m
 

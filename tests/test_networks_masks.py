@@ -69,3 +69,32 @@ def test_a_soft_threshold_over_layers_or_filters_is_refused(scope):
     with pytest.raises(DcilError, match=f"scope is '{scope}', but a soft threshold is one over all weights"):
         set_masks(dual, 0.5, scope=scope)
     assert dual.sparsity() == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_soft_threshold_scales_the_filters_of_a_transposed_convolution(groups):
+    """Each output channel by what is kept of it: as the plain convolution that has the same channels."""
+    up = nn.ConvTranspose2d(8, 12, 3, groups=groups, bias=False)
+    plain = nn.Conv2d(8, 12, 3, groups=groups, bias=False)
+    seen = []
+    for net, turned in ((up, True), (plain, False)):
+        dual = DualPath(net, rules=("soft_threshold",), per_pass=[])
+        with torch.no_grad():
+            first = up.weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+            plain.weight.copy_(first)
+        set_masks(dual, 0.5)
+        weight = dual.tensors(0)["weight"]
+        seen.append(weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1) if turned else weight)
+        (grad,) = torch.autograd.grad(weight.sum(), net.weight)
+        assert torch.equal(grad, torch.ones_like(grad))
+    assert torch.allclose(*seen)
+
+
+def test_a_soft_threshold_shrinks_a_bias():
+    """Each number of a bias is a filter of its own: it is pulled towards zero, and not scaled up again."""
+    dual = DualPath(nn.Conv2d(1, 3, 1), rules=("soft_threshold",), prunable=["*"], per_pass=[])
+    with torch.no_grad():
+        dual.net.weight.fill_(0.5)
+        dual.net.bias.copy_(torch.tensor([2.0, -3.0, 0.25]))
+    set_masks(dual, 0.5)  # prunes what is not above 0.5
+    assert dual.tensors(0)["bias"].tolist() == [1.5, -2.5, 0.0]

@@ -76,7 +76,7 @@ test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
 test-avx2: .venv/ready  ## tests of what depends on the processor, as on one without AVX-512 and bf16
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
-	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_train.py
+	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_plain_loop.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 
 refresh: readme  ## execute the chapters at smoke and put their outputs into book/, to be committed

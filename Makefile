@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES  ?= 2
 PRESET ?= smoke
 BIN     = .venv/bin
-# Not abspath, which takes a space for the end of a name.
+# Not $(abspath), which splits a name at its spaces.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
 .PHONY: help book site runs test test-avx2 lint format chapter serve refresh readme offline print summary bench picture lock clean
@@ -12,8 +12,8 @@ export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDI
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# PyTorch's own index has builds without CUDA, gigabytes smaller; pip prefers them to PyPI's. Asked where there is no
-# NVIDIA driver, and only for PyTorch; where nothing reaches it, PyPI's build will do.
+# PyTorch's own index has builds without CUDA, gigabytes smaller, which pip prefers to PyPI's. It is used only for
+# PyTorch, and only without an NVIDIA driver; if it cannot be reached, PyPI's build will do.
 CPU_BUILDS = $(if $(shell command -v nvidia-smi),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
 PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
 
@@ -27,7 +27,7 @@ PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
 
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-# The shell reads REPOSITORY and REF itself: a tag's name may hold what make or it would execute.
+# REPOSITORY and REF reach the shell as variables: a tag's name may hold what make or the shell would execute.
 book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|quick|paper DATASET=.. DATA=folder
 	$(SNAKEMAKE) --quiet rules progress --config preset=$(PRESET) $(if $(DATASET),dataset=$(DATASET)) \
 	  $(if $(value REPOSITORY),repository="$$REPOSITORY" ref="$${REF:-main}")
@@ -36,7 +36,7 @@ book: .venv/ready  ## execute stale chapters and build the site: PRESET=smoke|qu
 site: .venv/ready  ## build the site from the outputs that book/ holds: executes nothing, takes a minute
 	$(SNAKEMAKE) --quiet rules progress --config committed=1
 
-runs: .venv/ready  ## train what a grid asks for and has no record yet: GRID=experiments/quick.yaml DATA=folder
+runs: .venv/ready  ## train a grid's runs that have no record yet: GRID=experiments/quick.yaml DATA=folder
 	$(SNAKEMAKE) runs --quiet rules --keep-going --keep-incomplete --config grid=$(GRID)
 
 chapter: .venv/ready  ## execute one chapter: NAME=03-dual-path-training P="-p sparsity 0.95"
@@ -45,55 +45,55 @@ chapter: .venv/ready  ## execute one chapter: NAME=03-dual-path-training P="-p s
 serve: book  ## build the site and show it at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --directory _build/html
 
-offline: book  ## the whole site as one zip, _build/dcil-measured.zip: unpack it and open html/index.html
+offline: book  ## zip the whole site, _build/dcil-measured.zip: unpack it and open html/index.html
 	$(BIN)/python -c "import shutil; shutil.make_archive('_build/dcil-measured', 'zip', '_build', 'html')"
 
-print: book  ## the whole book as one PDF, _build/dcil-measured.pdf, printed by Chromium
+print: book  ## print the whole book as one PDF with Chromium, _build/dcil-measured.pdf
 	$(BIN)/python -m tools.booklet
 
-summary: book  ## the book on one page and ten slides, in _build/html: as HTML, and as PDF where there is Chromium
+summary: book  ## write the book on one page and ten slides into _build/html: as HTML, and as PDF if there is Chromium
 	$(BIN)/python -m dcil.lab.book.summary _build/html
 
-lint: .venv/ready  ## check style, format and types, notebooks too
+lint: .venv/ready  ## check style, format and types, also of notebooks
 	$(BIN)/ruff check benchmarks book dcil tests tools
 	$(BIN)/ruff format --check --quiet benchmarks book dcil tests tools
 	$(BIN)/mypy
 
-format: .venv/ready  ## write code and notebooks in the one format
+format: .venv/ready  ## format code and notebooks with ruff
 	$(BIN)/ruff check --fix-only --quiet benchmarks book dcil tests tools
 	$(BIN)/ruff format --quiet benchmarks book dcil tests tools
 
-# Two threads that spin while they wait would take a core each from the other tests.
-# nbval executes every chapter, so the site is built from what the chapters' files show. Whole files go to the workers,
-# in this order: chapters and the browser's come first, so that no long one is left to one worker at the end.
-test: lint site  ## all tests: code, notebooks, and the site in a browser
+# OMP_WAIT_POLICY=passive: threads that spin while they wait would take cores from other tests.
+# nbval executes every chapter, so the site is built from the committed outputs. Workers get whole files in this order:
+# chapters and browser tests come first, so that no long file is left for one worker at the end.
+test: lint site  ## run all tests: code, notebooks, and the site in a browser
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
 	  --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests
 
-# Most desktops and laptops have AVX2 only: they round and multiply otherwise, and emulate bf16. One with AVX-512 plays them.
+# Most desktops and laptops have AVX2 only: they round differently, and emulate bf16. A processor with AVX-512 imitates them.
 test-avx2: export ATEN_CPU_CAPABILITY = avx2
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
-test-avx2: .venv/ready  ## tests of what depends on the processor, as on one without AVX-512 and bf16
+test-avx2: .venv/ready  ## run the tests that depend on the processor as on one without AVX-512 and bf16
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
 	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_plain_loop.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 
-refresh: readme  ## execute the chapters at smoke and put their outputs into book/, to be committed
+refresh: readme  ## execute the chapters at preset smoke and write their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m dcil chapter $$f --out $$f || exit 1; done
 
-readme: .venv/ready  ## write the results in README.md anew from claims and records
+readme: .venv/ready  ## rewrite the results in README.md from claims and records
 	$(BIN)/python -m dcil.lab.book.readme
 
-bench: .venv/ready  ## measure speed and memory as ratios, a CSV in benchmarks/results: ARGS="--only step"
+bench: .venv/ready  ## measure speed and memory as ratios, into a CSV in benchmarks/results: ARGS="--only step"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 picture: site  ## take the picture of the site that README.md shows
 	$(BIN)/python -m tools.picture
 
-lock: .venv/ready  ## write requirements.lock and environment.yml anew from pyproject.toml: ARGS=--upgrade
+lock: .venv/ready  ## rewrite requirements.lock and environment.yml from pyproject.toml: ARGS=--upgrade
 	$(BIN)/python -m tools.lock $(ARGS)
 
-clean:  ## remove what was built; runs, data and the environment stay
+clean:  ## remove build products; runs, data and the environment stay
 	rm -rf _build .snakemake

@@ -1,8 +1,8 @@
 # The whole flow, one graph: runs -> records -> executed chapters -> site. Start it with `make book`, or
 # directly: snakemake --cores 2 --config preset=smoke. `snakemake -n` says what is stale and why.
 #
-# Only with a grid is anything trained: snakemake --cores 2 --config grid=experiments/quick.yaml
-# The target `runs` stops at its records. book/clusters.md shows the same on SLURM.
+# Runs are trained only if a grid is given: snakemake --cores 2 --config grid=experiments/quick.yaml
+# The target `runs` stops at the grid's records. book/clusters.md shows the same on SLURM.
 import os
 import re
 import shlex
@@ -15,56 +15,56 @@ from dcil.lab.book import freshness
 
 GRID = config.get("grid")
 RUNS_DIR = config.get("runs_dir", "runs")  # checkpoints and logs
-RECORDS_DIR = config.get("records_dir", "records")  # another folder is for trials: chapters read records/
+RECORDS_DIR = config.get("records_dir", "records")  # another folder is for trials only: chapters read records/
 if "data_dir" in config:
     os.environ["DCIL_DATA"] = str(Path(config["data_dir"]).resolve())
 
 PRESET = config.get("preset", "smoke")
-# What a reader asked for on top of the preset, e.g. {"dataset": "cifar10"}; only chapters that
-# have such a parameter get it.
+# Parameters that a reader asked for besides the preset, e.g. {"dataset": "cifar10"}; only chapters that declare such a
+# parameter get it.
 ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
-# The site may show the outputs that book/ holds instead: nothing is executed then, and no note says when anything was.
+# With `committed`, the site shows the outputs in book/: nothing is executed, and there are no notes of executions.
 COMMITTED = bool(config.get("committed"))
 SHOWN = "book" if COMMITTED else "_build/executed"
 CODE = freshness.matching_files(freshness.CODE)
 TEXT = sorted(str(p) for p in Path("book").rglob("*") if p.suffix in (".md", ".bib", ".css", ".svg", ".js", ".yml"))
 TESTS = sorted(str(p) for p in Path("tests").rglob("*.py"))
 PYTHON = sys.executable
-# Where the site is published from, if that is known: the book that it is built from gets launch buttons.
+# If the repository that publishes the site is known, its pages get launch buttons.
 LAUNCH = (shlex.join([PYTHON, "-m", "dcil.lab.book.launch", "_build/stage", config["repository"],
                       str(config.get("ref", "main"))]) + " && " if config.get("repository") else "")  # fmt: skip
 
-# A job on a cluster reads this file again, for the one run or chapter that it was given; it needs no grid.
+# A job on a cluster evaluates this file again, for the one run or chapter that it was given; it needs no grid.
 if GRID and workflow.is_main_process:
     from dcil.lab.sweep import grid
 
-    # The later in a grid's order, the less urgent; a rule's own priority is 0.
+    # The later a run is in the grid's order, the lower its priority; a rule's default priority is 0.
     URGENCY = {run.run_id: -place for place, run in enumerate(grid.read_grid(GRID))}
 else:
     URGENCY = {}
 WANTED = [f"{RECORDS_DIR}/{run_id}.json" for run_id in URGENCY]
 RECORDS = sorted({*map(str, Path(RECORDS_DIR).glob("*.json")), *WANTED})
 
-# A record is history: whatever changes later, no rule may make it again, so that none may delete it.
-# The rule `run` therefore matches only runs that have no record yet. A job, once submitted, matches its
-# run in any case: if a record has come in the meantime, it finds nothing left to do.
+# A record is history: whatever changes later, no rule may make it again, because Snakemake would delete it first. The
+# rule `run` therefore matches only runs that have no record yet. In a submitted job it matches any run: if the record
+# has arrived in the meantime, the job finds nothing left to do.
 MISSING = [run_id for run_id in URGENCY if not Path(RECORDS_DIR, f"{run_id}.json").exists()]
 RUN_ID = ("|".join(map(re.escape, MISSING)) or "(?!)") if workflow.is_main_process else "[^/]+"
 
-# One thread a chapter: several run at once, and a thread each is faster than two fighting for cores.
+# One thread per chapter: several are executed at once, and more threads would only compete for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def chapter_reads(wildcards):
-    """What a chapter depends on: itself, the code, and the data that it reads, the grid's records included."""
+    """Return what a chapter depends on: itself, the code, and the data it reads, including the grid's records."""
     notebook = f"book/{wildcards.name}.ipynb"
     records = RECORDS if "records" in freshness.declared_reads(notebook) else []
     return sorted({*freshness.chapter_inputs(notebook), *records})
 
 
 def given(wildcards):
-    """The parameters to pass: the preset unless it is the default, and what was asked for and exists."""
+    """Return the parameters to pass: the preset unless it is the default, and those asked for that the chapter has."""
     source = Path(f"book/{wildcards.name}.ipynb").read_text()
     asked = {k: v for k, v in ASKED.items() if f'"{k} = ' in source}
     preset = {} if PRESET == "smoke" or '"preset = ' not in source else {"preset": PRESET}
@@ -72,24 +72,24 @@ def given(wildcards):
 
 
 def runs_wanted(wildcards):
-    """The records of the grid's runs."""
+    """Return the records of the grid's runs."""
     if not GRID:
         raise WorkflowError("which runs? Name a grid: --config grid=experiments/quick.yaml")
     return WANTED
 
 
 def minutes(wildcards, resources):
-    """The time limit of a run: ten minutes less than its job has, to start up and to write the last checkpoint."""
+    """Return a run's time limit: ten minutes less than its job's, for starting up and writing the last checkpoint."""
     return f"--minutes {max(1, resources.runtime - 10)}" if resources.get("runtime") else ""
 
 
-localrules: all, site, runs  # on a cluster: here, not in a job
+localrules: all, site, runs  # on a cluster: run here, not as jobs
 
 
 rule all:
     input:
         "_build/html/index.html",
-        WANTED,  # named here too: of what lies between, Snakemake makes only what something stale needs
+        WANTED,  # also named here, because Snakemake makes intermediate files only if something stale needs them
 
 
 rule site:
@@ -138,7 +138,7 @@ rule runs:
 
 rule run:
     output:
-        # update: a record that someone else wrote in the meantime is not deleted before the job.
+        # update(): a record that someone else wrote in the meantime is not deleted before the job.
         update(f"{RECORDS_DIR}/{{run_id}}.json"),
     wildcard_constraints:
         run_id=RUN_ID,
@@ -147,13 +147,13 @@ rule run:
     log:
         f"{RUNS_DIR}/{{run_id}}/queue.log",
     priority: lambda wildcards: URGENCY.get(wildcards.run_id, 0)
-    # Snakemake gives a run as many threads as this, or as there are cores.
+    # Snakemake gives a run this many threads, or as many as there are cores, whichever is fewer.
     threads: 4
     resources:
         mem_mb=4000,
-    # A job that is killed, or out of time, goes on from its last checkpoint when it is submitted again.
+    # A job that was killed or ran out of time resumes from its last checkpoint when it is submitted again.
     retries: config.get("retries", 3) if workflow.is_main_process else 0
-    # One process: nothing of a killed run lives on and holds it.
+    # --no-separate: with one process, no child of a killed run lives on and holds the run.
     shell:
         "{PYTHON:q} -m dcil queue {GRID:q} --only {wildcards.run_id} --no-separate {params.minutes} "
         "--runs-dir {RUNS_DIR:q} --records-dir {RECORDS_DIR:q} > {log} 2>&1 "

@@ -1,4 +1,4 @@
-"""Refuse a change under records/ that is anything but new records: what is there is history, and the site publishes it.
+"""Refuse changes under records/ other than new records: existing records are history, and the site publishes them.
 
     python .ci/history.py origin/main       # what HEAD brings since it left that branch
 """
@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 RECORD = re.compile(r"records/\w[\w.+-]*\.json", re.ASCII)  # a file's name, in that folder itself
-ADDED, REGULAR = "A", "100644"  # git's letter for what happened, and its mode of a plain file
+ADDED, REGULAR = "A", "100644"  # git's status letter of an added file, and its mode of a regular one
 
 
 def refused(base: str) -> list[str]:
-    """Return the changed paths under records/ that are no additions of regular *.json files, each with the reason."""
+    """Return the changed paths under records/ that are not additions of regular *.json files, each with the reason."""
     command = ["git", "diff", "--raw", "-z", "--no-renames", f"{base}...HEAD", "--", "records"]
     said = subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="backslashreplace")
     fields, found = said.split("\0"), []

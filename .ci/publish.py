@@ -13,10 +13,10 @@ VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 
 
 def publish(site: Path, pages: Path, name: str) -> list[str]:
-    """Replace the root of `pages` by `site`, keep its versions and its .git; returns the versions, newest first.
+    """Replace the root of `pages` with `site`, keep its versions and its .git; returns the versions, newest first.
 
-    A published version is history: it is not replaced. The site comes from a job that nobody trusts: a link could lead
-    to this job's password, and git executes what a .git says.
+    A published version is history and is not replaced. The site comes from an untrusted job: a link in it could lead to
+    this job's credentials, and git executes what a .git says.
     """
     if odd := [str(path) for path in site.rglob("*") if path.is_symlink() or path.name == ".git"]:
         raise SystemExit(f"{odd[0]!a} is a link or a .git; a site has files of its own only")
@@ -36,7 +36,7 @@ def publish(site: Path, pages: Path, name: str) -> list[str]:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Versions of DCIL, measured</title>'
         f'<h1>Versions</h1><ul><li><a href="index.html">newest</a></li>{items}</ul></html>\n'
     )
-    (pages / ".nojekyll").touch()  # else GitHub leaves out _static
+    (pages / ".nojekyll").touch()  # otherwise GitHub leaves out _static
     return versions
 
 

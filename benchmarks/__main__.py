@@ -1,5 +1,5 @@
-"""Speed and memory, as ratios of variants that take turns in one run. They hold, within their quartiles, on a machine
-that does other things too; the seconds beside them do not."""
+"""Speed and memory, as ratios of variants measured in turns. On a machine that is busy with other things the ratios
+still hold, within their quartiles; the seconds beside them do not."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_parser() -> Parser:
 
 
 def images(data_dir: str | None) -> Dataset:
-    """Return CIFAR-10 where it is, else noise of its shape; says so."""
+    """Return CIFAR-10, or noise of the same shape if it is not there, which is reported."""
     try:
         return datasets.cifar("cifar10", data_dir)
     except DcilError as error:
@@ -70,7 +70,7 @@ def images(data_dir: str | None) -> Dataset:
 
 
 def others_cpu_s() -> float:
-    """Return the CPU seconds that the whole machine has spent, less those of this process and its children."""
+    """Return the CPU seconds that the whole machine has spent, minus those of this process and its children."""
     try:
         ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     except OSError:  # not Linux
@@ -79,7 +79,7 @@ def others_cpu_s() -> float:
 
 
 def facts(bench: Bench) -> Row:
-    """Return what every row says of where it comes from."""
+    """Return the columns that say on what, when and at which commit a row was measured."""
     commit, dirty = machine.source_state()
     return {
         "device": machine.device_name(torch.device(bench.device)),
@@ -94,7 +94,7 @@ def facts(bench: Bench) -> Row:
 
 
 def new_file(folder: Path, where: Row) -> Path:
-    """Return where to write: a name of the machine and the day that is not taken."""
+    """Return a path that does not exist yet, named after the machine and the day."""
     device = re.sub(r"[^a-z0-9]+", "-", where["device"].lower()).strip("-")
     stem = f"{device}-{where['threads']}t-torch{where['torch'].partition('+')[0]}-{where['date'][:10]}"
     names = chain([stem], (f"{stem}-{i}" for i in count(2)))
@@ -114,7 +114,7 @@ def write(rows: list[Row], path: Path) -> None:
 
 
 def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
-    """Return a line for each target: what, measured, target, met; those of another device, or not run, say so."""
+    """Return one row for each target: what, measured, bound, met; targets not run, or for another device, say so."""
     lines = []
     for target in read_targets(HERE / "targets.yaml"):
         found = [row[target.column] for row in rows if target.kind == kind and target.place.items() <= row.items()]
@@ -126,7 +126,7 @@ def verdicts(rows: list[Row], kind: str) -> list[tuple[str, str, str, str]]:
 
 
 def shown(row: Row) -> str:
-    """Return a row in one line, for people."""
+    """Return a row as one line of text."""
     sizes = f"{row['model']}, {row['batch_size']}"
     pair = ("median_s", "baseline_s", "s") if "median_s" in row else ("mem_mib", "baseline_mib", "MiB")
     case, baseline, unit = (row.get(key, key) for key in pair)
@@ -137,7 +137,7 @@ def shown(row: Row) -> str:
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Run the benchmarks, write their rows, compare them with the targets."""
+    """Run the benchmarks, write their rows, and compare them with the targets."""
     for name, least in (("rounds", 2), ("threads", 1), ("batch_size", 1)):
         if getattr(args, name) < least:
             raise DcilError(f"{name} is {getattr(args, name)}; it must be at least {least}")
@@ -159,12 +159,12 @@ def measure(args: argparse.Namespace) -> int:
     for name in dict.fromkeys(args.only):
         for row in BENCHMARKS[name](bench):
             now, spent = time.perf_counter(), others_cpu_s()
-            if now - began > 1:  # else the row is of the same turns as the one before
+            if now - began > 1:  # otherwise the row is from the same measurement as the one before
                 share = (spent - others) / ((now - began) * (os.cpu_count() or 1))
                 began, others = now, spent
             rows.append({"name": name} | row | where | {"others": share})
             print(shown(rows[-1]), flush=True)
-            write(rows, path)  # each as it comes: what is measured stays if the rest is interrupted
+            write(rows, path)  # after every row, so that nothing is lost if the rest is interrupted
     print("", table(("target", "measured", "wanted", "met"), verdicts(rows, device)), "", sep="\n")
     if rows:
         busy = max(row["others"] for row in rows)

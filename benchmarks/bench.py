@@ -1,4 +1,4 @@
-"""How it is measured: steps as training takes them, variants timed in turns, the memory of a step."""
+"""How benchmarks measure: steps exactly as in training, variants timed in turns, peak memory of a step."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ from dcil.trainer import Trainer
 Act = Callable[[], object]
 Row = dict[str, Any]
 SPARSITY = 0.9
-TURN_S = 0.2  # a turn counts calls for at least this long, after one that is not counted
+TURN_S = 0.2  # a turn times calls for at least this long, after a warm-up
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a benchmark is given: the machine, the network, and images: all of them, and a few for steps alone;
-    `data_dir` is where other data sets lie."""
+    """What a benchmark is given: the machine, the network, all images (`dataset`) and a few of them for timing steps.
+
+    `data_dir` is where other data sets are.
+    """
 
     device: str
     threads: int
@@ -48,7 +50,7 @@ class Bench:
     def trainer(
         self, method: str = "dcil", precision: str = "bf16", fast: bool = True, team: Ranks = ALONE, whole: bool = False
     ) -> Trainer:
-        """Return a run with its masks at the final sparsity and its passes teaching each other."""
+        """Return a trainer of a run at its final sparsity, with the mutual loss on."""
         config = RunConfig(
             dataset="cifar10",
             model=self.model,
@@ -64,15 +66,15 @@ class Bench:
         return Trainer(config.resolve(), self.dataset if whole else self.few, team, fast)
 
     def stepper(self, method: str = "dcil", steps: int = 1, **how: Any) -> Act:
-        """Return what takes one step, or more, of such a run."""
+        """Return a function that takes `steps` optimizer steps of such a run."""
         return stepper(self.trainer(method, **how), steps)
 
     def times(self, acts: Mapping[str, Act], title: str = "", fewer: int = 1) -> dict[str, list[float]]:
-        """Return by act the seconds of one call, one figure a round."""
+        """Return, by act, the seconds per call, one value per round."""
         return in_turns(acts, max(2, self.rounds // fewer), self.threads, title)
 
     def row(self, case: str, baseline: str, result: Row, **more: Any) -> Row:
-        """Return a row of the results: a case compared with a baseline."""
+        """Return a row of the results, which compares a case with a baseline."""
         known = {
             "case": case,
             "baseline": baseline,
@@ -84,7 +86,7 @@ class Bench:
 
 
 def stepper(trainer: Trainer, steps: int = 1) -> Act:
-    """Return what takes optimizer steps as training does, warmed up; their batches are made beforehand."""
+    """Return a warmed-up function that takes optimizer steps as training does, on batches made beforehand."""
     config, engine = trainer.config, trainer.engine
     phase = phase_of(config, config.epochs, 0)
 
@@ -105,7 +107,7 @@ def stepper(trainer: Trainer, steps: int = 1) -> Act:
 
 
 def in_turns(acts: Mapping[str, Act], rounds: int, threads: int, title: str) -> dict[str, list[float]]:
-    """Return by act the seconds of one call, one figure a round; in a round each act has its turn: A B, A B, ..."""
+    """Return, by act, the seconds per call, one value per round; acts take turns within a round: A B, A B, ..."""
     timers = {name: Timer("act()", globals={"act": act}, num_threads=threads) for name, act in acts.items()}
     times: dict[str, list[float]] = {name: [] for name in acts}
     for _ in tqdm(range(rounds), desc=title, leave=False, disable=None):
@@ -115,7 +117,7 @@ def in_turns(acts: Mapping[str, Act], rounds: int, threads: int, title: str) -> 
 
 
 def compare(times: Sequence[float], baseline: Sequence[float]) -> Row:
-    """Return the medians of both, and the median and quartiles of their ratio, which is paired by round."""
+    """Return both medians, and the median and quartiles of the ratios, which are paired by round."""
     ratios = [a / b for a, b in zip(times, baseline, strict=True)]
     q1, middle, q3 = quantiles(ratios, n=4, method="inclusive")
     return {
@@ -129,13 +131,13 @@ def compare(times: Sequence[float], baseline: Sequence[float]) -> Row:
 
 
 def peak_mib(trainer: Trainer) -> float:
-    """Return how far one step's allocations rise above weights, masks, momentum and data at their highest, in MiB.
+    """Return the peak of what one step allocates beyond weights, masks, momentum and data, in MiB.
 
-    Counted are PyTorch's tensors, not the scratch memory of a library beneath. On a CPU the profiler
-    lists every allocation, so the figure depends neither on malloc nor on what else runs.
+    Only PyTorch's tensors count, not the scratch memory of libraries. On a CPU the profiler lists every allocation, so
+    the result depends neither on malloc nor on other processes.
     """
     step, device = stepper(trainer), trainer.engine.device
-    trainer.optimizer.zero_grad(set_to_none=True)  # gradients count: they are made by the step
+    trainer.optimizer.zero_grad(set_to_none=True)  # gradients count: the step allocates them
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -147,8 +149,8 @@ def peak_mib(trainer: Trainer) -> float:
 
 
 def peak_allocated_mib(act: Act) -> float:
-    """Return how far PyTorch's allocations rise at their highest while a CPU acts, in MiB."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
+    """Return by how much PyTorch's allocations on the CPU rise at most during a call, in MiB."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences the profiler
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         act()
     with tempfile.TemporaryDirectory() as folder:

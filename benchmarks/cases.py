@@ -44,7 +44,7 @@ def refresh(bench: Bench) -> Iterator[Row]:
 
 
 def per_image(bench: Bench) -> Act:
-    """Return what makes a batch with torchvision, image by image, from PIL images that are at hand already."""
+    """Return a function that makes a batch with torchvision, image by image, from PIL images already in memory."""
     transforms = import_torchvision().transforms
     pipeline = transforms.Compose(
         [
@@ -100,7 +100,7 @@ def epoch(bench: Bench) -> Iterator[Row]:
 
 
 def estimated(bench: Bench) -> dict[str, list[float]]:
-    """Return the seconds of an epoch of both methods, put together from batches, steps, masks and tests."""
+    """Return the seconds per epoch of both methods, estimated from those of batches, steps, masks and tests."""
     runs = {method: bench.trainer(method) for method in ("dense", "dcil")}
     batches = chain.from_iterable(map(runs["dcil"].loader.epoch, count()))
     acts: dict[str, Act] = {"batch": lambda: next(batches), "masks": lambda: set_masks(runs["dcil"].dual, SPARSITY)}
@@ -123,7 +123,7 @@ def estimated(bench: Bench) -> dict[str, list[float]]:
 
 
 def measured(bench: Bench) -> dict[str, list[float]]:
-    """Return the seconds of whole epochs of both methods; the first of each turn is not counted."""
+    """Return the measured seconds of whole epochs of both methods; the first of each turn is not counted."""
 
     def act(method: str) -> Act:
         trainer = bench.trainer(method, whole=True)

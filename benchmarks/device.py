@@ -54,7 +54,7 @@ def build_parser() -> Parser:
 
 
 def sizes(files: dict[str, Path]) -> Iterator[Row]:
-    """Yield the bytes of each file, as it is and compressed."""
+    """Yield the size of each file in bytes, plain and gzipped."""
     for name, path in files.items():
         raw = path.read_bytes()
         yield {"what": "bytes", "variant": name, "value": len(raw)}
@@ -62,7 +62,7 @@ def sizes(files: dict[str, Path]) -> Iterator[Row]:
 
 
 def shape(variants: dict[str, nn.Module], side: int) -> Iterator[Row]:
-    """Yield multiply-accumulates of an image, all and those of nonzero weights, parameters, and memory of a forward."""
+    """Yield MACs per image, all and those of nonzero weights; parameters; and peak memory of a forward pass."""
     for name, net in variants.items():
         macs = cost.layer_macs(net, torch.zeros(1, 3, side, side)).values()
         yield {"what": "MACs", "variant": name, "value": sum(m[0] for m in macs)}
@@ -91,7 +91,7 @@ def accuracy(net: Network, test: Batches) -> float:
 
 
 def latency(variants: dict[str, Network], side: int, threads: int, rounds: int) -> Iterator[Row]:
-    """Yield the seconds of a forward by variant and batch size."""
+    """Yield the seconds of a forward pass by variant and batch size."""
     for batch in BATCHES:
         images = torch.randn(batch, 3, side, side)
         acts = {name: partial(forward, net, images) for name, net in variants.items()}
@@ -112,7 +112,7 @@ def latency(variants: dict[str, Network], side: int, threads: int, rounds: int) 
 
 
 def measure(source: str, args: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    """Yield every row of one network; its files are written into `folder`."""
+    """Yield all rows of one network; its exported files are written into `folder`."""
     net, card, config = trained_run.network(source, args.runs_dir)
     dense = trained_run.network(source, args.runs_dir, dense=True)[0]
     small, _ = shrink(net)
@@ -147,7 +147,7 @@ def measure(source: str, args: argparse.Namespace, folder: Path) -> Iterator[Row
 
 
 def same(variants: dict[str, Network], net: nn.Module, card: Card) -> None:
-    """Raise `DcilError` if a variant that should compute the same does not: a fast wrong kernel must not be shown."""
+    """Raise `DcilError` if a variant that must compute the same outputs does not: a fast wrong kernel is no result."""
     images = torch.randn(4, 3, card.side, card.side)
     wanted = forward(net, images)
     for name, variant in variants.items():

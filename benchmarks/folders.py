@@ -1,4 +1,4 @@
-"""Folders of images: how fast samples are made, and what a step of the ImageNet recipe takes."""
+"""Folders of images: how fast samples are loaded, and what a step of the ImageNet recipe takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGENET_SIDE = 224
 
 
 def plain(folder: ImageFolder, root: Path) -> Act:
-    """Return what makes a batch with torchvision's `ImageFolder`, its usual transforms and a `DataLoader`."""
+    """Return a function that makes a batch with torchvision's `ImageFolder`, usual transforms and a `DataLoader`."""
     vision = import_torchvision()
     transforms = vision.transforms
     usual = transforms.Compose(

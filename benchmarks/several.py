@@ -1,4 +1,4 @@
-"""Several at once: ranks of one run, and runs packed on one device, in threads or in processes."""
+"""Parallelism: ranks of one run, and several runs packed on one device, in threads or in processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.bench import Act, Bench, Row, compare
 from dcil import distributed
 from dcil.errors import DcilError
 
-STEPS = 20  # that a packed run takes between two looks at the clock
+STEPS = 20  # steps that a packed run takes per timed call
 
 
 def in_ranks(bench: Bench, size: int) -> Row:
@@ -48,7 +48,7 @@ def in_ranks(bench: Bench, size: int) -> Row:
 
 
 def as_rank(bench: Bench) -> None:
-    """Be one of the ranks: take steps with the others, and in turns with that let the first take them alone."""
+    """Act as one of the ranks: take steps with the others; in alternation, the first rank takes steps alone."""
     team = distributed.join(bench.device)
     share = max(1, bench.threads // team.size)
     torch.set_num_threads(share)
@@ -65,7 +65,7 @@ def as_rank(bench: Bench) -> None:
 
 
 def in_threads(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:
-    """Return by the number of runs, each in a thread with its stream, the seconds a step: wall time over all steps."""
+    """Return, by the number of runs, each in a thread with its stream, wall time divided by the steps of all runs."""
     runs = [bench.stepper(steps=STEPS) for _ in range(max(counts))]
 
     def act(k: int) -> Act:
@@ -76,7 +76,7 @@ def in_threads(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:
 
 
 def in_processes(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:
-    """Return the same for runs in a process each."""
+    """Return the same for runs in a process of their own each."""
     spawn, workers = multiprocessing.get_context("spawn"), []
     for _ in range(max(counts)):
         ours, theirs = spawn.Pipe()
@@ -93,7 +93,7 @@ def in_processes(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:
 
         return turn
 
-    act(max(counts))()  # until all are there
+    act(max(counts))()  # wait until all have started
     times = packed(bench, {k: act(k) for k in counts}, "processes")
     for worker in workers:
         worker.send("stop")
@@ -101,7 +101,7 @@ def in_processes(bench: Bench, counts: Sequence[int]) -> dict[int, list[float]]:
 
 
 def as_worker(bench: Bench, orders: Connection) -> None:
-    """Be one of the packed processes: take steps when told."""
+    """Act as one of the packed processes: take steps when told."""
     torch.set_num_threads(bench.threads)
     run = bench.stepper(steps=STEPS)
     while orders.recv() == "go":
@@ -112,7 +112,7 @@ def as_worker(bench: Bench, orders: Connection) -> None:
 
 
 def packed(bench: Bench, acts: dict[int, Act], title: str) -> dict[int, list[float]]:
-    """Return by the number of runs the seconds a step, from acts in which every run takes its steps."""
+    """Return, by the number of runs, wall time divided by the steps of all runs; in an act every run takes `STEPS`."""
     times = bench.times({str(k): act for k, act in acts.items()}, title, fewer=3)
     return {k: [seconds / (k * STEPS) for seconds in times[str(k)]] for k in acts}
 

@@ -1,6 +1,6 @@
-"""Convolutions that multiply only by the weights that are there: image patches as columns times a CSR matrix.
+"""Sparse convolutions that multiply by nonzero weights only: a CSR matrix times image patches as columns (im2col).
 
-The two sparse kernels that any PyTorch user has at hand on a CPU: PyTorch's own and SciPy's.
+They use the two sparse kernels that every PyTorch user has at hand on a CPU: PyTorch's own and SciPy's.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Tools beside the library: grids on machines that nothing reaches; the lock, the print and the picture."""
+"""Tools beside the library: grids on machines without a network; the lock file, the printed book, README's picture."""

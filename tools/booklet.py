@@ -1,4 +1,4 @@
-"""The whole book as one PDF, from the built site: its pages in the order of the contents, set and printed by Chromium.
+"""The whole book as one PDF, from the built site: its pages in the order of the contents, printed by Chromium.
 
 python tools/booklet.py        # what `make print` runs, after `make book`
 """
@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
 PDF = ROOT / "_build" / "dcil-measured.pdf"
 NUMBER = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
-SCREEN = "script, form.rerun [name], form.rerun span, #runs-form, a.headerlink, .prev-next-area"  # of no use on paper
+SCREEN = "script, form.rerun [name], form.rerun span, #runs-form, a.headerlink, .prev-next-area"  # useless on paper
 MARGIN = {"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 
 
 def contents():
-    """The pages that _toc.yml names, as files of the site, in its order."""
+    """Return the site's HTML files for the pages in _toc.yml, in its order."""
     return [f"{name}.html" for name in re.findall(r"(?:root|file): (book/\S+)", (ROOT / "_toc.yml").read_text())]
 
 
 def local(page, target, pages):
-    """Where a link or a picture of a page is, seen from the site's folder; a place in the book becomes an anchor."""
+    """Return a page's link or picture address relative to the site's folder; one within `pages` becomes an anchor."""
     if re.match(r"[a-z]+:|//", target):
         return target
     path, _, anchor = target.partition("#")
@@ -35,7 +35,7 @@ def local(page, target, pages):
 
 
 def whole(pages):
-    """Return the book as one page of HTML that belongs in the site's folder."""
+    """Return the book as one HTML page, to be put into the site's folder."""
     head, articles = BeautifulSoup((SITE / pages[0]).read_text(), "html.parser").head, []
     for page in pages:
         article = BeautifulSoup((SITE / page).read_text(), "html.parser").find("article")
@@ -61,7 +61,7 @@ def whole(pages):
 
 
 def main():
-    """Write the PDF; returns the exit code."""
+    """Write the PDF."""
     if not SITE.exists():
         sys.exit(f"{SITE} is not there; build the site first: make book")
     page_of_all = SITE / "booklet.html"

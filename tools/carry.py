@@ -1,4 +1,4 @@
-"""A grid on a machine that nothing reaches: loads to carry there, a look in, and what comes home again.
+"""Run a grid on a machine without a network: pack loads to carry there, look after it there, bring the results home.
 
     python -m tools.carry pack GRID             # here: the last commit, data and checkpoints, as loads
     python3 load1/unpack.py load1 [load2 ...]   # there: makes a checkout of them, dcil-away/
@@ -43,7 +43,7 @@ from dcil.runs import RunFolder
 from tools.unpack import Refused, extract, git, is_clean
 
 LIMIT_MIB = 60.0
-HEADROOM = 2**16  # bytes of a load for unpack.py and load.json, of an archive for gzip
+HEADROOM = 2**16  # bytes kept free: in a load for unpack.py and load.json, in an archive for gzip's overhead
 RUNS, RECORDS = Path("runs"), Path("records")
 LOG, LOCK, STARTED = RUNS / "queue.log", RUNS / "queue.lock", RUNS / "queue.json"
 
@@ -52,7 +52,7 @@ LOG, LOCK, STARTED = RUNS / "queue.log", RUNS / "queue.lock", RUNS / "queue.json
 
 
 def pack(args: argparse.Namespace) -> int:
-    """Lay out the loads of a grid and say what they hold."""
+    """Write the loads of a grid and print what they hold."""
     if not is_clean():
         raise DcilError("only the last commit travels, and tracked files differ from it; commit them first")
     if not git("ls-files", str(args.grid)):
@@ -76,7 +76,7 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dict[str, Path]:
-    """Return what a grid needs of the data folder, by its place there, CIFAR's checksums compared."""
+    """Return the files that a grid needs from the data folder, by relative path, after checking CIFAR's checksums."""
     folder, names = datasets.data_folder(data_dir), list(named)
     for dataset in sorted({run.config.dataset for run in runs}):
         known = datasets.get(dataset)
@@ -93,9 +93,9 @@ def data_of(runs: list[Planned], named: list[str], data_dir: Path | None) -> dic
 
 
 def add_progress(tar: tarfile.TarFile, runs: list[Planned]) -> str:
-    """Add these runs' checkpoints, and their records that are in no commit; returns in words how many.
+    """Add these runs' checkpoints and uncommitted records; returns in words how many.
 
-    Raises `DcilError` for a run that is trained here now: two machines would train it.
+    Raises `DcilError` for a run that is being trained here now, which two machines would then train.
     """
     committed, added = git("ls-files", str(RECORDS)).splitlines(), {"records": 0, "runs": 0}
     for run in runs:
@@ -116,7 +116,7 @@ def add_progress(tar: tarfile.TarFile, runs: list[Planned]) -> str:
 
 
 def split(cargo: Path, to: Path, limit_mib: float, note: dict[str, Any]) -> list[Path]:
-    """Write a file as loads under a limit, each with its piece, all pieces' checksums and unpack.py."""
+    """Split a file into loads no larger than a limit, each with its piece, all pieces' checksums and unpack.py."""
     size = int(limit_mib * 2**20) - HEADROOM
     if size <= 0:
         raise DcilError(f"--limit is {limit_mib:g} MiB; it must be more than {HEADROOM / 2**20:g}")
@@ -141,7 +141,7 @@ def split(cargo: Path, to: Path, limit_mib: float, note: dict[str, Any]) -> list
 
 @contextlib.contextmanager
 def queue_lock() -> Iterator[IO[str]]:
-    """Hold the lock that a queue inherits and keeps while it lives; raises `DcilError` while one does."""
+    """Hold the lock that a queue inherits and keeps as long as it lives; raises `DcilError` if a queue holds it."""
     RUNS.mkdir(exist_ok=True)
     with open(LOCK, "a+") as lock:
         try:
@@ -154,7 +154,7 @@ def queue_lock() -> Iterator[IO[str]]:
 
 
 def is_running() -> bool:
-    """Return whether a queue that `start` began is alive."""
+    """Return whether a queue started by `start` is alive."""
     try:
         with queue_lock():
             return False
@@ -163,11 +163,11 @@ def is_running() -> bool:
 
 
 def start(args: argparse.Namespace) -> int:
-    """Say what a grid lacks, start its queue detached, and return."""
+    """Print the grid's status, and start its queue detached."""
     words = ["queue", args.grid, *args.options]
-    git("rev-parse", "HEAD")  # without its commit a record is worth little
+    git("rev-parse", "HEAD")  # fail early: without its commit a record is worth little
     with queue_lock() as lock:
-        if code := dcil([*words, "--status"]):  # what is wrong with the grid or its options is said here
+        if code := dcil([*words, "--status"]):  # reports what is wrong with the grid or the options
             return code
         with open(LOG, "a") as log:
             queue = subprocess.Popen(
@@ -187,7 +187,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 def wait_for_end(seconds: float) -> bool:
-    """Wait until the queue ends, at most so long; returns whether it has."""
+    """Wait at most `seconds` for the queue to end; returns whether it has."""
     end = time.monotonic() + seconds
     while (running := is_running()) and time.monotonic() < end:
         time.sleep(0.2)
@@ -195,7 +195,7 @@ def wait_for_end(seconds: float) -> bool:
 
 
 def look(args: argparse.Namespace) -> int:
-    """Say how far the grid is, and archive what comes home."""
+    """Print how far the grid is, and archive what is to be brought home."""
     if not STARTED.exists():
         raise DcilError(f"no grid was started in {Path.cwd()}; begin one with `start`")
     ended = wait_for_end(args.wait)
@@ -216,7 +216,7 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def archive(path: Path, limit_mib: float) -> str:
-    """Write all records, then checkpoints of unfinished runs, the newest first, up to a limit; says what there is."""
+    """Archive all records, then unfinished runs' checkpoints, newest first, up to a limit; returns a count in words."""
     room, carried, left = int(limit_mib * 2**20) - HEADROOM, {"record": 0, "checkpoint": 0}, []
     with contextlib.ExitStack() as files, tarfile.open(path, "w:gz") as tar:
         unfinished = []
@@ -241,13 +241,13 @@ def archive(path: Path, limit_mib: float) -> str:
 
 
 def size_in_tar(stat: os.stat_result) -> int:
-    """Return the bytes that a file takes in an archive, not compressed."""
-    return stat.st_size + 4 * tarfile.BLOCKSIZE  # two headers where the name is long, and padding
+    """Return the bytes that a file takes in an uncompressed archive."""
+    return stat.st_size + 4 * tarfile.BLOCKSIZE  # up to three header blocks for a long name, and padding
 
 
 def open_checkpoint(run: Path) -> IO[bytes] | None:
-    """Open a run's newest checkpoint, or return None; what is open stays whole while the run trains on."""
-    for name in ("checkpoint.pt", "previous.pt"):  # between two renames of a trainer there is only the second
+    """Open a run's newest checkpoint, or return None; an open file stays readable while the run trains on."""
+    for name in ("checkpoint.pt", "previous.pt"):  # between the trainer's two renames only the second exists
         with contextlib.suppress(FileNotFoundError):
             return open(run / name, "rb")
     return None
@@ -262,7 +262,7 @@ def add_checkpoint(tar: tarfile.TarFile, run_id: str, file: IO[bytes]) -> None:
 
 
 def home(args: argparse.Namespace) -> int:
-    """Take in what archives hold of runs; what cannot be taken in is said at the end and stops nothing else."""
+    """Take in the records and checkpoints in archives; failures do not stop the rest and are reported at the end."""
     problems = []
     for path in args.archives:
         with tempfile.TemporaryDirectory() as temp:
@@ -284,7 +284,7 @@ def take_record(path: Path) -> str:
 
 
 def take_failed(path: Path) -> str:
-    """Put the record of a run that failed into the run's folder; the queue tries such a run again."""
+    """Put the record of a failed run into the run's folder; the queue will try the run again."""
     record = records.read(path)
     folder = RunFolder(RUNS, RunConfig.from_dict(record["config"]))
     with folder.hold():
@@ -294,7 +294,7 @@ def take_failed(path: Path) -> str:
 
 
 def take_checkpoint(path: Path) -> str:
-    """Take in a checkpoint, unless the run is as far here."""
+    """Take in a checkpoint, unless the run is already as far here."""
     state = checkpoint.load(path)
     folder = RunFolder(RUNS, RunConfig.from_dict(state["config"]))
     run_id, theirs = folder.config.run_id, checkpoint.epochs_done(state)

@@ -1,4 +1,4 @@
-"""The system's Chromium without a window, for the tests of the site, its picture and its print."""
+"""The system's headless Chromium, for browser tests, README's picture and the printed book."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ from dcil.lab.page.paper import CHROMIUM
 
 @contextlib.contextmanager
 def headless():
-    """Give the browser; it is closed at the end."""
+    """Yield a headless browser, and close it afterwards."""
     from playwright.sync_api import sync_playwright  # a test that needs no browser needs no playwright
 
     with sync_playwright() as playwright:

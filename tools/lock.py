@@ -1,6 +1,7 @@
 """Write requirements.lock, as uv resolves pyproject.toml, and environment.yml, the same for conda: `make lock`.
 
-Pins that still fit stay. `--upgrade`, or `--upgrade-package NAME`, takes newer ones; `[tool.uv]` has the rest.
+Pins that still satisfy pyproject.toml stay; `--upgrade`, or `--upgrade-package NAME`, takes newer versions. Other
+settings are in `[tool.uv]`.
 """
 
 import subprocess
@@ -32,7 +33,7 @@ def conda(pinned: list[str]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Write both files; `words` go to uv, whose exit code is returned."""
+    """Write both files, passing `words` to uv as options; returns uv's exit code."""
     from uv import find_uv_bin
 
     command = [find_uv_bin(), "pip", "compile", "--quiet", "pyproject.toml", "--output-file", LOCK.name, *words]

@@ -1,4 +1,4 @@
-"""A picture of the site for README.md, from the built site: the front page on a desk, and its figure on a phone.
+"""README's picture, from the built site: the front page on a desktop, and its figure on a phone.
 
 python tools/picture.py        # what `make picture` runs, after `make book`
 """
@@ -15,17 +15,17 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html" / "book" / "index.html"
 PICTURE = ROOT / ".github" / "site.webp"
 HEIGHT, GAP = 900, 24
-VIEWS = ((1280, "light", "h1"), (390, "dark", "article figure"))  # width, theme, what stands at the top
+VIEWS = ((1280, "light", "h1"), (390, "dark", "article figure"))  # width, theme, element at the top
 
 
 def view(browser, width, theme, top):
-    """Return a window of the front page as an image."""
+    """Return a screenshot of the front page, scrolled to the element `top`."""
     page = browser.new_page(viewport={"width": width, "height": HEIGHT})
     page.goto(SITE.as_uri(), wait_until="networkidle")
     page.evaluate(f"document.documentElement.dataset.theme = document.documentElement.dataset.mode = '{theme}'")
     if top != "h1":
         page.locator(top).first.evaluate("node => node.scrollIntoView({behavior: 'instant'})")
-    page.wait_for_timeout(500)  # colours fade
+    page.wait_for_timeout(500)  # until colours have faded in
     return Image.open(io.BytesIO(page.screenshot()))
 
 

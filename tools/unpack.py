@@ -1,4 +1,4 @@
-"""On a machine that nothing reaches: gather the loads of `python -m tools.carry pack` and make a checkout of them.
+"""On a machine without a network: gather the loads of `python -m tools.carry pack` and make a checkout of them.
 
     python3 load1/unpack.py                    # this load; once all have been gathered: a checkout, dcil-away/
     python3 load1/unpack.py load1 load2        # several at once
@@ -22,11 +22,11 @@ from pathlib import Path
 
 
 class Refused(ValueError):
-    """What came, what was expected, how to mend it."""
+    """An error for people: it says what came, what was expected and how to mend it."""
 
 
 def git(*words: str, cwd: Path | None = None) -> str:
-    """Return what git says; raises `Refused` with its complaint."""
+    """Return git's output; raises `Refused` with git's message if it fails."""
     try:
         done = subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -37,14 +37,14 @@ def git(*words: str, cwd: Path | None = None) -> str:
 
 
 def is_clean(checkout: Path | None = None) -> bool:
-    """Return whether the tracked files are those of the commit."""
+    """Return whether all tracked files are as committed."""
     return not git("status", "--porcelain", "--untracked-files=no", cwd=checkout)
 
 
 def extract(archive: Path, into: Path, *tops: str) -> None:
-    """Unpack what an archive holds in these folders; raises `Refused` if it is not whole."""
+    """Unpack the top-level folders `tops` of an archive; raises `Refused` if the archive is damaged or truncated."""
     try:
-        with gzip.open(archive) as file:  # tarfile stops before the checksum
+        with gzip.open(archive) as file:  # tarfile alone stops before gzip's checksum
             while file.read(2**20):
                 pass
         with tarfile.open(archive) as tar:
@@ -54,7 +54,7 @@ def extract(archive: Path, into: Path, *tops: str) -> None:
 
 
 def put(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file atomically: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with open(part, "wb") as file:
@@ -63,7 +63,7 @@ def put(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def gather(load: Path, store: Path) -> tuple[dict, list[Path]]:
-    """Check a load and keep its piece; returns what the load says and where all pieces of its cargo belong."""
+    """Check a load and store its piece; returns the load's note, and the paths of all pieces of its cargo."""
     try:
         note = json.loads((load / "load.json").read_text())
         piece = (load / "cargo").read_bytes()
@@ -79,7 +79,7 @@ def gather(load: Path, store: Path) -> tuple[dict, list[Path]]:
 
 
 def settle(cargo: Path, into: Path, commit: str) -> None:
-    """Make a checkout of the cargo, whole or not at all; one of the same commit stays as it is."""
+    """Make a checkout from the cargo, whole or not at all; an existing one of the same commit is kept."""
     if not into.exists():
         part = into.with_name(f"{into.name}.part")
         shutil.rmtree(part, ignore_errors=True)

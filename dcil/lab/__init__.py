@@ -1,1 +1,1 @@
-"""The lab reads records and others' files; chapters, tests and the command line import it, training never does."""
+"""The lab reads run records and others' files. Chapters, tests and the command line import it; training never does."""

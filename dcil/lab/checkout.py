@@ -9,7 +9,7 @@ from dcil.errors import DcilError
 
 
 def root() -> Path:
-    """Return the checkout: DCIL_ROOT, else the folder above the working directory or `dcil` that holds the book."""
+    """Return the checkout, searched for upwards from DCIL_ROOT if set, then the working directory, then this file."""
     here = [Path(os.environ["DCIL_ROOT"])] if "DCIL_ROOT" in os.environ else []
     for start in (*here, Path.cwd(), Path(__file__)):
         for folder in (start, *start.resolve().parents):

@@ -1,6 +1,6 @@
-"""HTML from the templates of `dcil/lab/templates`: all that is put into one is escaped, unless it is HTML already.
+"""HTML from the templates in `dcil/lab/templates`: every value is escaped unless it is HTML already.
 
-And the one table in Markdown.
+Also the function that writes tables in Markdown.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 
 def safe(value: Any) -> Markup:
-    """Return a value as HTML: as it is where it is a template's result, else as escaped text.
+    """Return a value as HTML: unchanged if a template produced it, else as escaped text.
 
-    Quotes are written as Python's `html` writes them, since the outputs that notebooks are committed with have them so.
+    Quotes are escaped as Python's `html` does, to match the committed outputs of the notebooks.
 
     >>> safe("it's <b>"), safe(Markup("<b>"))
     (Markup('it&#x27;s &lt;b&gt;'), Markup('<b>'))
@@ -25,7 +25,7 @@ def safe(value: Any) -> Markup:
 
 
 def decimal(value: float) -> str:
-    """Return a number as pages show it to be read off: three decimals and a true minus sign.
+    """Return a number as pages display it: three decimals and a true minus sign.
 
     >>> decimal(-0.6), decimal(-0.0001)
     ('−0.600', '0.000')
@@ -42,17 +42,17 @@ TEMPLATES = Environment(
     finalize=safe,
 )
 TEMPLATES.filters["decimal"] = decimal
-# Data in a page is as short as it can be, and the same from run to run.
+# JSON embedded in a page is compact, and the same from run to run.
 TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": False, "allow_nan": False}
 
 
 def render(template: str, /, **values: Any) -> Markup:
-    """Return the HTML that a template of this name makes of values; one that it lacks is an error."""
+    """Return the named template filled with values; a value that the template needs and does not get is an error."""
     return Markup(TEMPLATES.get_template(f"{template}.html").render(values))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table in Markdown; a bar within a cell stays a bar."""
+    """Return a table in Markdown; a `|` inside a cell is escaped."""
     lines = []
     for row in (head, ["---"] * len(head), *rows):
         cells = (str(cell).replace("|", "\\|") for cell in row)

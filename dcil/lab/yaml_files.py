@@ -1,4 +1,4 @@
-"""What the book keeps in YAML: a list of entries of one shape, checked by pydantic, refused in sentences."""
+"""The book's YAML files: each a list of entries of one shape, checked by pydantic, with errors in plain sentences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Words = Annotated[str, Field(min_length=1)]
 
 
 def one_of(kind: str, names: Iterable[str]) -> AfterValidator:
-    """Return the check that a text is one of some names; the nearest one is suggested for another."""
+    """Return a validator that accepts only these names; its error suggests the nearest one."""
     known = tuple(names)
 
     def check(name: str) -> str:
@@ -35,14 +35,14 @@ Variant = Annotated[str, AfterValidator(lambda name: methods.get(name.partition(
 
 
 class Entry(BaseModel):
-    """A mapping with the fields that are named, and no others; a text is no number. What is read stays as it is."""
+    """A frozen mapping with the declared fields and no others, of strict types: text is never read as a number."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def names_are_known(cls, given: Any) -> Any:
-        """Refuse a field of another name, with the nearest that there is."""
+        """Refuse a field that is not declared, and suggest the nearest one that is."""
         known = [field.alias or name for name, field in cls.model_fields.items()]
         for name in given if isinstance(given, dict) else ():
             if name not in known:
@@ -54,10 +54,10 @@ Shape = TypeVar("Shape", bound=Entry)
 
 
 def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> list[Shape]:
-    """Return the entries of a file, each of which has the shape.
+    """Return the entries of a file, each validated as a `shape`.
 
-    Raises `DcilError` for anything else, naming the file and each fault of the first bad entry; the entry is named by
-    its id, else by its number.
+    Raises `DcilError` for anything else, naming the file and every fault of the first bad entry; the entry is named by
+    its id, or by its number if it has none.
     """
     try:
         entries = yaml.safe_load(Path(path).read_text())
@@ -77,7 +77,7 @@ def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> l
 
 
 def _place(steps: tuple[int | str, ...], entry: Any) -> str:
-    """Return where in an entry a fault is, without the names that pydantic gives to alternatives."""
+    """Return the dotted path of a fault within an entry, without the names that pydantic inserts for union members."""
     named, inside = [], entry
     for step in steps:
         is_key = isinstance(inside, dict) and step in inside
@@ -89,7 +89,7 @@ def _place(steps: tuple[int | str, ...], entry: Any) -> str:
 
 
 def _sentence(fault: Mapping[str, Any], entry: Any) -> str:
-    """Return what is wrong in an entry, where, and what was expected."""
+    """Return a pydantic fault as a sentence: where it is, what is wrong, and what was expected."""
     inside, came, context = _place(fault["loc"], entry), fault["input"], fault.get("ctx", {})
     place = inside or "it"
     if fault["type"] == "value_error":

@@ -1,1 +1,1 @@
-"""The book itself: chapters executed, their freshness, what Sphinx is told."""
+"""The book itself: executing chapters, tracking whether they are fresh, and Sphinx extensions for the site."""

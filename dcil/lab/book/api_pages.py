@@ -1,4 +1,4 @@
-"""A Sphinx extension for the library's pages: names in docstrings become links, configuration fields a table."""
+"""A Sphinx extension for the API pages: names in docstrings become links, and a configuration's fields a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NAME = re.compile(r"(?<![`:])`(dcil(?:\.\w+)+)`(?!`)")
 
 
 def link_names(lines: list[str]) -> list[str]:
-    """Return a docstring's lines with the full names of things of `dcil` as cross-references."""
+    """Return a docstring's lines with full names such as `dcil.masks.compute_masks` turned into cross-references."""
     return [NAME.sub(r":py:obj:`\1`", line) for line in lines]
 
 
 def field_table(config: type) -> list[str]:
-    """Return a table in reStructuredText of a dataclass's fields: name, type and default, and the reason for it."""
+    """Return a table in reStructuredText of a dataclass's fields: name, type and default, and its metadata "why"."""
     rows = [
         ".. list-table::",
         "   :header-rows: 1",
@@ -34,7 +34,7 @@ def field_table(config: type) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """Return a text with the signs that reStructuredText would read as markup escaped."""
+    """Return a text with the characters escaped that reStructuredText reads as markup."""
     return re.sub(r"([*|`_\\])", r"\\\1", text)
 
 
@@ -50,7 +50,7 @@ def on_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
 
 
 def on_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what Python writes for a named tuple's fields; the class's own docstring says it better."""
+    """Skip the docstrings that Python generates for a named tuple's fields; the class's own describes them better."""
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 

@@ -1,4 +1,4 @@
-"""Chapters are parameterized notebooks: describe them, begin them, execute them with papermill."""
+"""Chapters are parameterized notebooks: functions to describe, begin and execute them, with papermill."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from dcil.lab import checkout
 from dcil.lab.page import rerun_form
 from dcil.lab.page.rerun_form import Parameter
 
-# Cells run when `begin` is: parameters, papermill's injected ones, imports (and In[0], which is empty).
+# Entries of `In` when a fresh kernel calls `begin`: the empty In[0], the parameter cell, papermill's injected cell, and
+# the cell that imports and calls `begin`.
 _FRESH = 4
-# What papermill can inject: whatever else a namespace holds was imported, or is IPython's.
+# Types that papermill can inject; anything else in a namespace was imported or belongs to IPython.
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
 def find_chapter(name: str | Path) -> Path:
-    """Return the notebook of a chapter, given its path, its name or its number ("03")."""
+    """Return the path of a chapter's notebook, given that path, the chapter's name or its number ("03")."""
     if str(name).endswith(".ipynb"):
         if not Path(name).exists():
             raise DcilError(f"there is no notebook {name}")
@@ -37,12 +38,12 @@ def find_chapter(name: str | Path) -> Path:
 
 
 def parameters(notebook: str | Path) -> list[Parameter]:
-    """Return what a chapter's parameter cell declares, in its order."""
+    """Return the parameters that a chapter's parameter cell declares, in its order."""
     import papermill
 
     try:
         inspected = papermill.inspect_notebook(str(notebook))
-    except Exception as error:  # what papermill and nbformat raise has no common base
+    except Exception as error:  # the errors of papermill and nbformat have no common base class
         raise DcilError(
             f"{notebook} cannot be read as a notebook ({type(error).__name__}: {str(error):.120}). It was left as it is"
         ) from error
@@ -50,7 +51,7 @@ def parameters(notebook: str | Path) -> list[Parameter]:
 
 
 def title_and_costs(notebook: str | Path) -> tuple[str, dict[str, str]]:
-    """Return a chapter's title and what it takes at each preset, in its own words; none where it has no such table."""
+    """Return a chapter's title, and what it takes at each preset, in its own words; {} without a table of presets."""
     cells = json.loads(Path(notebook).read_text())["cells"]
     text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)", text, re.M)
@@ -60,15 +61,15 @@ def title_and_costs(notebook: str | Path) -> tuple[str, dict[str, str]]:
 
 
 def parse_value(text: str) -> Any:
-    """Return a parameter's value from the command line: a Python literal, else the text itself."""
+    """Return a parameter's value as given on the command line: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last two of brackets in brackets
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # the last two: deeply nested brackets
         return text
 
 
 def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
-    """Raise `DcilError` for a name that is no parameter of the chapter, or a value that its parameter does not take."""
+    """Raise `DcilError` for a name that is not a parameter of the chapter, or a value that the parameter forbids."""
     known = {p.name: p for p in parameters(notebook)}
     for name, value in given.items():
         if name not in known:
@@ -78,14 +79,14 @@ def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
 
 
 def begin(name: str, namespace: dict[str, Any]) -> None:
-    """Check a running chapter's parameters, and remember them for `rerun_box` and the lines under its figures.
+    """Check a running chapter's parameters, and remember them for `rerun_box` and the commands below its figures.
 
-    Called with `globals()` right after the parameter cell. papermill only warns about a parameter
-    that the chapter does not have; here it is an error.
+    Called with `globals()` right after the parameter cell. An unknown parameter, about which papermill only warns, is
+    an error here.
     """
     notebook = find_chapter(name)
     given = {k: v for k, v in namespace.items() if type(v) in _PLAIN and k not in ("In", "Out") and k[0] != "_"}
-    if len(namespace.get("In", [])) <= _FRESH:  # a reader who runs the cell again has names of their own by then
+    if len(namespace.get("In", [])) <= _FRESH:  # later, a reader's own variables would be taken for parameters
         check_parameters(notebook, given)
     declared = [p for p in parameters(notebook) if p.name in given]
     rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
@@ -93,21 +94,21 @@ def begin(name: str, namespace: dict[str, Any]) -> None:
 
 
 def rerun_box(name: str) -> Any:
-    """Return the closed box at the end of a chapter that has begun, to be shown: its parameters, and how to run it."""
+    """Return the folded box shown at the end of a chapter that has begun: its parameters, and how to run it."""
     from IPython.display import HTML
 
     return HTML(rerun_form.box(name))
 
 
 def code(*functions: Callable[..., Any]) -> Any:
-    """Return functions that ran further up as a page shows code, to be read where the text comes to them."""
+    """Return the source of functions from an earlier cell, formatted as code, to show where the text explains them."""
     from IPython.display import Markdown
 
     return Markdown("```python\n" + "\n\n".join(inspect.getsource(function) for function in functions) + "```")
 
 
 def _tidy(notebook: Any) -> Any:
-    """Drop papermill's clocks and paths, so that the same chapter gives the same file."""
+    """Drop papermill's timestamps and paths, so that the same chapter gives the same file."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
@@ -117,10 +118,10 @@ def _tidy(notebook: Any) -> Any:
 
 
 def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = None, progress: bool = True) -> Path:
-    """Execute a chapter with papermill and put the result at `out` only if every cell ran.
+    """Execute a chapter with papermill and write the result to `out`, only if every cell ran.
 
-    Raises `DcilError` for an unknown chapter or parameter, and with the cell's own message when a
-    cell fails; `out` then stays as it was.
+    Raises `DcilError` for an unknown chapter or parameter, and, with the cell's own message, if a cell fails; `out`
+    then stays as it was.
     """
     import nbformat
     import papermill

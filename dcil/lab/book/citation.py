@@ -1,4 +1,4 @@
-"""How to cite the book and the paper: BibTeX and Zenodo's metadata, made from CITATION.cff, so that none can differ.
+"""How to cite the book and the paper: BibTeX and Zenodo's metadata, generated from CITATION.cff so that they agree.
 
 `python -m dcil.lab.book.citation` prints what .zenodo.json must hold.
 """
@@ -19,7 +19,7 @@ REQUIRED = ("cff-version", "message", "title", "version", "license", "abstract",
 
 
 def read_citation(path: str | Path) -> dict[str, Any]:
-    """Return what CITATION.cff says; raises `DcilError` naming what the format or this book asks for and it lacks."""
+    """Return the content of CITATION.cff; raises `DcilError` naming a missing key that the format or book needs."""
     cff = yaml.safe_load(Path(path).read_text())
     missing = [key for key in REQUIRED if not cff.get(key)]
     if missing:
@@ -61,7 +61,7 @@ def bibtex(cff: dict[str, Any]) -> str:
 
 
 def citation_in_words(cff: dict[str, Any]) -> list[str]:
-    """Return the same two as sentences."""
+    """Return citations of the book and of the paper, in words."""
     paper = cff["references"][0]
     where = f"{paper['collection-title']}, {paper['year']}, pages {paper['start']}–{paper['end']}"
     ours = ", ".join(map(_person, cff["authors"]))
@@ -77,7 +77,7 @@ def _entry(kind: str, key: str, fields: dict[str, Any]) -> str:
 
 
 def zenodo(cff: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a deposit on Zenodo: as CITATION.cff says, with the paper as what it is derived from."""
+    """Return the metadata of a deposit on Zenodo, as derived from the paper, with the facts of CITATION.cff."""
     paper = cff["references"][0]
     derived = (
         {"relation": "isDerivedFrom", "resource_type": "publication-conferencepaper", "identifier": i}

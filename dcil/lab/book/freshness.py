@@ -1,7 +1,7 @@
-"""When each chapter was last executed, on what, and whether it is fresh: notes beside the executed notebooks.
+"""When and where each chapter was last executed, and whether it is fresh: notes beside the executed notebooks.
 
-A note is `NAME.json` beside `NAME.ipynb` in `_build/executed/`. It holds a hash of everything that the chapter reads,
-so that "stale" has a reason. Notebooks themselves hold no clock: the same chapter gives the same file.
+A note is `NAME.json` beside `NAME.ipynb` in `_build/executed/`. It holds a hash of every file that the chapter reads,
+to tell why a chapter is stale. The notebooks hold no timestamps: the same chapter gives the same file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 from dcil.errors import DcilError, unknown
 from dcil.io.files import write_atomically
 
-#: What a chapter may declare in its notebook's metadata, `{"dcil": {"reads": ["records"]}}`, and the files that it then
-#: depends on beside itself and the code. The Snakefile asks here too.
+#: What a chapter may declare in its notebook's metadata, `{"dcil": {"reads": ["records"]}}`, and the files on which it
+#: then depends besides itself and the code. The Snakefile uses this too.
 READS = {
     "records": ["records/*.json"],
     "benchmarks": ["benchmarks/**/*.csv", "benchmarks/**/*.yaml"],
@@ -38,12 +38,12 @@ FRESH, STALE, NEVER = "fresh", "stale", "not executed"
 
 
 def matching_files(patterns: Iterable[str], root: str | Path = ".") -> list[str]:
-    """Return the files that match one of the patterns, as sorted paths from `root`."""
+    """Return the files that match any of the patterns, as sorted paths relative to `root`."""
     return sorted({path.relative_to(root).as_posix() for pattern in patterns for path in Path(root).glob(pattern)})
 
 
 def declared_reads(notebook: str | Path) -> list[str]:
-    """Return what a notebook's metadata say that it reads; raises `DcilError` for what is none of `READS`."""
+    """Return what a notebook's metadata says that it reads; raises `DcilError` for a name that is not in `READS`."""
     reads = json.loads(Path(notebook).read_text())["metadata"].get("dcil", {}).get("reads", [])
     for name in reads:
         if name not in READS:
@@ -52,14 +52,14 @@ def declared_reads(notebook: str | Path) -> list[str]:
 
 
 def chapter_inputs(notebook: str | Path, root: str | Path = ".") -> list[str]:
-    """Return what a chapter depends on, as paths from `root`: itself, the code, the lock, and the data it reads."""
+    """Return the files a chapter depends on, relative to `root`: itself, the code, the lock, and the data it reads."""
     root, notebook = Path(root), Path(notebook)
     patterns = [pattern for name in declared_reads(root / notebook) for pattern in READS[name]]
     return [notebook.as_posix(), *matching_files([*CODE, *patterns], root)]
 
 
 def _hash(path: Path) -> str:
-    """Return a short hash of a file; of a notebook its sources count, not its outputs."""
+    """Return a short hash of a file; a notebook's covers its cells' sources, not their outputs."""
     content = path.read_bytes()
     if path.suffix == ".ipynb":
         cells = json.loads(content)["cells"]
@@ -69,7 +69,7 @@ def _hash(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """One execution of a chapter: when (UTC), how long (seconds), with which values, where, and what it read."""
+    """One execution of a chapter: when (UTC), how long (seconds), its parameters, where, and its inputs' hashes."""
 
     chapter: str
     when: str
@@ -86,7 +86,7 @@ class Note:
 
 
 def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float, root: Path) -> Path:
-    """Write the note of an execution that has just ended, beside its result; `started` is of `time.monotonic`."""
+    """Write the note of an execution that has just ended beside its result; `started` is from `time.monotonic`."""
     import torch
 
     from dcil.lab.book.chapters import parameters
@@ -114,7 +114,7 @@ def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float,
 
 
 def read_notes(folder: str | Path) -> dict[str, Note]:
-    """Return the notes of a folder by chapter; raises `DcilError` naming the file for one that is no note."""
+    """Return a folder's notes by chapter; raises `DcilError` naming a file that is not a note."""
     notes = map(_read, sorted(Path(folder).glob("*.json")))
     return {note.chapter: note for note in notes}
 
@@ -130,7 +130,7 @@ def _read(path: Path) -> Note:
 
 
 def why_stale(note: Note, root: str | Path) -> str:
-    """Return what has changed since an execution, in a few words; nothing for one that is fresh."""
+    """Return in a few words what has changed since an execution; "" if it is fresh."""
     root = Path(root)
     now = {path: _hash(root / path) for path in chapter_inputs(next(iter(note.inputs)), root)}
     changed = [path for path in note.inputs if path in now and now[path] != note.inputs[path]]
@@ -146,11 +146,11 @@ def _few(paths: list[str], most: int = 3) -> str:
     return ", ".join(paths[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-State = tuple[str, str, str, Note | None]  # a chapter: name, one of FRESH, STALE, NEVER, why, its note
+State = tuple[str, str, str, Note | None]  # a chapter's name; FRESH, STALE or NEVER; the reason; its note
 
 
 def states(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> list[State]:
-    """Return for each chapter its name, its state, the reason for it, and its note if it has one."""
+    """Return each chapter's name, its state, why it is stale ("" if it is not), and its note if there is one."""
     found = []
     for name in chapters:
         note = notes.get(name)
@@ -166,7 +166,7 @@ def duration_in_words(seconds: float) -> str:
 
 
 def status_page(chapters: Iterable[str], notes: dict[str, Note], root: str | Path) -> str:
-    """Return the table of all chapters in Markdown, and below it where they were executed; without notes a sentence."""
+    """Return in Markdown a table of all chapters and where they were executed; without notes, a sentence saying so."""
     if not notes:
         return "No page was executed for this site: it shows the outputs that the repository holds.\n"
     lines = ["| page | executed (UTC) | took | preset | state |", "|---|---|---|---|---|"]

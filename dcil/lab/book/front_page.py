@@ -1,4 +1,4 @@
-"""What a reader sees first: the book's abstract, computed from records, and the claims by how they stand."""
+"""What a reader sees first: the book's abstract, computed from records, and the claims grouped by verdict."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on
 
 
 def findings_by_id(known: Sequence[Claim], runs: Sequence[Run]) -> Findings:
-    """Return what the records say of each claim, by its id and tier."""
+    """Return what the records say about each claim, by its id and by tier."""
     return {claim.id: {f.tier: f for f in claims.findings(claim, runs)} for claim in known}
 
 
 def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", verdicts: str = "verdicts") -> str:
     """Return the book's own abstract as a list in Markdown: what holds, at what cost, what does not, and at what scale.
 
-    Every number is a finding on a claim at `tier`, or of the runs that decide one; a sentence whose claims have no
-    verdict is left out. `verdicts` is where the page of that name lies.
+    Every number is a finding on a claim at `tier`, or comes from the runs that decide one; a sentence whose claims have
+    no verdict is left out. `verdicts` is the link to the page of that name.
     """
     found = findings_by_id(known, runs)
     decided = {name: tiers[tier] for name, tiers in found.items() if tier in tiers and tiers[tier].has_verdict}
@@ -83,7 +83,7 @@ def _in_short(finding: Finding) -> str:
 
 
 def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: str) -> float:
-    """Return by how many points half the epochs alone move DCIL, by the runs that decide the claims on it and STE."""
+    """Return by how many points halving its epochs moves DCIL, from the runs that decide its claims against STE."""
     asked = [c for c in known if c.id in ("better-than-ste-90", "equal-compute-ste") and tier in c.evidence]
     mine = [run for claim in asked for run in claims.evidence(claim, tier, runs) if run.variant == "dcil"]
     gaps = half_epochs_gaps(mine, "dcil", preset(tier).epochs)
@@ -91,7 +91,7 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
 
 
 def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:
-    """Return on which side of each rival DCIL ends over half the epochs, where the interval shows one."""
+    """Return a sentence on which rivals DCIL with half the epochs ends above or below, where the interval shows it."""
     below = {name: f.mean for name, f in by_rival.items() if f.high < 0}
     above = {name: f.mean for name, f in by_rival.items() if f.low > 0}
     ends = [
@@ -113,7 +113,7 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
-    """Return what the gradient of pruned weights is worth over none at all, and what teaching is worth."""
+    """Return sentences on what gradients for pruned weights gain over none, and what teaching adds."""
     over_none = {share: f for share, name in OVER_NONE.items() if (f := decided.get(name))}
     said = []
     if over_none:
@@ -168,7 +168,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A claim as the front page shows it; `progress` says how many seeds it has where they are too few."""
+    """A claim as the front page shows it; `progress` says how many seeds it has if they are too few for a verdict."""
 
     claim: str
     source: str
@@ -180,7 +180,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Claims that stand alike, at the highest tier that has a verdict on them."""
+    """Claims with like verdicts, each at the highest tier at which it has one."""
 
     title: str
     meaning: str
@@ -189,7 +189,7 @@ class Group:
 
     @property
     def tiers(self) -> list[str]:
-        """The tiers at which one of the rows has a verdict."""
+        """The tiers at which any row has a verdict."""
         return [tier for tier in claims.TIERS if any(tier in row.tiers for row in self.rows)]
 
 
@@ -225,12 +225,12 @@ def _standing(finding: Finding | None) -> str:
 
 
 def claims_page(known: Sequence[Claim], runs: Sequence[Run]) -> str:
-    """Return the groups as HTML, a table each; what has no verdict is one line that opens."""
+    """Return the groups of claims as HTML, a table each; those without a verdict are folded into one line."""
     return render("claims", groups=claim_groups(known, runs))
 
 
 def count_in_words(known: Sequence[Claim], runs: Sequence[Run]) -> str:
-    """Return in a sentence how many claims stand how, in the words of the groups."""
+    """Return a sentence saying how many claims each group has."""
     holds, still_open, fails, rest = (len(group.rows) for group in claim_groups(known, runs))
     return (
         f"Of {len(known)} claims, {holds} hold, {still_open} are open, {fails} do not hold, and {rest} have too few "

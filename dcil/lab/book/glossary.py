@@ -1,6 +1,7 @@
-"""A Sphinx extension: the glossary's definitions as one small script, which a page loads when a reader opens a word.
+"""A Sphinx extension: writes the glossary's definitions into one small script, which a page loads to show a definition.
 
-A page opened as a file may not read another page, but may load a script. `book/_static/glossary.js` shows it in place.
+It is a script because a page opened from disk may load scripts, but not other pages. `book/_static/glossary.js` shows
+the definition in place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ FILE = "glossary-words.js"
 
 
 def definitions(page: str) -> dict[str, dict[str, str]]:
-    """Return what a page of HTML defines, by the anchor of the word: the word, and its definition as HTML."""
+    """Return the glossary entries of an HTML page, by anchor: the word, and its definition as HTML."""
     found: dict[str, dict[str, str]] = {}
     for term in BeautifulSoup(page, "html.parser").select("dl.glossary > dt[id]"):
         says = term.find_next_sibling("dd")
@@ -27,7 +28,7 @@ def definitions(page: str) -> dict[str, dict[str, str]]:
 
 
 def write_words(app: Any, error: Exception | None) -> None:
-    """Put the definitions of every glossary of the book beside the site's scripts."""
+    """Write the definitions of every glossary of the book to the site's static files."""
     if error or app.builder.format != "html":
         return
     objects = app.env.domaindata["std"]["objects"].items()
@@ -40,6 +41,6 @@ def write_words(app: Any, error: Exception | None) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Tell Sphinx when to call."""
+    """Register with Sphinx."""
     app.connect("build-finished", write_words)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
-"""A book published from a known repository: its pages open in Colab and Binder, and say elsewhere what they are.
+"""Adds launch buttons for Colab and Binder, and link previews, to a book published from a known repository.
 
-Only a copy is changed, the one that the site is built from, before it is built. The notebooks that the buttons open are
-those of the published site: the branch `gh-pages` of the repository, where .ci/publish.py puts them.
+It changes only the copy from which the site is built, before the build. The buttons open the notebooks of the published
+site: the repository's branch `gh-pages`, where .ci/publish.py puts them.
 
     python -m dcil.lab.book.launch _build/stage https://github.com/owner/name v0.1.0
 """
@@ -19,7 +19,7 @@ import yaml
 from dcil.errors import DcilError
 from dcil.lab.checkout import root
 
-# What the chapters import and Colab lacks; the rest it has, and must keep.
+# Packages that the chapters import and Colab lacks; it has the others, whose versions must not change.
 ABSENT = ("papermill", "onnx", "onnxruntime", "onnxscript")
 CELL = """\
 # Where the book's code is not at hand (Colab, Binder, a downloaded notebook): fetch it. Elsewhere this does nothing.
@@ -41,12 +41,12 @@ if importlib.util.find_spec("dcil") is None:
 
 
 def pins() -> list[str]:
-    """Return the lines of requirements.lock."""
+    """Return the `name==version` lines of requirements.lock."""
     return [line for line in (root() / "requirements.lock").read_text().splitlines() if "==" in line]
 
 
 def launch_cell(repository: str, ref: str) -> dict[str, Any]:
-    """Return the first cell of a notebook that fetches the book at `ref`, a tag or branch; no page shows it."""
+    """Return a notebook's first cell, which fetches the book at `ref`, a tag or branch; pages do not show it."""
     packages = ", ".join(f'"{pin}"' for pin in pins() if pin.split("==")[0] in ABSENT)
     source = CELL.format(ref=ref, repository=repository, packages=packages)
     return {
@@ -60,10 +60,10 @@ def launch_cell(repository: str, ref: str) -> dict[str, Any]:
 
 
 def with_launch_buttons(config: dict[str, Any], repository: str, ref: str) -> dict[str, Any]:
-    """Return Jupyter Book's configuration with launch buttons, the site's address and a card for each page.
+    """Return Jupyter Book's configuration with launch buttons, the site's address and a social card for each page.
 
-    Raises `DcilError` if the repository is not on GitHub, as only its notebooks open in Colab, and for a tag or branch
-    whose name is not of letters, digits and `._/-`, as it is written into the notebooks' code.
+    Raises `DcilError` if the repository is not on GitHub, because Colab opens notebooks from there only; and if the tag
+    or branch has other characters than letters, digits and `._/-`, because it is written into the notebooks' code.
     """
     if not re.fullmatch(r"\w[\w./-]*", ref, re.ASCII):
         raise DcilError(f"the tag or branch is {ref!r}; expected letters, digits and ._/- only")

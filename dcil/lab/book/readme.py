@@ -1,4 +1,4 @@
-"""The results in README.md: tables computed from claims and records, written between its marks by `make readme`."""
+"""The results in README.md: computed from claims and records, and written between its markers by `make readme`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from dcil.run_record import Run
 
 # A block begins and ends with a comment that no reader sees.
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+): written by `make readme` -->\n).*?(<!-- end -->)", re.S)
-SPARSITY = 0.9  # where the rivals' claims are judged
+SPARSITY = 0.9  # at which the claims on rivals are judged
 MARGIN = 0.3  # points, as in chapter 9
 SIDES = {"higher": "above", "lower": "below"}
 
 
 def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:
-    """Return how many claims have which verdict, and a row for each on the paper's claims, as the command prints it.
+    """Return how many claims have which verdict, and a table with a row for each verdict on a claim of the paper.
 
-    A claim of this book's own, or one with too few runs for a verdict, is counted and has no row.
+    A claim of this book's own, or one with too few runs for a verdict, is counted but has no row.
     """
     by_id = {claim.id: claim for claim in known if not claim.source.startswith("this book")}
     rows = []
@@ -43,9 +43,9 @@ def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:
 
 
 def equal_compute_tables(runs: Sequence[Run]) -> str:
-    """Return where DCIL's rivals end beside DCIL when each may compute as much as one dense run, tier by tier.
+    """Return, for each tier, how DCIL and its rivals end when each may compute as much as one dense run.
 
-    DCIL runs two passes a step, so it has half the epochs. A tier without a dense run or without a pair is left out.
+    DCIL runs two passes a step, so it gets half the epochs. A tier without a dense run or without DCIL's is left out.
     """
     parts = []
     for tier in claims.TIERS:
@@ -74,7 +74,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
 
 
 def with_blocks(text: str, blocks: dict[str, str]) -> str:
-    """Return a text with its blocks written anew; raises `DcilError` unless it has a block of each name, and no other.
+    """Return a text with its blocks replaced; raises `DcilError` unless it has exactly one block of each name.
 
     >>> print(with_blocks("<!-- sum: written by `make readme` -->\\n3\\n<!-- end -->", {"sum": "4"}))
     <!-- sum: written by `make readme` -->
@@ -93,7 +93,7 @@ def with_blocks(text: str, blocks: dict[str, str]) -> str:
 
 
 def readme_blocks(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, str]:
-    """Return what claims and records say, by the name of its block in README.md."""
+    """Return the content of each block of README.md, by the block's name."""
     return {
         "abstract": front_page.abstract(known, runs, verdicts="book/verdicts.ipynb"),
         "verdicts": verdict_table(known, runs),
@@ -102,7 +102,7 @@ def readme_blocks(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, str]
 
 
 def main() -> None:
-    """Write the blocks of README.md anew."""
+    """Rewrite the blocks of README.md."""
     root = checkout.root()
     blocks = readme_blocks(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     path = root / "README.md"

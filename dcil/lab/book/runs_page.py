@@ -1,4 +1,4 @@
-"""Every run as one table of HTML: searchable with book/_static/runs-table.js, a plain table without it."""
+"""All runs as one HTML table: searchable with book/_static/runs-table.js, a plain table without it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from dcil.run_record import Run
 COLUMNS = ("run", "method", "deployed pass, %", "second pass, %", "sparsity, %", "seed", "epochs", "network",
            "data set", "tier", "minutes", "date")  # fmt: skip
 FILTERS = {"tier": "tier", "dataset": "data set", "method": "method", "sparsity": "sparsity", "status": "status"}
-CALLED = {"dataset": data_set_label, "method": label}  # what a page calls a filter's values, where that differs
+CALLED = {"dataset": data_set_label, "method": label}  # turns a filter's values into labels, where these differ
 WIDTH, HEIGHT, LEFT, LOW = 300, 150, 34, 22  # of a chart in SVG units, and the room for its axes
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT}
-POINTS = 100  # of a line at most; of a longer curve every n-th epoch is drawn, and the last
-DASHES = {"-": {}, "--": {"stroke-dasharray": "7 4"}, ":": {"stroke-dasharray": "2 3"}}  # in SVG, of a pass's line
-DASHED = {"stroke": "#666", "stroke-dasharray": "3 3"}  # the line of the sparsity, the only one that is no pass
+POINTS = 100  # per line, roughly; of a longer curve every n-th epoch and the last are drawn
+DASHES = {"-": {}, "--": {"stroke-dasharray": "7 4"}, ":": {"stroke-dasharray": "2 3"}}  # SVG for a pass's line style
+DASHED = {"stroke": "#666", "stroke-dasharray": "3 3"}  # the line of the sparsity, the only one that is not a pass
 
 
 def _style(name: str) -> dict[str, str]:
-    """Return the attributes of a line in SVG."""
+    """Return the SVG attributes of the line of this name."""
     if name == "sparsity":
         return DASHED
     return {"stroke": PASS_COLOURS.get(name, "#CC79A7"), "stroke-width": "2"} | DASHES[PASS_LINES.get(name, "-")]
@@ -44,9 +44,9 @@ def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int, top: float) -> str:
-    """Return lines over epochs, from 0 to `top`, as a small SVG picture with axes; "" without a point.
+    """Return a small SVG line chart over epochs, with values from 0 to `top`; "" if there is no point to draw.
 
-    A line is its points (epoch counted from 1, value); a value that is NaN was not measured and is left out.
+    A line is a list of points (epoch counted from 1, value); NaN means not measured, and is left out.
     """
     measured = {name: [p for p in points if not math.isnan(p[1])] for name, points in lines.items()}
     if not any(measured.values()):
@@ -75,7 +75,7 @@ def chart(title: str, lines: dict[str, Sequence[tuple[int, float]]], epochs: int
 
 
 def charts(run: Run) -> str:
-    """Return how a run went: accuracy and sparsity, exchanges of weights, overlap with the last mask, by epoch."""
+    """Return a run's charts: accuracy and sparsity, exchanges and mask overlap by epoch, and sparsity by layer."""
     epochs = len(run.curve)
     if not epochs:
         return ""
@@ -97,7 +97,7 @@ def charts(run: Run) -> str:
 
 
 def bars(shares: dict[str, float]) -> str:
-    """Return the share removed from each layer as bars, in the order of the network; "" for a dense run."""
+    """Return a bar chart of the share removed from each layer, in the network's order; "" for a dense run."""
     if not any(shares.values()):
         return ""
     return render(
@@ -111,7 +111,7 @@ def bars(shares: dict[str, float]) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a value of a record in a line or two: others may put anything there."""
+    """Return a record's value as text of at most 200 characters: records from others may hold anything."""
     return textwrap.shorten(str(value), 200, placeholder=" …")
 
 
@@ -122,7 +122,7 @@ def rerun_command(config: RunConfig) -> str:
 
 
 def details(run: Run) -> str:
-    """Return what opens in a run's row: command, record, how it went, configuration, environment, cost, masks."""
+    """Return what a run's row unfolds: command, record, charts, configuration, environment, cost, masks."""
     cost = {k: v for k, v in run["cost"].items() if k not in ("layer_sparsity", "sessions", "nonzeros")}
     found = stability.stability_figures(run) if run.curve else {}
     measured = {name: f"{value:.3g}" for name, value in found.items() if not math.isnan(value)}
@@ -146,7 +146,7 @@ def details(run: Run) -> str:
 
 
 def _kinds(run: Run) -> dict[str, str]:
-    """Return what a run can be filtered by, by the names of `FILTERS`."""
+    """Return the values by which a run can be filtered, by the names of `FILTERS`."""
     return {
         "tier": run.tier,
         "dataset": run.config.dataset,
@@ -157,7 +157,7 @@ def _kinds(run: Run) -> dict[str, str]:
 
 
 def run_row(run: Run) -> Markup:
-    """Return a run's row; its id follows from the run id, so that pages can link to it."""
+    """Return a run's row; its HTML id follows from the run id, so that pages can link to it."""
     config, kinds = run.config, _kinds(run)
     shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
     return render(

@@ -1,8 +1,8 @@
-"""A Sphinx extension for the site's search: what readers type, from book/search.yml, leads to the page that answers it.
+"""A Sphinx extension for the site's search: book/search.yml maps phrases that readers type to pages that answer them.
 
-Sphinx finds a page by its own words only, and asks for every word that was typed. So each phrase becomes an index entry
-at the place that answers it, which the search ranks above titles, and its words become keywords of the page, so that it
-is found by them in another order too. How hits are ranked is in `book/_static/scorer.js`.
+Sphinx finds a page only by words in it, and only if it has every word typed. So each phrase becomes an index entry at
+the place that answers it, which the search ranks above titles; and its words become keywords of the page, which is then
+found by them in any order. `book/_static/scorer.js` ranks the hits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ASKED = "book/search.yml"
 
 
 def read_phrases(path: str | Path) -> dict[str, tuple[str, str]]:
-    """Return for each phrase the page that answers it, as Sphinx names pages, and the place there, "" for its top.
+    """Return, for each phrase, the docname of the page that answers it, and the anchor there ("" for the page's top).
 
     Raises `DcilError` for a file that does not map phrases to pages.
     """
@@ -34,7 +34,7 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, str]]:
 
 
 def on_doctree(app: Any, document: nodes.document) -> None:
-    """Add index entries and keywords to a page; warns of a place that the page does not have."""
+    """Add index entries and keywords to a page; warns of an anchor that the page does not have."""
     from sphinx import addnodes
     from sphinx.util import logging
 
@@ -51,12 +51,12 @@ def on_doctree(app: Any, document: nodes.document) -> None:
 
 
 def on_config(app: Any, config: Any) -> None:
-    """Read the phrases once; a page is read again when they change. Warns of a page that the book does not have."""
+    """Read the phrases, once per build; if they have changed, Sphinx reads all pages again."""
     config.dcil_search = read_phrases(Path(app.srcdir) / ASKED)
 
 
 def on_environment(app: Any, env: Any) -> None:
-    """Warn of phrases that lead to no page of the book."""
+    """Warn of phrases whose page the book does not have."""
     from sphinx.util import logging
 
     for phrase, (page, _) in app.config.dcil_search.items():

@@ -1,8 +1,8 @@
-"""A Sphinx extension for the site: blocks under figures stay there, chapters say how long they are, files come along.
+"""A Sphinx extension for the site: figures with their source blocks, reading times, unbroken numbers, and extra files.
 
-MyST-NB gives the caption of a cell to each of its outputs. A cell that shows a figure has two: the picture and the
-block under it (`dcil.lab.page.provenance`). Before a notebook is read, what follows the picture becomes a cell of its
-own.
+MyST-NB repeats a cell's caption for each of its outputs. A cell that shows a figure has two outputs: the picture, and
+the block below it (`dcil.lab.page.provenance`). So, before a notebook is read, the outputs after the picture are moved
+into a cell of their own.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from docutils import nodes
 from dcil.lab.checkout import root
 
 CHAPTER = re.compile(r"book/(\d\d-.+|your-own-network)")  # pages that are read from beginning to end
-# Spaces at which no line should break: before a unit, after a sign, within an interval and within "n = 3".
+# Spaces at which no line should break: before a unit, after ±, within an interval and within "n = 3".
 JOINT = re.compile(
     r"(?<=\d) (?=[%×](?!\w))|(?<=±) (?=\d)|(?<=\d) (?=to [-+]?[\d.,]+\))|(?<=\d to) (?=[-+]?[\d.,]+\))"
     r"|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)"
 )
-CELL = re.compile(r"(?<=>)[^<>]+(?=</td>)")  # the last words of a table's cell, in HTML
+CELL = re.compile(r"(?<=>)[^<>]+(?=</td>)")  # the text at the end of an HTML table cell
 
 
 def split(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cells of a notebook; outputs after the first of a cell with a caption follow in a cell without one.
+    """Return a notebook's cells, in which a cell with a caption keeps its first output; the others get their own cell.
 
-    Its source is not shown, but must not be empty: MyST-NB leaves such a cell out.
+    The new cell's source is not shown, but must not be empty: MyST-NB drops empty cells.
     """
     result = []
     for cell in cells:
@@ -54,7 +54,7 @@ def read_source(app: Any, docname: str, source: list[str]) -> None:
 
 
 def tell_reading_time(app: Any, document: nodes.document) -> None:
-    """Say under the title of a chapter how long its words, as MyST counts them without code, take to read."""
+    """Say below a chapter's title how long it takes to read, by MyST's word count, which excludes code."""
     if not CHAPTER.fullmatch(app.env.docname):
         return
     minutes = max(1, app.env.metadata[app.env.docname]["wordcount"]["minutes"])
@@ -64,12 +64,12 @@ def tell_reading_time(app: Any, document: nodes.document) -> None:
 
 
 def unbroken(text: str) -> str:
-    """Return a text that keeps a number on one line with its unit or its sign, and an interval within itself."""
+    """Return a text with no-break spaces that keep a number on one line with its unit or sign, and intervals whole."""
     return JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def keep_together(app: Any, document: nodes.document) -> None:
-    """Join what belongs together, in text and in the cells of tables, not in code and formulas."""
+    """Apply `unbroken` to text and table cells, but not to code and formulas."""
     for text in list(document.findall(nodes.Text)):
         if isinstance(text.parent, nodes.raw):
             text.parent.replace(text, nodes.Text(CELL.sub(lambda cell: unbroken(cell[0]), text)))
@@ -78,12 +78,12 @@ def keep_together(app: Any, document: nodes.document) -> None:
 
 
 def copy_files(app: Any, error: Exception | None) -> None:
-    """Put the records, and the library that draws interactive figures, beside the pages."""
+    """Copy the records, and plotly's script for interactive figures, to the site."""
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)
     (out / "records").mkdir(parents=True, exist_ok=True)
-    for path in (root() / "records").glob("*.json"):  # nothing else is published from there, nor what a link points to
+    for path in (root() / "records").glob("*.json"):  # nothing else is published from there; links are not followed
         if path.is_file() and not path.is_symlink():
             shutil.copyfile(path, out / "records" / path.name)
     (out / "plotly").mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def copy_files(app: Any, error: Exception | None) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Tell Sphinx what to call, and when."""
+    """Register with Sphinx."""
     app.connect("source-read", read_source)
     app.connect("doctree-read", tell_reading_time)
     app.connect("doctree-read", keep_together)

@@ -1,7 +1,7 @@
-"""The book on one page and on ten slides, computed from claims and records as the front page is.
+"""The book on one page and on ten slides, computed from claims and records like the front page.
 
-A Sphinx extension puts `summary.html` and `slides.html` beside the site's pages, with a PDF of each where there is
-Chromium. By itself, `python -m dcil.lab.book.summary _build/html` does so again.
+As a Sphinx extension it writes `summary.html` and `slides.html` into the site, with a PDF of each if there is Chromium.
+`python -m dcil.lab.book.summary _build/html` does so for a site already built.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from dcil.lab.runs.names import label
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
-PAGES = {"summary": 1, "slides": 10}  # and how many pages of paper each may take
-SCALES = (1, 0.95, 0.9, 0.85, 0.8)  # of the text on paper: as large as its pages allow
+PAGES = {"summary": 1, "slides": 10}  # the most sheets that each may fill in print
+SCALES = (1, 0.95, 0.9, 0.85, 0.8)  # of the text in print; the first that fits is taken
 INGREDIENTS = "05-which-ingredient-matters"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A claim on a difference in points, as a picture shows it: what minus what, mean and 95 % interval, verdict."""
+    """A decided claim about a difference in points, to be drawn: what minus what, mean and 95 % interval, verdict."""
 
     name: str
     mean: float
@@ -46,13 +46,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Axis:
-    """Where points of accuracy lie on a picture's axis, as percent of its width; zero is always on it."""
+    """A drawing's axis in points of accuracy; positions are in percent of its width. Zero is always on it."""
 
     low: float
     high: float
 
     def at(self, points: float) -> float:
-        """Return the place of a difference.
+        """Return the position of a difference on the axis.
 
         >>> Axis(-1, 3).at(0)
         25.0
@@ -61,13 +61,13 @@ class Axis:
 
     @property
     def ticks(self) -> list[int]:
-        """Whole points on it, seven at most."""
+        """Whole points on the axis, about seven at most."""
         step = math.ceil((self.high - self.low) / 7)
         return [tick for tick in range(math.ceil(self.low), math.floor(self.high) + 1) if tick % step == 0]
 
 
 def axis(shown: Sequence[Difference]) -> Axis:
-    """Return the axis that holds all intervals."""
+    """Return an axis that contains zero and all intervals."""
     ends = [0.0, *(end for d in shown for end in (d.low, d.high))]
     return Axis(min(ends) - 0.2, max(ends) + 0.2)
 
@@ -80,7 +80,7 @@ def _side(name: str, rule: claims.Pair, evidence: dict[str, Any]) -> str:
 
 
 def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Difference]:
-    """Return the claims that compare two variants' accuracies and have a verdict, at the highest tier that has one."""
+    """Return the decided claims that compare two variants' accuracies, each at the highest tier that has a verdict."""
     result = []
     for claim in known:
         rule, best = claim.rule, claims.at_highest_tier(claims.findings(claim, runs))
@@ -94,7 +94,7 @@ def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Dif
 
 
 def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what the templates show: the abstract, claims by how they stand, differences as pictures, how to cite."""
+    """Return the templates' values: the abstract, claims grouped by verdict, differences to draw, how to cite."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
@@ -126,7 +126,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
 
 
 def write_summary(folder: Path) -> list[str]:
-    """Write the two pages into the site's folder, and print them; return why one is not printed, if so."""
+    """Write the summary and the slides into the site's folder, and print them; return the reasons for missing PDFs."""
     root = checkout.root()
     values = summary_values(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     reasons = {name: _write_page(folder / f"{name}.html", most, values) for name, most in PAGES.items()}
@@ -134,9 +134,9 @@ def write_summary(folder: Path) -> list[str]:
 
 
 def _write_page(page: Path, most: int, values: dict[str, Any]) -> str:
-    """Write a page and its PDF, of at most so many pages of paper; return why there is no PDF, if there is none."""
+    """Write a page and its PDF, if possible on at most `most` sheets; return why there is no PDF, else ""."""
     pdf = page.with_suffix(".pdf")
-    pdf.unlink(missing_ok=True)  # of an earlier build: it may say something else
+    pdf.unlink(missing_ok=True)  # one from an earlier build may say something else
     for scale in SCALES:
         page.write_text(render(page.stem, scale=scale, pdf=pdf.name, **values))
         if reason := print_pdf(page, pdf):
@@ -148,7 +148,7 @@ def _write_page(page: Path, most: int, values: dict[str, Any]) -> str:
 
 
 def on_finished(app: Any, error: Exception | None) -> None:
-    """Write them when the site is built; that one cannot be printed is said, and no failure."""
+    """Write the pages once the site is built; a missing PDF is logged and is not an error."""
     from sphinx.util import logging as sphinx_logging
 
     if error or app.builder.format != "html":
@@ -164,7 +164,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def main() -> None:
-    """Write them into the folder of a site that is built."""
+    """Write the pages into the folder of a built site, given on the command line."""
     folder = Path(sys.argv[1])
     for reason in write_summary(folder):
         logging.warning(reason)

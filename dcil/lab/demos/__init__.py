@@ -1,5 +1,5 @@
-"""What a reader can play with: each piece is computed by `dcil` when its chapter is executed, never by the page.
+"""Demonstrations that readers can play with; `dcil` computes them when a chapter is executed, never the page itself.
 
-A module here computes and renders a template; a script of the same name in `book/_static/` only
-chooses which of the computed values are shown. Without the script what the template shows at first stays.
+An interactive module here computes all values and renders a template; a script of the same name in `book/_static/` only
+chooses which of them are shown. Without the script, the template's initial view stays.
 """

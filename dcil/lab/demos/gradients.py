@@ -1,4 +1,4 @@
-"""Gradients and curvature of a batch's loss as a function of the prunable weights, all of them as one vector [P]."""
+"""Gradients and curvature of a batch's loss as a function of all prunable weights, flattened to one vector [P]."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def gradient(loss: Loss, at: Tensor) -> Tensor:
 
 @torch.no_grad()
 def central_difference(loss: Loss, at: Tensor, index: int, step: float = 1e-5) -> float:
-    """Return (L(w + h·e_i) − L(w − h·e_i)) / 2h, the slope along one coordinate without any derivative."""
+    """Return (L(w + h·e_i) − L(w − h·e_i)) / 2h, the slope along one coordinate, without autograd."""
     shift = torch.zeros_like(at)
     shift[index] = step
     return float(loss(at + shift) - loss(at - shift)) / (2 * step)
 
 
 def received_gradient(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor) -> Tensor:
-    """Return what the prunable weights receive [P] from the cross-entropies of all passes together, at a point [P].
+    """Return the gradient [P] that the prunable weights receive from all passes' summed cross-entropy, at a point [P].
 
-    It goes through the passes' gradient rules, so it need not be the gradient of any function of the weights.
+    It is computed under the passes' gradient rules, so it need not be the gradient of any function of the weights.
     """
     weights = dual.weights
     pieces = at.detach().split([w.numel() for w in weights.values()])
@@ -94,7 +94,7 @@ def received_gradient(dual: DualPath, images: Tensor, labels: Tensor, at: Tensor
 def jacobian(field: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-5) -> Tensor:
     """Return the Jacobian [Q, P] of a vector field [P] -> [Q] at a point [P], by central differences.
 
-    Not by a second backward pass: a stop-gradient would hide from it that what is stopped depends on the weights.
+    A second backward pass would not do: a stop-gradient hides that the stopped values depend on the weights.
     """
     shifts = step * torch.eye(len(at), dtype=at.dtype, device=at.device)
     return torch.stack([(field(at + shift) - field(at - shift)) / (2 * step) for shift in shifts], dim=1)
@@ -103,9 +103,9 @@ def jacobian(field: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-5) 
 def largest_curvature(loss: Loss, at: Tensor, iterations: int = 20) -> float:
     """Return the largest absolute eigenvalue of the Hessian at a point, by Lanczos iteration.
 
-    Each iteration is one Hessian-vector product. The value is the best one in the space that the
-    products span (power iteration looks at its last direction only), so it never exceeds the true
-    one; with as many iterations as weights it is exact.
+    Each iteration is one Hessian-vector product. The value is the largest on the Krylov subspace that the products span
+    (power iteration uses its last direction only), so it never exceeds the true one; with as many iterations as weights
+    it is exact.
     """
     at = at.detach().requires_grad_()
     (slope,) = torch.autograd.grad(loss(at), at, create_graph=True)
@@ -115,7 +115,7 @@ def largest_curvature(loss: Loss, at: Tensor, iterations: int = 20) -> float:
         (product,) = torch.autograd.grad(slope, at, basis[-1], retain_graph=True)
         products.append(product)
         rest = product
-        for _ in range(2):  # once is not enough in floating point
+        for _ in range(2):  # Gram-Schmidt twice: once is not enough in floating point
             rest = rest - basis.T @ (basis @ rest)
         if rest.norm() <= 1e-12 * product.norm():
             break
@@ -125,9 +125,9 @@ def largest_curvature(loss: Loss, at: Tensor, iterations: int = 20) -> float:
 
 
 def segment_curvature(loss: Loss, a: Tensor, b: Tensor, points: int = 5, iterations: int = 20) -> float:
-    """Return the largest `largest_curvature` over equally spaced points of the segment from a to b, ends included.
+    """Return the maximum of `largest_curvature` over equally spaced points of the segment from a to b, ends included.
 
-    It estimates the Lipschitz constant of the gradient on that segment, from below.
+    It estimates the Lipschitz constant of the gradient on that segment from below.
     """
     return max(largest_curvature(loss, a + t * (b - a), iterations) for t in torch.linspace(0, 1, points).tolist())
 

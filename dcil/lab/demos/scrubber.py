@@ -1,4 +1,4 @@
-"""Masks at their refreshes, to be gone through one by one: which weights of one layer are kept, and which changed."""
+"""A slider through a run's mask refreshes: which weights of one layer are kept, and which changed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dcil.lab.templating import render
 
 #: What a refresh did to a weight, by its letter in the page.
 SIDES = {"p": "pruned", "k": "kept", "r": "revived", "n": "newly pruned"}
-MOST = 60  # refreshes that a page holds; of more, so many are taken, evenly spread, the first and the last among them
+MOST = 60  # refreshes that a page holds; of more, it takes so many, evenly spaced, including the first and the last
 
 
 def sides(before: Tensor, after: Tensor) -> str:
-    """Return a letter of `SIDES` for each weight, in the order of the flattened masks; boolean, of one shape.
+    """Return a letter of `SIDES` for each weight, in the order of the flattened masks (boolean, of one shape).
 
     >>> import torch
     >>> sides(torch.tensor([False, True, False, True]), torch.tensor([False, True, True, False]))
@@ -31,7 +31,7 @@ def sides(before: Tensor, after: Tensor) -> str:
 
 
 def evenly_spaced(number: int, most: int = MOST) -> list[int]:
-    """Return the places of at most `most` of `number` things, evenly spread, the first and the last among them.
+    """Return at most `most` of the indices 0 to `number` − 1, evenly spaced, including the first and the last.
 
     >>> evenly_spaced(3), evenly_spaced(100, most=4)
     ([0, 1, 2], [0, 33, 66, 99])
@@ -42,11 +42,12 @@ def evenly_spaced(number: int, most: int = MOST) -> list[int]:
 
 
 def frames(refreshes: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return a row for each refresh that the page holds.
+    """Return one row for each refresh that the page holds.
 
-    A refresh has `step`, `sparsity` in [0, 1), `revived` and `newly pruned` of the whole network, and `corner`: the
-    masks of the weights that are drawn, before and after it, each boolean [filters, channels, height, width].
-    Columns: refresh, counted from 1; step; sparsity in percent; revived, newly pruned; kept, of those drawn; sides.
+    A refresh is a dict with `step`, `sparsity` in [0, 1), the counts `revived` and `newly pruned` of the whole network,
+    and `corner`: the masks of the weights that are drawn, before and after the refresh, each boolean [filters,
+    channels, height, width]. Columns: refresh, counted from 1; step; sparsity in percent; revived; newly pruned; kept,
+    the number among the weights drawn; sides.
     """
     taken = [(i + 1, refreshes[i]) for i in evenly_spaced(len(refreshes))]
     return pd.DataFrame(
@@ -66,7 +67,9 @@ def frames(refreshes: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def places(shape: Sequence[int], gap: float = 0.6) -> list[tuple[float, float]]:
-    """Return where each weight [filters, channels, height, width] is drawn: filters downwards, channels to the right.
+    """Return the (x, y) at which each weight of a shape [filters, channels, height, width] is drawn.
+
+    Filters go downwards, channels to the right.
 
     >>> places((1, 2, 1, 2))
     [(0.0, 0.0), (1.0, 0.0), (2.6, 0.0), (3.6, 0.0)]
@@ -82,7 +85,7 @@ def places(shape: Sequence[int], gap: float = 0.6) -> list[tuple[float, float]]:
 
 
 def scrubber_html(refreshes: Sequence[dict[str, Any]], source: Source, place: str) -> str:
-    """Return the piece for a run's refreshes, see `frames`; `place` is where it stands, as in `sources.footer`."""
+    """Return the slider for a run's refreshes (see `frames`); `place` is as in `dcil.lab.page.provenance.footer`."""
     rows = frames(refreshes)
     where = places(refreshes[0]["corner"][0].shape)
     shown = render(

@@ -1,4 +1,4 @@
-"""An equation as a list of its terms, each with what it does in words; a script makes one line of them again."""
+"""An equation as a list of terms, each with an explanation in words; a script joins them into one line again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dcil.lab.templating import render
 
 
 class Term(NamedTuple):
-    """A term of an equation: its formula in TeX, its name, and in words what it does, where `$` encloses formulas."""
+    """A term of an equation: its TeX, its name, and an explanation in words, in which `$` encloses formulas."""
 
     formula: str
     name: str
@@ -19,6 +19,6 @@ class Term(NamedTuple):
 
 
 def terms_html(name: str, left: Term, right: Sequence[Term], measured: str = "") -> str:
-    """Return the equation `left` = `right`; `name` is what it is called, `measured` says where its values are from."""
+    """Return the equation `left` = `right` as HTML; `name` is its name, `measured` says where its values come from."""
     terms = [left, right[0]._replace(sign="="), *right[1:]]
     return render("terms", name=name, terms=terms, measured=measured)

@@ -1,4 +1,4 @@
-"""The smallest problem on which STE and the refined gradient part: linear regression, most weights pruned."""
+"""A minimal problem on which STE and the refined gradient differ: linear regression with half of the weights pruned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ STEPS, PERIOD, RATE = 800, 16, 0.02
 
 
 def regression(rules: tuple[str, ...], seed: int) -> pd.DataFrame:
-    """Train y = Σ aᵢ·xᵢ + noise under gradient rules and return, for each choice of masks and weight, if it is kept.
+    """Train y = Σ aᵢ·xᵢ + noise under gradient rules; return each weight's value and mask at every mask refresh.
 
-    The true coefficients a fall from 1 to 1/`WEIGHTS`. Inputs are independent standard normals, 32 a step. Masks are
-    chosen every `PERIOD` steps by size. Columns: step, weight (0 = largest coefficient), value, kept.
+    The true coefficients a fall from 1 to 1/`WEIGHTS`. Inputs are independent standard normals, 32 samples a step.
+    Masks are refreshed every `PERIOD` steps, by magnitude. Columns: step, weight (0: largest coefficient), value, kept.
     """
     generator = torch.Generator().manual_seed(seed)
     true = torch.arange(WEIGHTS, 0, -1) / WEIGHTS
@@ -41,6 +41,6 @@ def regression(rules: tuple[str, ...], seed: int) -> pd.DataFrame:
 
 
 def exchanges(history: pd.DataFrame, after: int = 0) -> int:
-    """Return how often a weight changed sides from one choice of masks to the next, from step `after` on."""
+    """Return the number of flips between successive masks from step `after` on; one exchange is two flips."""
     late = history[history["step"] >= after].pivot_table(index="step", columns="weight", values="kept", aggfunc="first")
     return int(late.astype(int).diff().abs().sum().sum())

@@ -1,8 +1,8 @@
-"""STE and DCIL on two weights of which one is kept: the smallest problem on which the two gradients part.
+"""STE and DCIL on two weights of which one is kept: the smallest problem on which the two gradients differ.
 
-The loss is L(v) = ½‖v − v*‖². A step shows the weights to one pass (STE) or two (DCIL) as the gradient rules say, and
-moves them by what the rules let through. The pruned weight takes no part in STE's pass, so its gradient is −v* whatever
-its value is; in DCIL's dense pass it takes part with its value w, and its gradient is w − v*.
+The loss is L(v) = ½‖v − v*‖². A step evaluates it in one pass (STE) or two (DCIL), on the weights as the gradient rules
+show them, and moves the weights by the gradient that the rules let through. STE's pass sees a pruned weight as zero, so
+its gradient is −v*, whatever its value; DCIL's dense pass sees its value w, so its gradient is w − v*.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ METHODS = ("ste", "dcil")
 BEST, START = (1.0, 0.6), (0.2, 0.5)  # the better weight begins small, so a mask that never changes would miss it
 STEPS = 60
 RATES, PERIODS = (0.025, 0.05, 0.1, 0.15), (1, 2, 4, 8)
-FIRST = {"step": 36, "rate": 2, "period": 2}  # shown at first, and without scripts: a step; places in the two above
+FIRST = {"step": 36, "rate": 2, "period": 2}  # the initial view: a step, an index into RATES, an index into PERIODS
 ONE_OF_TWO = 0.4  # any sparsity below a half removes one weight of two: see `dcil.masks.threshold_mask`
 
 
 def descend(method: str, rate: float, period: int, steps: int = STEPS) -> pd.DataFrame:
-    """Return how the two weights move under a method, in float64; a row says how things are after `step` steps.
+    """Return how the two weights move under a method, in float64; a row is the state after `step` steps.
 
     Columns: step; weight_1, weight_2; kept and pruned, each the number of a weight; value of the pruned weight;
-    seen_1, seen_2, the values in the pass that the pruned weight's gradient comes from; part, that of the pruned
-    weight; told, its gradient; loss of the network of the kept weight; exchanges of the two weights so far.
+    seen_1, seen_2, the values in the pass that the pruned weight's gradient comes from; part, the pruned weight's value
+    in that pass; told, its gradient; loss of the sparse network; exchanges so far.
     """
     w = torch.tensor(START, dtype=torch.float64, requires_grad=True)
     best = torch.tensor(BEST, dtype=torch.float64)
@@ -72,19 +72,19 @@ def descend(method: str, rate: float, period: int, steps: int = STEPS) -> pd.Dat
 
 
 def columns(path: pd.DataFrame) -> dict[str, list[float]]:
-    """Return the columns of `descend` as the page holds them: to three decimals, and no minus before a zero."""
+    """Return the columns of `descend` as the page holds them: to three decimals, without negative zeros."""
     return {name: [round(value, 3) + 0 for value in path[name].tolist()] for name in path if name != "step"}
 
 
 def grid() -> dict[str, list[list[dict[str, list[float]]]]]:
-    """Return every setting, by method, place of the rate and place of the period."""
+    """Return the columns of `descend` for every setting, by method, index of the rate and index of the period."""
     return {
         method: [[columns(descend(method, rate, period)) for period in PERIODS] for rate in RATES] for method in METHODS
     }
 
 
 def two_weights_html(place: str) -> str:
-    """Return the piece with all its settings; `place` is where it stands, see `dcil.lab.page.provenance.footer`."""
+    """Return the demonstration with all its settings; `place` is as in `dcil.lab.page.provenance.footer`."""
     runs = grid()
     every = [run for settings in runs.values() for row in settings for run in row]
     largest = max(value for run in every for value in run["weight_1"] + run["weight_2"])

@@ -1,1 +1,1 @@
-"""Verdicts on claims, by rule; when they changed; what is left of them when there are many."""
+"""Verdicts on claims by rule, the log of their changes, and their p-values corrected for multiple comparisons."""

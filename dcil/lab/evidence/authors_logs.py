@@ -1,4 +1,4 @@
-"""What the authors' logged runs of DCIL ended at, by setting: `authors_logs.json`, read from their released files."""
+"""The final accuracies of the authors' logged runs of DCIL, by setting: `authors_logs.json`, made from their files."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def logged_setting(**asked: Any) -> dict[str, Any] | None:
 
 
 def logs_in_words(setting: dict[str, Any] | None) -> str:
-    """Return where a setting's runs ended, last and best epoch in percent; nothing where there is none."""
+    """Return in words a setting's accuracies at the last and the best epoch, in percent; "" without a setting."""
     return f"{setting['last'][0]:.2f} last, {setting['best_any'][0]:.2f} best" if setting else ""

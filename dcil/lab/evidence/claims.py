@@ -1,25 +1,27 @@
-"""Verdicts on the claims of book/claims.yml: computed from records by rule, never written by a hand.
+"""Verdicts on the claims in book/claims.yml: computed from records by rule, never written by hand.
 
-A rule looks at paired seeds, one tier at a time. Below three pairs there is no verdict yet, and how often it looks is
-fixed beforehand (`dcil.lab.runs.compared`): at three pairs, and at eight. Then, with the 95 % interval of the mean and
-the margin that the claim fixed beforehand:
+A rule compares two sides at paired seeds, one tier at a time. Below three pairs there is no verdict. The numbers of
+pairs at which it looks are fixed beforehand: three and eight (`dcil.lab.runs.compared`). It then decides by the 95 %
+interval of the mean difference and a margin that the claim fixed beforehand:
 
 =======  ============================================  =======================  ================================
-kind     looks at                                      it holds                 it does not hold
-=======  ============================================  =======================  ================================
-better   accuracy of a less that of b, points          above 0, mean ≥ margin   an advantage of margin ruled out
-smaller  a figure of `stability`, 1 − a/b              above 0, mean ≥ margin   an advantage of margin ruled out
-equal    accuracy of a less that of b, points          equivalent (see below)   wholly outside ±margin
-matches  accuracy of a less the authors' mean, points  equivalent (see below)   wholly outside ±margin
-=======  ============================================  =======================  ================================
+kind     compares                                       holds if                 does not hold if
+=======  =============================================  =======================  ================================
+better   accuracy of a minus that of b, points          above 0, mean ≥ margin   interval wholly below margin
+smaller  a figure of `stability`, 1 − a/b               above 0, mean ≥ margin   interval wholly below margin
+equal    accuracy of a minus that of b, points          equivalent (see below)   interval wholly outside ±margin
+matches  accuracy of a minus the authors' mean, points  equivalent (see below)   interval wholly outside ±margin
+=======  =============================================  =======================  ================================
 
-Two are equivalent by `paired.equivalent`, as in every table: two one-sided tests at 5 %, so the 90 % interval lies
-inside ±margin. Everything else needs more seeds. A difference is within noise if its interval contains zero, and
-undecided if not: it is there, and whether it reaches the margin is open. Noise shows nothing to be equal, so that an
-equality that is neither shown nor ruled out is undecided.
+"Above 0" means that the whole interval is. Equivalence is `paired.equivalent`, as in every table: two one-sided tests
+at 5 %, so the 90 % interval lies inside ±margin.
 
-Only at the paper's own scale are the words reproduced and not reproduced. At the quick tier a claim holds at this scale
-or does not.
+A claim that neither holds nor fails needs more seeds. A claimed advantage is then "within noise" if the interval
+contains zero, else "undecided": there is a difference, but whether it reaches the margin is open. A claimed equality is
+then always "undecided", because noise shows nothing to be equal.
+
+"Reproduced" and "not reproduced" are said only at the paper's own scale. At the quick tier a claim "holds at this
+scale", or does not.
 """
 
 from __future__ import annotations
@@ -42,20 +44,20 @@ from dcil.lab.runs.frames import runs_table
 from dcil.lab.yaml_files import Entry, Setting, Variant, Words, one_of, read_entries
 from dcil.run_record import Run
 
-WORDS = {  # of a tier: it holds, it does not hold
+WORDS = {  # the verdicts of each tier: holds, does not hold
     "quick": ("holds at this scale", "does not hold at this scale"),
     "paper": ("reproduced", "not reproduced"),
 }
-HOLDS, FAILS = zip(*WORDS.values(), strict=True)  # at whichever tier
+HOLDS, FAILS = zip(*WORDS.values(), strict=True)  # at any tier
 TIERS = tuple(WORDS)
 NO_VERDICT = "not yet run"
 Tier = Annotated[str, one_of("tier", TIERS)]
 
 
 class Rule(Entry):
-    """What decides a claim: `a` is looked at, in its deployed pass and at the evidence's epochs if nothing is said.
+    """What decides a claim. `a` is the variant that the claim is about, `a_pass` its pass (default: the deployed one).
 
-    `a_epochs` are fewer ones, so that a computes no more than what it is compared with.
+    `a_epochs` trains `a` for fewer epochs than the evidence says, so that it computes no more than its rival.
     """
 
     kind: str
@@ -72,20 +74,20 @@ class Pair(Rule):
 
     @model_validator(mode="after")
     def compares_two(self) -> Self:
-        """Refuse one variant beside itself, unless another of its passes is meant."""
+        """Refuse to compare a variant with itself, unless `a_pass` names a pass."""
         if self.a == self.b and self.a_pass is None:
             raise DcilError(f"it compares {self.a} with itself; a and b must be two")
         return self
 
 
 class PairOfAccuracies(Pair):
-    """A rule about the accuracies of two variants."""
+    """A rule that compares the accuracies of two variants."""
 
     kind: Literal["better", "equal"]
 
 
 class PairOfFigures(Pair):
-    """A rule about a figure of `stability` of two variants."""
+    """A rule that compares a figure of `stability` of two variants."""
 
     kind: Literal["smaller"]
     figure: Annotated[str, one_of("figure", stability.FIGURES)]
@@ -123,7 +125,7 @@ class Claim(Entry):
 
     @property
     def authors(self) -> dict[str, Any]:
-        """The same for a rule of kind "matches": reading the claim made sure that there is one."""
+        """The same for a rule of kind "matches", for which reading the claim has made sure that the setting exists."""
         assert self.logged is not None
         return self.logged
 
@@ -133,7 +135,7 @@ Findings: TypeAlias = "Mapping[str, Mapping[str, Finding]]"  # by a claim's id, 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the records of one tier say of a claim: effects by seed (points, or a share), interval, verdict."""
+    """What the records of one tier say about a claim: effects by seed (points, or a share), interval, verdict."""
 
     tier: str
     effects: tuple[float, ...]
@@ -148,23 +150,23 @@ class Finding:
 
     @property
     def has_verdict(self) -> bool:
-        """Whether there are seeds enough for one; it may be that the claim is open."""
+        """Whether there are enough seeds for a verdict, which may be that the claim is still open."""
         return self.verdict != NO_VERDICT
 
     @property
     def words(self) -> str:
-        """The verdict; where something ran at too few seeds for one, how many there are."""
+        """The verdict; if there are some runs but too few seeds for a verdict, how many seeds there are."""
         few = 0 < len(self.effects) < SEEDS
         return f"too few seeds ({len(self.effects)} of {SEEDS})" if few else self.verdict
 
 
 def at_highest_tier(found: Iterable[Finding]) -> Finding | None:
-    """Return, of those findings on a claim that have a verdict, the one at the highest tier."""
+    """Return the finding at the highest tier among those with a verdict, None if there is none."""
     return max((f for f in found if f.has_verdict), key=lambda f: TIERS.index(f.tier), default=None)
 
 
 def read_claims(path: str | Path) -> list[Claim]:
-    """Return the claims of a file; raises `DcilError` naming the claim for one without a rule, or with other fields."""
+    """Return the claims of a file; raises `DcilError` naming the first that lacks a field or has unknown ones."""
     claims = read_entries(path, Claim, "claim")
     if len({claim.id for claim in claims}) < len(claims):
         raise DcilError(f"{path} has two claims of one id")
@@ -172,10 +174,10 @@ def read_claims(path: str | Path) -> list[Claim]:
 
 
 def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
-    """Return the runs that decide a claim at a tier of its evidence; dense runs, of no sparsity, belong to any.
+    """Return the runs that decide a claim at one tier; dense runs match evidence of any sparsity.
 
-    They are of one precision: the book's (`COMPARED`), or another that is asked for. Where a rule says `a_epochs`, its
-    a was trained for so many, and for those of the evidence everything else.
+    All are of one precision: `precision`, or by default the book's (`COMPARED`). If the rule has `a_epochs`, its `a`
+    was trained for that many epochs, everything else for those that the evidence says.
     """
     setting, rule = claim.evidence[tier], claim.rule
     of_a = setting | {"epochs": rule.a_epochs} if rule.a_epochs else setting
@@ -185,7 +187,7 @@ def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None
 
 
 def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
-    """Return by seed the two values that a claim's rule compares; of `matches`, b are the authors' runs."""
+    """Return the values of a and b that a claim's rule compares, by seed; for `matches`, b holds the authors' runs."""
     rule = claim.rule
     if isinstance(rule, PairOfFigures):
         figures = stability.stability_table(found)
@@ -200,7 +202,7 @@ def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.S
 
 
 def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
-    """Return a claim's effect at each seed that has what its rule compares, in order, as far as it may look."""
+    """Return a claim's effect at each seed that both sides have, in order of seeds, up to the last look."""
     a, b = compared_values(claim, found)
     match claim.rule.kind:
         case "smaller":
@@ -214,7 +216,7 @@ def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
 
 
 def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:
-    """Return the verdict that a kind of rule gives on effects and a margin, in a tier's words; see the table above."""
+    """Return the verdict of a kind of rule on effects by seed, in the words of a tier; see the table above."""
     if len(values) < SEEDS:
         return NO_VERDICT
     mean, low, high = paired.t_interval(values)
@@ -229,7 +231,7 @@ def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str
 
 
 def findings(claim: Claim, runs: Iterable[Run], precision: str | None = None) -> list[Finding]:
-    """Return what the runs (by default those of the book's precision) say of a claim, at each tier that it names."""
+    """Return what runs of a precision (by default the book's) say about a claim, at each tier of its evidence."""
     result = []
     for tier in claim.evidence:
         effects = effects_by_seed(claim, evidence(claim, tier, runs, precision))
@@ -240,7 +242,7 @@ def findings(claim: Claim, runs: Iterable[Run], precision: str | None = None) ->
 
 
 def effect_in_words(claim: Claim, mean: float, low: float, high: float) -> str:
-    """Return a claim's effect and its interval in words: points, or percent less."""
+    """Return a claim's effect and its interval in words: in points, or in percent less."""
     if claim.rule.kind == "smaller":
         return paired.signed_interval(100 * mean, 100 * low, 100 * high, digits=0).replace("+", "") + " % less"
     return paired.signed_interval(mean, low, high) + " points"
@@ -254,9 +256,9 @@ def measured_in_words(claim: Claim, finding: Finding) -> str:
 
 
 def verdicts_in_words(known: Sequence[Claim], runs: Sequence[Run], chapter: str | None = None) -> str:
-    """Return, as a list in Markdown, each claim (of a chapter) with its verdicts at the tiers that have a run.
+    """Return a list in Markdown: each claim (of a chapter, if given) with its verdicts at the tiers that have effects.
 
-    Claims without a run are one line that opens.
+    Claims without any are folded into one line that opens.
     """
     lines, waiting = [], []
     for claim in known:

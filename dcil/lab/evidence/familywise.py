@@ -1,14 +1,14 @@
-"""The verdicts of a tier as a family: each claim's p-value by the null of its rule, corrected for how many are asked.
+"""The verdicts of a tier as a family: each claim's p-value, corrected for multiple comparisons.
 
-A verdict looks at one claim alone. Of twenty claims without substance one looks well by chance. Holm's correction
-(Holm 1979) keeps the chance that any does below 5 %, however they depend on each other. It changes no verdict and
-stands beside it. The family are the claims of a tier that have a verdict.
+A verdict looks at one claim alone, but of twenty false claims one looks true by chance. Holm's correction (Holm 1979)
+keeps the probability that any does below 5 %, however the claims depend on each other. It is shown beside the verdicts
+and changes none. The family is the claims of a tier that have a verdict.
 
 ===============  ===================================  ===================
-kind             null                                 test
+kind             null hypothesis                      paired test
 ===============  ===================================  ===================
 better, smaller  no difference                        t, two-sided
-equal, matches   a difference as large as the margin  two one-sided t
+equal, matches   a difference of at least the margin  two one-sided t
 ===============  ===================================  ===================
 """
 
@@ -30,7 +30,7 @@ LEVEL = 0.05
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values corrected by Holm's step-down, in their order.
+    """Return p-values corrected by Holm's step-down procedure, in the order given.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -44,16 +44,17 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def claim_p_value(rule: claims.Rule, values: Sequence[float]) -> float:
-    """Return the p-value of a rule's null; its test is in the table above."""
+    """Return the p-value of effects by seed under a rule's null hypothesis; the table above names the test."""
     if rule.kind in ("better", "smaller"):
         return paired.p_difference(values)
     return paired.p_equivalence(values, rule.margin)
 
 
 def unpaired_interval(claim: Claim, found: Sequence[Run]) -> tuple[float, float, float]:
-    """Return a claim's effect with Welch's interval (mean, low, high), as if no seed had a partner.
+    """Return a claim's effect with Welch's interval (mean, low, high), as if the seeds were not paired.
 
-    Of a share it is that of the ratio of geometric means. Beside the authors' number stand the ends of their runs.
+    A share (kind "smaller") is computed from the ratio of geometric means. For "matches", the other side is the
+    authors' runs, one by one.
     """
     a, b = claims.compared_values(claim, found)
     if claim.rule.kind != "smaller":
@@ -63,9 +64,9 @@ def unpaired_interval(claim: Claim, found: Sequence[Run]) -> tuple[float, float,
 
 
 def corrected_table(known: Sequence[Claim], runs: Sequence[Run], precision: str | None = None) -> pd.DataFrame:
-    """Return one row for each claim and tier: verdict, paired and unpaired interval, p-value, and Holm's.
+    """Return one row for each claim and tier: verdict, paired and unpaired interval, p-value before and after Holm.
 
-    The p-values are numbers, NaN where a claim has no verdict; the intervals are in words.
+    The p-values are numbers, NaN for a claim without a verdict; the intervals are in words.
     """
     rows = []
     for claim in known:
@@ -90,7 +91,7 @@ def corrected_table(known: Sequence[Claim], runs: Sequence[Run], precision: str 
 
 
 def with_p_in_words(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with its p-values in words; an empty cell where there is none."""
+    """Return a `corrected_table` with its p-values as text, "" for those that are NaN."""
     return found.assign(**{name: found[name].map(_p_in_words) for name in ("p", "p, Holm")})
 
 
@@ -99,7 +100,7 @@ def _p_in_words(p: float) -> str:
 
 
 def survivors_in_words(found: pd.DataFrame) -> str:
-    """Return in words, tier by tier, of how many claims that hold, and that do not, p is small after the correction."""
+    """Return in words, by tier, for how many of the claims that hold, and that do not, the corrected p is below 5 %."""
     parts = []
     for tier, (holds, fails) in claims.WORDS.items():
         mine = found[(found["tier"] == tier) & found["p"].notna()]

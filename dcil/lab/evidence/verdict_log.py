@@ -1,7 +1,7 @@
 """When a verdict changed, to what and why: the log book/verdicts.yml, written by `python -m dcil claims --log "WHY"`.
 
-The log holds changes only. Replayed, it gives the verdicts as they are; a test fails when the records say otherwise, so
-no verdict changes in silence.
+The log holds changes only. Replayed, it gives today's verdicts; a test fails if the records say otherwise, so no
+verdict changes silently.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Key = tuple[str, str]  # a claim's id and a tier
 
 
 class Change(Entry):
-    """A verdict that became another; None is a claim that was not there."""
+    """One verdict's change; `was` is None if the claim is new, `to` is None if it was withdrawn."""
 
     claim: Words
     tier: Words
@@ -40,7 +40,7 @@ class Change(Entry):
 
 
 class LogEntry(Entry):
-    """What changed on a day, and why."""
+    """What changed on one day, and why."""
 
     date: datetime.date
     why: Words
@@ -50,7 +50,7 @@ class LogEntry(Entry):
 def current_verdicts(
     known: Sequence[Claim], runs: Sequence[Run], precision: str | None = None
 ) -> dict[Key, tuple[str, str]]:
-    """Return the verdict on each claim at each tier, and what was measured, as the runs (of a precision) stand."""
+    """Return the verdict on each claim at each tier, and what was measured, from the runs (of a precision)."""
     verdicts = {}
     for claim in known:
         for found in claims.findings(claim, runs, precision):
@@ -59,12 +59,12 @@ def current_verdicts(
 
 
 def read_log(path: str | Path) -> list[LogEntry]:
-    """Return the log's entries, oldest first; raises `DcilError` for one without a date, a reason or a change."""
+    """Return the log's entries, oldest first; raises `DcilError` for an entry without a date, a reason or a change."""
     return read_entries(path, LogEntry) if Path(path).exists() else []
 
 
 def replay(entries: Iterable[LogEntry]) -> dict[Key, str]:
-    """Return the verdicts that a log ends at; raises `DcilError` where an entry does not follow from those before."""
+    """Return the verdicts at the end of a log; raises `DcilError` if an entry contradicts the entries before it."""
     state: dict[Key, str | None] = {}
     for entry in entries:
         for change in entry.changes:
@@ -78,7 +78,7 @@ def replay(entries: Iterable[LogEntry]) -> dict[Key, str]:
 
 
 def changes_since(entries: Iterable[LogEntry], found: dict[Key, tuple[str, str]]) -> list[Change]:
-    """Return what has changed since the log's last entry, in the order of the claims."""
+    """Return the changes since the log's last entry, in the order of `found`, withdrawn claims last."""
     before = replay(entries)
     gone = {key: (None, None) for key in before if key not in found}
     return [
@@ -89,7 +89,7 @@ def changes_since(entries: Iterable[LogEntry], found: dict[Key, tuple[str, str]]
 
 
 def append_entry(path: str | Path, changed: list[Change], why: str) -> None:
-    """Add an entry of today to a log; raises `DcilError` without a reason. What is there already stays as it is."""
+    """Append an entry with today's date to a log; raises `DcilError` without a reason. Earlier entries are kept."""
     if not why.strip():
         raise DcilError("say why the verdicts changed")
     today = LogEntry(date=datetime.datetime.now(datetime.UTC).date(), why=why.strip(), changes=changed)
@@ -99,7 +99,7 @@ def append_entry(path: str | Path, changed: list[Change], why: str) -> None:
 
 
 def _dump(entry: LogEntry) -> str:
-    """Return an entry with a change a line, so that a difference of two versions of the log can be read."""
+    """Return an entry in YAML with one change per line, so that diffs of the log are readable."""
     lines = [
         yaml.safe_dump(
             [change.model_dump(by_alias=True)],
@@ -116,9 +116,9 @@ def _dump(entry: LogEntry) -> str:
 
 
 def history(entries: Sequence[LogEntry], known: Sequence[Claim], tier: str | None = None) -> str:
-    """Return the log in Markdown, newest first: date and reason, then a table of what changed, at one tier or at all.
+    """Return the log in Markdown, newest first: date and reason, then a table of the changes, at one tier or at all.
 
-    Claims that came in without a verdict share a row. A claim that is no longer among the `known` stands under its id.
+    New claims without a verdict share one row. A claim that is no longer `known` is shown by its id.
     """
     words, parts = {claim.id: claim.claim for claim in known}, []
     for entry in reversed(entries):

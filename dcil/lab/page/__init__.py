@@ -1,1 +1,1 @@
-"""What a page shows: figures, where their numbers come from, the form of its parameters."""
+"""What a page shows: figures, the sources of their numbers, and a form for the chapter's parameters."""

@@ -1,4 +1,4 @@
-"""One figure style for the whole book; every figure is shown with the source of its numbers and its data."""
+"""One figure style for the whole book; every figure is shown with its data and the source of its numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcil.lab.runs.sources import Source
 
 __all__ = ["colour", "label", "legend_below", "show_figure", "style"]
 
-# Okabe & Ito's colours, safe for the colour-blind; a method keeps its colour and line across the book.
+# Okabe and Ito's colourblind-safe palette, extended; a method keeps its colour and marker throughout the book.
 COLOURS = {"dense": "#000000", "static": "#999999", "ste": "#D55E00", "dcil": "#0072B2", "gmp": "#E69F00",
            "rigl": "#009E73", "set": "#56B4E9", "st3": "#CC79A7", "kept_only": "#4D4D4D", "ste_tenth": "#F4A582",
            "acdc": "#8C6D31", "one_shot": "#5F5F5F",
@@ -40,8 +40,8 @@ MARKERS = {
 # The passes of one method share its colour, here DCIL's; the line tells them apart.
 PASS_COLOURS = dict.fromkeys(("sparse", "dense", "pruned"), COLOURS["dcil"])
 PASS_LINES = {"sparse": "-", "dense": "--", "pruned": ":"}
-# What a choice of masks did to a weight (a mark tells the last two apart), and where in training a gradient was
-# measured: greys, for these are no methods.
+# Greys, because these are not methods: what a mask refresh did to a weight (a mark tells the last two apart), and when
+# in training a gradient was measured.
 SIDE_COLOURS = {"pruned": "#EDEDED", "kept": "#ADADAD", "revived": "#111111", "newly pruned": "#111111"}
 STATE_COLOURS = {"at initialisation": "#8C8C8C", "after training": "#222222"}
 STATE_LINES = {"at initialisation": "--", "after training": "-"}
@@ -49,14 +49,14 @@ WIDTH = 5.0  # inches of a figure; several panels stand one above the other
 
 
 def colour(name: str) -> str:
-    """Return a variant's colour: its own, else that of its method; grey for one that has none."""
+    """Return a variant's colour: its own, else its method's, else grey."""
     return COLOURS.get(name, COLOURS.get(name.split(",")[0], "#777777"))
 
 
 def style() -> None:
-    """Set the book's style: vector drawings on a white card that reads in both themes, legible on a phone.
+    """Set the book's style: SVG on a white card that suits both themes, legible on a phone.
 
-    A figure `WIDTH` inches wide is shown at some 340 pixels there, where its text of 12 points has 11.
+    A phone shows a figure `WIDTH` inches wide at about 340 pixels, where its 12-point text is 11 pixels high.
     """
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -69,7 +69,7 @@ def style() -> None:
 
 
 def legend_below(figure: Figure, axis: Axes) -> None:
-    """Put the legend of an axis under its figure, where it covers no curve, each label once."""
+    """Put the legend of an axis below its figure, where it covers no curve, with each label once."""
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     for own in filter(None, (other.get_legend() for other in figure.axes)):
@@ -81,11 +81,11 @@ def legend_below(figure: Figure, axis: Axes) -> None:
 def show_figure(
     figure: Figure, source: Source, place: str, data: pd.DataFrame, twin: dict[str, Any] | None = None
 ) -> None:
-    """Show a figure once in the notebook, and under it where its numbers come from: `dcil.lab.page.provenance.footer`.
+    """Show a figure in the notebook, and below it the source of its numbers: `dcil.lab.page.provenance.footer`.
 
-    `place` is "CHAPTER#NAME", where NAME is the figure's in the cell's metadata; `data` is what is drawn, one row a
-    mark or point. Where there is none the page says "not run": axes without a mark would look like a result. Epochs are
-    counted in whole numbers.
+    `place` is "CHAPTER#NAME", where NAME is the figure's name in the cell's metadata; `data` is what is drawn, one row
+    per mark or point. Without data the page says "not run" instead: empty axes would look like a result. An axis of
+    epochs has ticks at whole numbers only.
     """
     from IPython.display import HTML, display
 

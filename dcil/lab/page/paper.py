@@ -1,4 +1,4 @@
-"""HTML on paper: a page as PDF, printed by the system's Chromium, without a window or a network."""
+"""HTML pages as PDF, printed by the system's headless Chromium, without network access."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dcil.errors import DcilError
 from dcil.io.files import write_atomically
 
 CHROMIUM = Path(os.environ.get("DCIL_CHROMIUM", "/usr/bin/chromium"))
-SECONDS = 120  # a page takes two; a machine may be busy
+SECONDS = 120  # time limit; a page takes about two, but the machine may be busy
 
 
 def print_pdf(page: Path, pdf: Path) -> str:
-    """Print a page of HTML, on paper of the size that its style names; return why not, "" where it is printed."""
+    """Print an HTML page to PDF, at the paper size that its CSS sets; return "", or the reason why it failed."""
     if not CHROMIUM.exists():
         return f"there is no Chromium at {CHROMIUM}; DCIL_CHROMIUM names another place"
 
     def printed(part: Path) -> None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]
-        with tempfile.TemporaryDirectory() as profile:  # in one that is in use it prints nothing
+        with tempfile.TemporaryDirectory() as profile:  # Chromium prints nothing if its profile is in use
             line = [str(CHROMIUM), *options, f"--user-data-dir={profile}", page.resolve().as_uri()]
             subprocess.run(line, check=True, capture_output=True, timeout=SECONDS)
         if not part.stat().st_size:
@@ -36,5 +36,5 @@ def print_pdf(page: Path, pdf: Path) -> str:
 
 
 def count_pages(pdf: Path) -> int:
-    """Return how many pages a PDF has that Chromium wrote."""
+    """Return the number of pages of a PDF written by Chromium."""
     return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))

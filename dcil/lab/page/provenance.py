@@ -1,8 +1,8 @@
-"""Where the numbers of a figure or table come from, and the block under it that says so.
+"""The block under each figure and table that says where its numbers come from.
 
-The block holds the runs, each a link to its row of the page "All runs", commit, machine, versions, the command that
-draws it again, the data as a folded table and as a CSV file, and where there is one the interactive twin. It is plain
-HTML: it works from a disk and without scripts, and is the same from run to run on one commit.
+The block holds the runs, each a link to its row on the page "All runs"; commit, machine and versions; the command that
+draws the figure again; the data, as a folded table and as a CSV file; and the interactive twin, if there is one. It is
+plain HTML: it works from disk and without scripts, and is the same from run to run on one commit.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from dcil.lab.runs.names import label
 from dcil.lab.runs.sources import Source
 from dcil.lab.templating import render, safe
 
-NOT_RUN = Markup(f"<p><b>{MISSING}</b></p>")  # in the place of a figure or table of nothing
-ROWS = 40  # of folded data that a page shows; the CSV holds all
+NOT_RUN = Markup(f"<p><b>{MISSING}</b></p>")  # in place of a figure or table without data
+ROWS = 40  # rows of the folded data that a page shows; the CSV file holds all
 
 
 def anchor(run_id: str) -> str:
-    """Return a run's id as the id of its row; with a dot, the theme's scripts would take it for a class."""
+    """Return the HTML id of a run's row: the run id without dots, which the theme's scripts take for CSS classes."""
     return re.sub(r"[^\w-]", "_", run_id)
 
 
 def short(run_id: str) -> str:
-    """Return the hash at the end of a run's id, which alone tells it from all others.
+    """Return the hash at the end of a run id, which alone identifies the run.
 
     >>> short("cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef")
     '4b78f1ef'
@@ -42,17 +42,17 @@ def short(run_id: str) -> str:
 
 
 def link(run_id: str) -> Markup:
-    """Return a link to a run's row, which opens there; its text is short, and the whole id appears on hover."""
+    """Return a link that opens a run's row on the page "All runs"; its text is the hash, its tooltip the run id."""
     return render("run_link", run_id=run_id, short=short(run_id), anchor=anchor(run_id))
 
 
 def command(text: str) -> Markup:
-    """Return a command as the theme shows code, with its button to copy it."""
+    """Return a command as HTML, styled like the theme's code blocks, with a copy button."""
     return render("command", text=text)
 
 
 def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> Markup:
-    """Return a table as HTML, without an index, with nothing random in its markup; ids among `runs` are links."""
+    """Return a table as HTML without an index, the same from run to run; run ids that are in `runs` become links."""
     number = f"{{:.{digits}f}}".format
 
     def cell(value: Any) -> str:
@@ -66,7 +66,7 @@ def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> Ma
 
 
 def decimals(values: pd.Series) -> int:
-    """Return how many decimals a column of numbers is shown with: none if all are whole, two from ten on, else up to 4.
+    """Return the decimals to show of a column: 0 if all numbers are whole, 2 if any is 10 or more, else up to 4.
 
     >>> decimals(pd.Series([85.6, 9])), decimals(pd.Series([0.9, 0.95])), decimals(pd.Series([64.0, None]))
     (2, 2, 0)
@@ -77,7 +77,7 @@ def decimals(values: pd.Series) -> int:
 
 
 def drawn(data: pd.DataFrame) -> pd.DataFrame:
-    """Return what a figure draws as people read it: methods by their labels, numbers with the decimals they need.
+    """Return a figure's data formatted for people: methods as labels, numbers with the decimals they need.
 
     >>> print(drawn(pd.DataFrame({"method": ["dcil", "st3_stepwise"], "test": [85.6328, 9.0], "share": [0.9, 2 / 3]})))
       method   test   share
@@ -94,13 +94,13 @@ def drawn(data: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-# What a spreadsheet may take for a formula, and the figures that begin like one: "-0.12 (-0.30 to +0.06)".
+# Text that a spreadsheet may take for a formula, and numbers that merely begin like one: "-0.12 (-0.30 to +0.06)".
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 FORMULA, FIGURES = re.compile(r"[=+@\-\t\r]"), re.compile(rf"{_NUMBER}(?:(?: to | ± | \(){_NUMBER}\)?)*")
 
 
 def harmless(cell: Any) -> Any:
-    """Return a cell of a CSV file; text that a spreadsheet would compute gets an apostrophe before it.
+    """Return a cell for a CSV file; text that a spreadsheet would run as a formula is prefixed with an apostrophe.
 
     >>> harmless("=1+2"), harmless("+0.52 to +1.20"), harmless(-0.5)
     ("'=1+2", '+0.52 to +1.20', -0.5)
@@ -110,13 +110,13 @@ def harmless(cell: Any) -> Any:
 
 
 def download(data: pd.DataFrame, name: str) -> Markup:
-    """Return a link that saves a table as a CSV file; the file is in the link, so that it works from a disk too."""
+    """Return a link that saves a table as a CSV file; the link contains the file, so that it also works from disk."""
     text = data.map(harmless).rename(columns=harmless).to_csv(index=False, float_format="%.6g")
     return render("download", name=name, content=base64.b64encode(text.encode()).decode())
 
 
 def _json(spec: dict[str, Any]) -> Markup:
-    """Return JSON as the content of a script, which "</" would end early."""
+    """Return JSON for a script element, with "</" escaped, which would end the element early."""
     content = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(content.replace("</", "<\\/"))
 
@@ -126,9 +126,9 @@ def footer(
 ) -> Markup:
     """Return the block under a figure or table as HTML.
 
-    `place` is where it stands, "CHAPTER#NAME": the command runs the chapter with its parameters, and the CSV file has
-    both names.
-    `shown` says that `data` is the table above. `twin` is what plotly draws (`dcil.lab.page.twins`).
+    `place` is where it stands, "CHAPTER#NAME": the command in the block runs that chapter with its current parameters,
+    and the CSV file is named after both. `shown` says that `data` is the table above, and is not to be repeated.
+    `twin` is what plotly draws (`dcil.lab.page.twins`).
     """
     chapter, _, name = place.partition("#")
     return render(
@@ -145,9 +145,9 @@ def footer(
 
 
 def planned(names: Sequence[str], what: str = "variant", more: bool = False) -> Markup:
-    """Return one line that opens and lists what has no run so far; nothing where nothing is missing.
+    """Return one line that opens to a list of what has no run so far; empty if nothing is missing.
 
-    `more` says that others of its kind stand above it.
+    `more` says that others of the same kind are shown above it.
 
     >>> print(planned(["RigL"]))
     <details class="planned"><summary>1 variant is planned</summary><p>RigL</p></details>
@@ -156,7 +156,7 @@ def planned(names: Sequence[str], what: str = "variant", more: bool = False) -> 
 
 
 def split_by_run(data: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows without a cell "not run", and what names each other row: its cells before the first of those.
+    """Return the rows without a cell "not run", and a name for each other row: its cells before the first "not run".
 
     >>> rows, waiting = split_by_run(pd.DataFrame({"on": ["CPU", "GPU"], "step, s": ["0.2", "not run"]}))
     >>> list(rows["on"]), waiting
@@ -176,11 +176,11 @@ def show_table(
     waiting: Sequence[str] = (),
     common: Sequence[str] = (),
 ) -> Any:
-    """Return a table as the book shows it, with the source of its numbers and a CSV file under it.
+    """Return a table as the book shows it, with the source of its numbers and a CSV file below it.
 
-    `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run". `waiting` names the rows that have no
-    run so far; a row with a cell "not run" joins them. `common` names columns that are left out where all rows say the
-    same: the line under the table says it once, and the CSV file has them.
+    `place` is "CHAPTER#NAME", see `footer`; an empty table is shown as "not run". `waiting` names further rows, which
+    have no run so far; rows with a cell "not run" join them. A column in `common` is left out if its value is the same
+    in all rows: the line below the table then says it once. The CSV file has all columns.
     """
     from IPython.display import HTML
 

@@ -1,7 +1,7 @@
-"""A chapter's parameters as a form in its page, with the lines that run the chapter with the reader's values.
+"""A form for a chapter's parameters at the end of its page, with the commands that run it with the reader's values.
 
-Python writes the whole form; `book/_static/rerun.js` shows its inputs and keeps the lines in step with them.
-Without the script a table and the lines stay.
+Python writes the whole form; `book/_static/rerun.js` shows its inputs and updates the commands as they change. Without
+the script, a table and the commands remain.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from dcil.lab.templating import render
 from dcil.methods import METHODS
 from dcil.models import MODELS
 
-#: By chapter, the parameters that are not at their default in this process; `dcil.lab.book.chapters.begin` knows them.
+#: By chapter, the parameters whose values in this process differ from their defaults; set by
+#: `dcil.lab.book.chapters.begin`.
 given: dict[str, dict[str, Any]] = {}
-#: By chapter, its form, from `begin` to the box at its end.
+#: By chapter, its form, made by `begin` and shown by `box` at the chapter's end.
 forms: dict[str, Markup] = {}
 
 NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
@@ -31,7 +32,7 @@ NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a chapter's parameter cell: `name = default  # meaning`, the default as it is written there."""
+    """One line of a chapter's parameter cell: `name = default  # meaning`, with the default as source text."""
 
     name: str
     default: str
@@ -44,19 +45,19 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that the meaning lists: `smoke | quick | paper: ...`, or the names of a registry; else none."""
+        """The values that `meaning` lists (`smoke | quick | paper: ...`, or the names of a registry), if any."""
         listed = re.match(r"[\w.]+( \| [\w.]+)+", self.meaning)
         named = next((tuple(names) for words, names in NAMES.items() if words in self.meaning), ())
         return tuple(listed[0].split(" | ")) if listed else named
 
     @property
     def nullable(self) -> bool:
-        """Whether None is a value of it."""
+        """Whether None is allowed."""
         return self.value is None or "None:" in self.meaning
 
     @property
     def limits(self) -> dict[str, str] | None:
-        """Smallest and largest value and the step between values, as HTML has them; None if it is not a number."""
+        """The attributes min, max and step of an HTML number input, as far as known; None if it is not a number."""
         least = re.search(r"at least (\d+)", self.meaning)
         span = re.search(r"(?:\[|from )(\d+)(?:, | up to )(\d+)", self.meaning)
         if type(self.value) not in (int, float) and not (self.value is None and least):
@@ -66,7 +67,7 @@ class Parameter:
         return {k: v for k, v in limits.items() if v is not None}
 
     def takes(self, value: Any) -> bool:
-        """Return whether the meaning allows a value, as far as it says what it takes."""
+        """Return whether `meaning` allows a value; what it does not restrict is allowed."""
         if value is None:
             return self.nullable
         if self.choices:
@@ -80,12 +81,12 @@ class Parameter:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a reader types it: text without quotes, lists as JSON, the rest as Python writes it."""
+    """Return a value as a reader types it: text without quotes, lists as JSON, anything else as its `repr`."""
     return value if isinstance(value, str) else json.dumps(value) if isinstance(value, list) else repr(value)
 
 
 def field(parameter: Parameter, value: Any) -> Markup:
-    """Return the input of a parameter, hidden until the script shows it: a list to choose from, a number, or text."""
+    """Return a parameter's HTML input: a list to choose from, a number, or text; hidden until the script shows it."""
     name = f"rerun-{parameter.name}"
     common = {
         "id": name,
@@ -105,7 +106,7 @@ def field(parameter: Parameter, value: Any) -> Markup:
 
 
 def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
-    """Return the shell lines that run a chapter with simple values: one of make, one of papermill."""
+    """Return the shell commands that run a chapter with these parameters, one for make and one for papermill."""
     options = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
     return {
         "make": f"make chapter NAME={chapter}" + (f" P={shlex.quote(options)}" if given else ""),
@@ -114,9 +115,9 @@ def lines(chapter: str, given: dict[str, Any]) -> dict[str, str]:
 
 
 def box(chapter: str) -> Markup:
-    """Return the closed box at the end of a chapter, as HTML: its form and the lines that run it again.
+    """Return the folded box at the end of a chapter, as HTML: its form and the commands that run it again.
 
-    Raises `DcilError` for a chapter that has not begun.
+    Raises `DcilError` if the chapter has not called `chapters.begin`.
     """
     if chapter not in forms:
         raise DcilError(f"{chapter} has not begun; its second cell calls chapters.begin({chapter!r}, globals())")
@@ -124,12 +125,12 @@ def box(chapter: str) -> Markup:
 
 
 def redraw(chapter: str) -> str:
-    """Return the line that draws a chapter's figures again: `make chapter`, with the parameters that it began with."""
+    """Return the command that draws a chapter's figures again: `make chapter`, with the parameters of this process."""
     return lines(chapter, given.get(chapter, {}))["make"]
 
 
 def form(chapter: str, declared: Sequence[Parameter], given: dict[str, Any]) -> Markup:
-    """Return the form of a chapter, as HTML: a row for each declared parameter with its value in this run (`given`)."""
+    """Return a chapter's form, as HTML: a row for each declared parameter, with its value in this process (`given`)."""
     rows = [
         {
             "name": p.name,

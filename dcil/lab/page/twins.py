@@ -1,6 +1,7 @@
 """Interactive twins of figures: what plotly draws in the page, as plain data.
 
-Plotly itself is not imported. The site has one copy of its library, and a page loads it when a reader opens a twin.
+The Python package plotly is not imported. The site has one copy of its script, which a page loads when a reader opens a
+twin.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pandas as pd
 
 from dcil.lab.runs.names import label
 
-# The legend is above the lines, where no axis is; one that is long scrolls in a third of the height.
+# The legend is above the plot, clear of the axes; a long one scrolls within a third of the height.
 CARD = {"template": None, "paper_bgcolor": "white", "plot_bgcolor": "white", "height": 480, "hovermode": "closest",
         "font": {"color": "#111111"}, "margin": {"l": 60, "r": 15, "t": 15, "b": 50},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "maxheight": 0.33}}  # fmt: skip
@@ -33,11 +34,11 @@ def line_twin(
     dash: Callable[[tuple], str] = lambda key: "solid",
     log: bool = False,
 ) -> dict[str, Any]:
-    """Return a line for each combination of the columns `by`, to be pointed at.
+    """Return a plotly figure with one line for each combination of values in the columns `by`.
 
-    Lines that differ in nothing but the column `seed` share an entry of the legend, which shows or hides them together.
-    `colour` and `dash` give a line's colour and plotly's dash from its values of `by`; `labels` names `x` and `y` on
-    the axes. Points that are not measured are left out, and on a logarithmic axis those that are not positive.
+    Lines that differ only in the column `seed` share an entry of the legend, which shows or hides them together.
+    `colour` and `dash` give a line's colour and plotly's dash from its values of `by`; `labels` are the axes' titles of
+    `x` and `y`. Points with a NaN `y` are left out, and on a logarithmic axis also those that are not positive.
     """
     drawn, grouped = [], set()
     for key, part in data.groupby(list(by), sort=False):

@@ -1,1 +1,1 @@
-"""What records say: tables of runs, pairs at equal seeds, how steadily one trained."""
+"""Reading run records: tables of runs, comparisons paired by seed, how steadily a run trained."""

@@ -1,8 +1,8 @@
-"""Which runs are compared: complete, carried out alike, and as many seeds as were to be looked at.
+"""Which runs are compared: complete, trained under the same conditions, and only up to a planned number of seeds.
 
-Who may look after each new seed finds a difference where there is none. So how often anybody looks is fixed
-beforehand: at `SEEDS`, and at the other `LOOKS`. Seeds beyond the last look that a setting has reached wait for the
-next one, on every page and in every claim; only the page of all runs and those of costs show them.
+Looking after every new seed finds differences where there are none. So the numbers of seeds at which results are looked
+at are fixed beforehand: `SEEDS` first, then the other `LOOKS`. Seeds beyond the last look that a setting has reached
+wait for the next look, on every page and in every claim; only the page of all runs and the pages on costs show them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dcil import methods, records
 from dcil.lab import checkout
 from dcil.run_record import Run
 
-SEEDS = 3  # paired seeds below which nothing is concluded
-LOOKS = (SEEDS, 8)  # numbers of seeds at which a setting is looked at
+SEEDS = 3  # with fewer paired seeds, nothing is concluded
+LOOKS = (SEEDS, 8)  # the numbers of seeds at which results are looked at
 
-#: How those runs of a tier are carried out that are compared with each other, one for each seed. Runs of another device
-#: or precision stand on the pages of all runs and of costs, until enough seeds there show that they end alike.
+#: By tier, the conditions under which runs must have been trained to be compared. Runs on another device or in another
+#: precision appear only on the page of all runs and the pages on costs, until enough seeds show that they end alike.
 #: Meanwhile `python -m dcil claims --precision float32` judges float32 runs among themselves.
 COMPARED: dict[str, dict[str, Any]] = {
     "smoke": {},
@@ -29,9 +29,9 @@ COMPARED: dict[str, dict[str, Any]] = {
 
 
 def is_compared(run: Run, tier: str, asked: Mapping[str, Any], precision: str | None = None) -> bool:
-    """Return whether a run of a tier is complete, carried out as `COMPARED` says, and has the settings asked for.
+    """Return whether a run is of the tier, complete, trained under the conditions in `COMPARED`, and as `asked` for.
 
-    A run that prunes nothing has any sparsity. `precision` replaces the one that is compared.
+    A run that prunes nothing matches any sparsity. `precision` replaces the one in `COMPARED`.
     """
     wanted = COMPARED[tier] | ({"precision": precision} if precision else {}) | dict(asked)
     if not methods.get(run.config.method).prunes:
@@ -41,7 +41,7 @@ def is_compared(run: Run, tier: str, asked: Mapping[str, Any], precision: str | 
 
 
 def reached(seeds: int) -> int:
-    """Return at how many of so many seeds one may look: the last of `LOOKS` that they reach, before the first all.
+    """Return how many of the available seeds may be looked at: the last of `LOOKS` reached; before the first look, all.
 
     >>> [reached(seeds) for seeds in (2, 3, 7, 8, 9)]
     [2, 3, 3, 8, 8]
@@ -50,7 +50,7 @@ def reached(seeds: int) -> int:
 
 
 def looked_at(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs without those that wait: of runs alike but for the seed, the first seeds up to a look."""
+    """Return the runs without those that wait for the next look: of each setting, the first seeds, up to a look."""
     cells: dict[str, list[Run]] = {}
     for run in runs:
         setting = run.config.as_dict() | {"seed": None}
@@ -60,6 +60,6 @@ def looked_at(runs: Iterable[Run]) -> list[Run]:
 
 
 def load_compared(tier: str, **asked: Any) -> list[Run]:
-    """Return the records of the book that a page compares: of a tier, with a configuration's values as asked for."""
+    """Return the book's runs that a page compares: those of a tier whose configuration has the values asked for."""
     found = records.load_all(checkout.root() / "records", tier=tier, **(COMPARED[tier] | asked))
     return looked_at(run for run in found if run.complete)

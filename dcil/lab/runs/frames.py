@@ -1,4 +1,4 @@
-"""Runs as tables: one row a run, and mean ± sample spread over seeds."""
+"""Runs as tables: one row per run, and mean ± sample standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CURVE_COLUMNS = ["run", "method", "variant", "seed", "pass", "epoch", "test", "t
 
 
 def at_sparsity(runs: Iterable[Run], sparsity: float) -> list[Run]:
-    """Return the runs of one final sparsity, and those that prune nothing: they stand beside any."""
+    """Return the runs of one final sparsity, and those that prune nothing, which are shown beside every sparsity."""
     return [run for run in runs if run.config.sparsity in (sparsity, 0.0)]
 
 
 def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run and pass: what it was, where it ended (top-1 in percent), what it cost.
+    """Return one row for each run and pass: its settings, final accuracies (top-1 in percent) and costs.
 
-    `last` is of the test set, `train` of the training images of the same epoch, augmented.
-    The time of a run that shared its device with others (`cost.shared_by`) is NaN: it is no cost of that run.
+    `last` is last-epoch accuracy on the test set, `train` that on the augmented training images of the same epoch.
+    The time of a run that shared its device with others (`cost.shared_by`) is NaN: it is not that run's own cost.
     """
     rows = []
     for run in runs:
@@ -63,7 +63,7 @@ def runs_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def curves_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, and flips a refresh."""
+    """Return one row for each run, pass and epoch: test and train top-1 (percent), sparsity, flips per mask refresh."""
     rows = []
     for run in runs:
         for epoch in run.curve:
@@ -86,7 +86,7 @@ def curves_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def spread(values: Sequence[float] | pd.Series, digits: int = 2) -> str:
-    """Return "mean ± sample standard deviation", the one value where there is only one, "not run" where there is none.
+    """Return "mean ± sample standard deviation", a single value by itself, or "not run" if there is none.
 
     >>> spread([80.0, 82.0]), spread([80.0], 1), spread([])
     ('81.00 ± 1.41', '80.0', 'not run')
@@ -100,7 +100,7 @@ def spread(values: Sequence[float] | pd.Series, digits: int = 2) -> str:
 
 
 def times_in_words(times: Sequence[float], words: Callable[[list[float]], str]) -> str:
-    """Return in words the times that are a run's own, and how many runs shared their device: theirs are NaN."""
+    """Return `words` of the times that are a run's own, and how many runs shared their device (their times are NaN)."""
     own = [time for time in times if not math.isnan(time)]
     said = [words(own)] if own else []
     if shared := len(times) - len(own):
@@ -109,7 +109,7 @@ def times_in_words(times: Sequence[float], words: Callable[[list[float]], str]) 
 
 
 def methods_table(runs: Iterable[Run], variants: Sequence[str]) -> pd.DataFrame:
-    """Return one row for each variant and pass, in the order given; one without a complete run says "not run"."""
+    """Return one row for each variant and pass, in the order given; "not run" for variants without a complete run."""
     table = runs_table(run for run in runs if run.complete)
     rows = []
     for variant in variants:
@@ -132,7 +132,7 @@ def methods_table(runs: Iterable[Run], variants: Sequence[str]) -> pd.DataFrame:
 
 
 def findings_in_words(table: pd.DataFrame) -> str:
-    """Return as a list what the runs of the variants dense, ste and dcil show, in numbers of the records only."""
+    """Return a list in Markdown of what the runs of the variants dense, ste and dcil show, in numbers from records."""
     table = table[table["variant"].isin(["dense", "ste", "dcil"])]
     if not len(table):
         return "Nothing yet: not run."

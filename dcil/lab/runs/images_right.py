@@ -1,7 +1,7 @@
-"""Two networks tested on the same images, by which of them each gets right (`dcil.metrics.images_right`).
+"""Two networks compared on the same test images, by which images each gets right (`dcil.metrics.images_right`).
 
-One pair of networks says nothing about the ways they were trained: that takes seeds, `dcil.lab.runs.seeds_and_images`.
-Needs no more than a record does.
+One pair of networks says nothing about the methods that trained them: that takes several seeds
+(`dcil.lab.runs.seeds_and_images`). Imports only what a run record needs, so neither pandas nor SciPy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NOT_RECORDED = "not recorded"
 
 
 def only_one(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    """Return how many images only `a` gets right and how many only `b`, both boolean [N].
+    """Return how many images only `a` gets right, and how many only `b`; both boolean [N].
 
     >>> only_one(np.array([True, True, True, False]), np.array([True, False, False, True]))
     (2, 1)
@@ -25,9 +25,10 @@ def only_one(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
 
 
 def mcnemar_p(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the two-sided p-value of two networks being right equally often, both boolean [N] over the same images.
+    """Return the two-sided p-value for equal accuracy of two networks, both boolean [N] over the same images.
 
-    McNemar's test in its exact form: of the images that only one network gets right, each has half (McNemar 1947).
+    The exact McNemar test: under the null hypothesis, an image that only one network gets right is equally likely to be
+    either one's (McNemar 1947).
 
     >>> mcnemar_p(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))  # (1 + 6) of 2^6 ways, and as many
     0.21875
@@ -39,10 +40,10 @@ def mcnemar_p(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def interval_over_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Return the accuracy of `a` less that of `b`, boolean [N] over the same images, with its 95 % interval.
+    """Return the accuracy of `a` minus that of `b`, boolean [N] over the same images, with its 95 % interval.
 
-    In points (difference, low, high). The ends are Wald's with half an image more in each of the four cells (Agresti
-    and Min 2005), so that they hold for few images, and for networks that never disagree, too.
+    In points (difference, low, high). The interval is Wald's after adding half an image to each of the four cells
+    (Agresti and Min 2005), so that it is valid also for few images and for networks that never disagree.
     """
     only_a, only_b, count = *only_one(a, b), len(a)
     centre, apart = (only_a - only_b) / (count + 2), (only_a + only_b + 1) / (count + 2)

@@ -1,4 +1,4 @@
-"""The shape of a run record as a JSON Schema, made from the checks of `dcil.records`, for tools that are not `dcil`."""
+"""The shape of a run record as a JSON Schema for other tools, generated from the checks in `dcil.records`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = {str: "string", bool: "boolean", dict: "object"}
 
 
 def _schema(shape: Any) -> dict[str, Any]:
-    """Return the schema of a shape (`dcil.io.shapes`)."""
+    """Return a shape (`dcil.io.shapes`) as a schema."""
     match shape:
         case dict():
             return {
@@ -36,8 +36,8 @@ def _schema(shape: Any) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a run record.
 
-    It says which fields there must be, of which type and in which bounds. `dcil records check` asks for more: that the
-    run id follows from the configuration, and the end from the curve.
+    It says which fields there must be, with their types and bounds. `dcil records check` also checks that the run id
+    follows from the configuration, and the final results from the curve.
     """
     schema = _schema(records.SHAPE)
     schema["properties"]["schema"]["maximum"] = records.SCHEMA

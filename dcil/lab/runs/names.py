@@ -1,4 +1,4 @@
-"""What methods, networks and data sets are called on a page: in legends, tables and sentences."""
+"""The names that pages give methods, networks and data sets, in legends, tables and sentences."""
 
 from __future__ import annotations
 

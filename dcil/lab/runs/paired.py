@@ -1,4 +1,4 @@
-"""Two ways of training at the same seeds: paired differences, intervals, equivalence, and how many seeds it takes."""
+"""Two variants compared at the same seeds: paired differences, intervals, equivalence, and how many seeds it takes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.runs.names import label
 
 Values: TypeAlias = "Sequence[float] | pd.Series"
-MANY = 1000  # seeds: beyond this nobody will run them
+MANY = 1000  # seeds: nobody will run more
 
 
 def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
-    """Return a value of a variant's complete runs by seed, of the pass `which`, by default the deployed one.
+    """Return a column of a variant's complete runs, by seed, for the pass `which` (by default the deployed one).
 
-    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a
-    seed occurs twice.
+    `table` is a `runs_table` of one data set, network, tier, sparsity and kind of device; raises `DcilError` if a seed
+    occurs twice.
     """
     mine = table[(table["status"] == "complete") & (table["variant"] == variant)]
     return one_value_a_seed(mine[mine["deployed"] if which is None else (mine["pass"] == which)], variant, value)
 
 
 def one_value_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
-    """Return a column of a variant's rows by seed; raises `DcilError` when a seed occurs twice."""
+    """Return a column of a variant's rows, by seed; raises `DcilError` if a seed occurs twice."""
     twice = rows[rows["seed"].duplicated(keep=False)]
     if len(twice):
         raise DcilError(
@@ -41,14 +41,14 @@ def one_value_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
 
 
 def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
-    """Return by seed the value of variant `a` less that of `b`, both as their deployed pass; see `by_seed`."""
+    """Return, by seed, the value of variant `a` minus that of `b`, each in its deployed pass; see `by_seed`."""
     return (by_seed(table, a, value=value) - by_seed(table, b, value=value)).dropna()
 
 
 def t_interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of paired differences and its t confidence interval (mean, low, high).
 
-    Fewer than two differences have no interval, none has no mean: those are NaN.
+    The interval is NaN below two differences, the mean is NaN without any.
     """
     from scipy.special import stdtrit  # the quantile of Student's t
 
@@ -61,23 +61,23 @@ def t_interval(differences: Values, level: float = 0.95) -> tuple[float, float, 
 
 
 def equivalent(differences: Values, margin: float) -> bool | None:
-    """Return whether the mean difference lies within ±`margin`, by two one-sided t tests at 5 %; None below two.
+    """Return whether two one-sided t tests at 5 % (TOST) show the mean difference to be within ±`margin`.
 
-    The same as asking that the 90 % interval lies inside ±margin (Schuirmann 1987).
+    Equivalently, whether the 90 % interval lies inside ±margin (Schuirmann 1987). None below two differences.
     """
     _, low, high = t_interval(differences, 0.9)
     return None if math.isnan(low) else -margin < low and high < margin
 
 
 def p_difference(differences: Values) -> float:
-    """Return the two-sided p-value of a paired t test of no difference; NaN below two differences."""
+    """Return the two-sided p-value of a paired t test for no difference; NaN below two differences."""
     from scipy.stats import ttest_1samp
 
     return float(ttest_1samp(list(differences), 0).pvalue) if len(differences) > 1 else math.nan
 
 
 def p_equivalence(differences: Values, margin: float) -> float:
-    """Return the p-value of `equivalent`, the larger one of its two one-sided tests; NaN below two differences."""
+    """Return the p-value of `equivalent`, the larger of its two one-sided tests'; NaN below two differences."""
     from scipy.stats import ttest_1samp
 
     if len(differences) < 2:
@@ -92,9 +92,9 @@ def p_equivalence(differences: Values, margin: float) -> float:
 
 
 def welch_interval(a: Values, b: Values) -> tuple[float, float, float]:
-    """Return the difference of two means and Welch's 95 % t interval (mean, low, high), which pairs nothing.
+    """Return the difference of two means with Welch's unpaired 95 % t interval (mean, low, high).
 
-    A side of fewer than two values has no spread: the ends are NaN.
+    The ends are NaN if either side has fewer than two values.
     """
     from scipy.stats import ttest_ind
 
@@ -105,10 +105,11 @@ def welch_interval(a: Values, b: Values) -> tuple[float, float, float]:
 
 
 def seeds_needed_in_words(differences: Values, margin: float) -> str:
-    """Return how many paired seeds would show a mean difference of `margin` with a power of 80 %, as they spread here.
+    """Return how many paired seeds a test needs to detect a mean difference of `margin` with 80 % power.
 
-    From the noncentral t distribution of a two-sided paired test at 5 %. Fewer than two differences have no spread:
-    "unknown". That of few seeds is uncertain, so this is an order of magnitude; it counts up to `MANY`.
+    From the noncentral t distribution of a two-sided paired test at 5 %, with the standard deviation of the differences
+    given; "unknown" below two of them. Few seeds estimate that deviation poorly, so the result is an order of
+    magnitude. The search ends at `MANY`.
     """
     from scipy.stats import nct, t
 
@@ -123,7 +124,7 @@ def seeds_needed_in_words(differences: Values, margin: float) -> str:
 
 
 def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
-    """Return "+0.40 (−0.10 to +0.90)", or the mean alone where it has no interval."""
+    """Return text such as "+0.40 (-0.10 to +0.90)", the mean alone if it has no interval, "not run" if it is NaN."""
     if math.isnan(mean):
         return MISSING
     return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
@@ -132,8 +133,8 @@ def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> st
 def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
     """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
 
-    The difference has its 95 % interval, what it shows at a margin (points) fixed beforehand, and how many seeds would
-    show that margin. What did not run has no row: see `variants_without_run`.
+    The difference comes with its 95 % interval, the conclusion at `margin` (points, fixed beforehand), and how many
+    seeds it takes to detect that margin. Variants that did not run have no row: see `variants_without_run`.
     """
     name, rows = label(baseline), []
     ends = table[table["deployed"] & (table["status"] == "complete")]
@@ -157,13 +158,13 @@ def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], ma
 
 
 def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[str]:
-    """Return what a page calls those variants of which no complete run is in the table."""
+    """Return the labels of those variants that have no complete run in the table."""
     ran = set(table.loc[table["status"] == "complete", "variant"])
     return [label(variant) for variant in variants if variant not in ran]
 
 
 def conclusion(gaps: Values, margin: float) -> str:
-    """Return in words what paired differences of a minus b show: a ends higher or lower, or what else is known."""
+    """Return in words what paired differences a − b show: that a ends higher or lower, or else what is known so far."""
     if len(gaps) < SEEDS:
         return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
     _, low, high = t_interval(gaps)

@@ -1,8 +1,8 @@
-"""Two variants over seeds and images: the luck of training, and the luck of the test set.
+"""Two variants compared over seeds and test images: the chance in training, and the chance in drawing the test set.
 
-All runs are tested on the same images, so what these favour is in no spread between seeds. An interval over seeds says
-what other seeds would give on these very images; one over seeds and images, what they would give on another test set of
-the same kind. Records say which images are right since they have `images_right` (`dcil.metrics`).
+All runs are tested on the same images, so the spread between seeds does not show which variant these images happen to
+favour. An interval over seeds covers other seeds on these same images; an interval over seeds and images also covers
+other test sets of the same kind. It needs records with `images_right` (`dcil.metrics`), which older ones lack.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dcil.run_record import Run
 
 
 def over_seeds_and_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean accuracy of `a` less that of `b`, boolean [seeds, N], with its 95 % interval over both.
+    """Return the mean accuracy of `a` minus that of `b`, boolean [seeds, N], with its 95 % interval over both axes.
 
-    In points (mean, low, high); the ends are NaN below three seeds: of two they miss too often.
-    Seeds and images are crossed random effects, as subjects and words are in psychology (Clark 1973) and readers and
-    cases in radiology (Hillis 2007). The variance of the mean is the seeds' mean square and what the images' has beyond
-    the rest, over their numbers, with Satterthwaite's degrees of freedom. Where the images' has nothing beyond, this is
-    `dcil.lab.runs.paired.t_interval` of the seeds' differences.
+    In points (mean, low, high); the ends are NaN below three seeds, because an interval from two covers too rarely.
+    Seeds and images are crossed random effects, like subjects and words in psychology (Clark 1973) or readers and cases
+    in radiology (Hillis 2007). The variance of the mean is (MS_seeds + max(MS_images − MS_residual, 0)) / (seeds · N),
+    with Satterthwaite's degrees of freedom. If MS_images does not exceed MS_residual, the interval is
+    `dcil.lab.runs.paired.t_interval` of the differences by seed.
     """
     from scipy.special import stdtrit  # the quantile of Student's t
 
@@ -54,11 +54,12 @@ def over_seeds_and_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, f
 
 
 def right_at_equal_seeds(runs: Sequence[Run], a: str, b: str) -> dict[int, tuple[np.ndarray, np.ndarray]] | None:
-    """Return by seed which images the deployed passes of two variants get right, boolean [N] each.
+    """Return, by seed, which images the deployed passes of two variants get right, boolean [N] each.
 
-    Of the seeds at which both have complete runs that say so; None where there are such runs, and none says so. `runs`
-    are of one data set, network, tier, sparsity and kind of device; raises `DcilError` when a seed occurs twice, or
-    when the runs were tested on different images.
+    A seed is included if both variants have a complete run of it whose record says which images are right. If they have
+    common seeds, but records of none say so, the result is None. `runs` must be of one data set, network, tier,
+    sparsity and kind of device; raises `DcilError` if a seed occurs twice, or if the runs were tested on different
+    images.
     """
     table, by_id = runs_table(runs), {run.run_id: run for run in runs}
     ids = pd.concat([paired.by_seed(table, variant, value="run") for variant in (a, b)], axis=1, join="inner")
@@ -78,10 +79,10 @@ def right_at_equal_seeds(runs: Sequence[Run], a: str, b: str) -> dict[int, tuple
 
 
 def images_table(runs: Sequence[Run], variants: Sequence[str], baseline: str) -> pd.DataFrame:
-    """Return one row for each variant beside a baseline at equal seeds, by the images that each gets right.
+    """Return one row for each variant, compared with a baseline at equal seeds by the images that each gets right.
 
-    n, the difference in points with its 95 % interval over seeds and over seeds and images, and McNemar's p-value of
-    each seed. Variants whose runs do not say which images are right stand together in one row, "not recorded".
+    Columns: n, the difference in points with its 95 % interval over seeds and over seeds and images, and McNemar's
+    p-value at each seed. Variants whose records do not say which images are right share one row, "not recorded".
     """
     columns = [f"minus {label(baseline)}, points, over seeds", "over seeds and images", "p over images, seed by seed"]
     rows, silent = [], []

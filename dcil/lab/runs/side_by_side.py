@@ -1,4 +1,4 @@
-"""Two run records side by side: what was asked, on what, how they went and whether they kept the same weights."""
+"""Two run records side by side: configuration, environment, accuracies, costs, and how far their masks agree."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Row = tuple[str, str, str, str]  # what, in A, in B, the difference
 
 
 def find_record(name: str, folder: str | Path) -> Run:
-    """Return the run of a record's file, or the one in a folder whose run id begins with `name`.
+    """Return the run of a record file, or the one in a folder whose run id begins with `name`.
 
-    Raises `DcilError` when there is none, or more than one.
+    Raises `DcilError` if there is none, or more than one.
     """
     if name.endswith(".json") or Path(name).is_file():
         return Run(records.read(name))
@@ -41,7 +41,7 @@ def _number(what: str, both: Iterable[float], digits: int = 2) -> Row:
 
 
 def _accuracies(a: Run, b: Run) -> list[Row]:
-    """Return by pass the last epochs' test top-1, and where the two curves lie farthest apart."""
+    """Return, for each pass, the last epoch's test top-1, and that of the epoch where the two curves differ most."""
     rows: list[Row] = []
     for name in (n for n in a.by_pass if n in b.by_pass):
         rows.append(_number(f"{name} pass, last epoch, %", (a.by_pass[name].last, b.by_pass[name].last)))
@@ -52,7 +52,7 @@ def _accuracies(a: Run, b: Run) -> list[Row]:
 
 
 def _images(a: Run, b: Run) -> list[Row]:
-    """Return by pass how many test images only one network gets right, and what that says of their accuracies."""
+    """Return, for each pass, how many test images only one network gets right, and the difference that this makes."""
     if a["data"] != b["data"]:
         return []
     one, two = a.images_right, b.images_right
@@ -68,7 +68,7 @@ def _images(a: Run, b: Run) -> list[Row]:
 
 
 def comparison(a: Run, b: Run) -> list[Row]:
-    """Return what differs of configuration and environment, then accuracies, masks and costs of two runs."""
+    """Return how two runs differ in configuration, environment and data; then their accuracies, masks and costs."""
     rows = _differing(a.config.as_dict(), b.config.as_dict(), "config")
     for part in ("environment", "data"):
         rows += _differing(a[part], b[part], part)
@@ -81,7 +81,7 @@ def comparison(a: Run, b: Run) -> list[Row]:
     if one is not None and two is not None and len(one) == len(two):
         rows.append(("overlap of the final masks (Jaccard)", "", "", f"{jaccard(one, two):.4f}"))
     minutes = [run.cost.own_time_s / 60 for run in (a, b)]
-    if not any(map(math.isnan, minutes)):  # of runs that shared their device the difference says nothing
+    if not any(map(math.isnan, minutes)):  # times of runs that shared their device are not comparable
         rows.append(_number("minutes", minutes, digits=1))
     rows.append(_number("peak memory, MiB", (a.cost.mem_mib, b.cost.mem_mib), digits=0))
     rows.append(_number("kept MACs an image", (a.cost.inference_macs, b.cost.inference_macs), digits=0))
@@ -89,5 +89,5 @@ def comparison(a: Run, b: Run) -> list[Row]:
 
 
 def same_but_for_timing(a: Run, b: Run) -> bool:
-    """Return whether two runs differ in nothing but clocks, memory and date."""
+    """Return whether two runs differ in nothing but times, memory and date."""
     return records.without_timing(a.raw) == records.without_timing(b.raw)

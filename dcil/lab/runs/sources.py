@@ -1,4 +1,4 @@
-"""Where numbers come from: recorded runs, a cell that just computed them, or others."""
+"""Where numbers come from: recorded runs, a computation in the page itself, or other people's files and code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcil.run_record import Run
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers come from: a line in words, the ids of recorded runs, and facts by name (commit, machine, ...)."""
+    """Where numbers come from: one line of text, the ids of recorded runs, and named facts (commit, machine, ...)."""
 
     words: str
     runs: tuple[str, ...] = ()
@@ -21,12 +21,12 @@ class Source:
 
 
 def joined(values: Iterable[Any], between: str = ", ") -> str:
-    """Return values in words, each once, in order."""
+    """Return the distinct values, sorted, as one text."""
     return between.join(str(value) for value in sorted(set(values)))
 
 
 def commit_in_words(commit: str, dirty: bool) -> str:
-    """Return a commit's first seven digits, and whether the code differed from it."""
+    """Return a commit's first seven digits, and whether there were uncommitted changes."""
     return commit[:7] + (" and uncommitted changes" if dirty else "")
 
 
@@ -36,12 +36,12 @@ def number_of(number: int, word: str) -> str:
 
 
 def machine_in_words(device: str, threads: int) -> str:
-    """Return a device with the threads that computed beside it."""
+    """Return a device's name with the number of CPU threads used."""
     return f"{device}, {number_of(threads, 'thread')}"
 
 
 def config_in_words(config: RunConfig) -> str:
-    """Return what a configuration trains.
+    """Return in words what a configuration trains.
 
     >>> config_in_words(RunConfig(dataset="cifar10", model="resnet20", method="ste", epochs=2))
     'STE, ResNet-20, CIFAR-10, 90 % pruned, 2 epochs'
@@ -81,7 +81,7 @@ def recorded(runs: Iterable[Run]) -> Source:
 def computed(what: str, tier: str, seeds: Iterable[Any], device: Any = "cpu") -> Source:
     """Return the source of numbers that the page itself computed; `what` names the experiment.
 
-    It names commit and machine, so it does not belong into an output that the tests compare: see `exact`.
+    It names commit and machine, so it must not be in an output that tests compare: for those see `exact`.
     """
     import torch
 
@@ -102,7 +102,7 @@ def computed(what: str, tier: str, seeds: Iterable[Any], device: Any = "cpu") ->
 
 
 def live(*configs: Any) -> Source:
-    """Return the source of runs made in the page itself, from their configurations."""
+    """Return the source of runs trained in the page itself, from their configurations."""
     full = [config.resolve() for config in configs]
     seeds = dict.fromkeys(config.seed for config in full)
     what = "; ".join(dict.fromkeys(map(config_in_words, full)))
@@ -117,5 +117,5 @@ def exact(what: str) -> Source:
 
 
 def given(what: str) -> Source:
-    """Return the source of what others made or what the repository says, in words: files, logs, code."""
+    """Return the source of numbers that come from files, logs or code, the authors' or this repository's, in words."""
     return Source(what)

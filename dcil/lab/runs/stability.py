@@ -1,4 +1,4 @@
-"""How steadily a run trained: figures of one record, and how alike the final masks of several are."""
+"""How steadily a run trained: stability figures of one record, and how similar the final masks of several runs are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcil.dynamics import empty_channels, jaccard
 from dcil.lab.runs.frames import spread
 from dcil.run_record import Run
 
-# What each figure is, in words for a page; accuracies are those of the deployed pass.
+# What each figure measures, as pages word it; accuracies are those of the deployed pass.
 FIGURES = {
     "jitter_high": "mean |change of test accuracy| from epoch to epoch, before the learning rate first falls, points",
     "jitter_mid": "mean |change of test accuracy|, between its first and its last fall, points",
@@ -35,7 +35,7 @@ FIGURES = {
 def jitter(top1: Sequence[float]) -> float:
     """Return the mean absolute change from one epoch to the next, in the values' unit; NaN below two epochs.
 
-    Source: as measured on the authors' logs.
+    The authors' logs are measured in the same way.
 
     >>> jitter([10.0, 30.0, 20.0])
     15.0
@@ -44,9 +44,10 @@ def jitter(top1: Sequence[float]) -> float:
 
 
 def exchange_rates(run: Run) -> list[float]:
-    """Return for each epoch the share of kept weights exchanged at a choice of masks, in percent; NaN without a choice.
+    """Return, for each epoch, the share of kept weights exchanged per mask refresh, in percent; NaN without a refresh.
 
-    An exchange is two weights that change sides. Those by which the sparsity grew or shrank over the epoch are none.
+    An exchange is one weight pruned and one revived. Flips by which the sparsity rose or fell over the epoch do not
+    count.
     """
     total = run.cost.nonzeros["conv"] / max(1 - run.sparsity, 1e-9) if run.curve else 0
     before, shares = 0.0, []
@@ -59,20 +60,20 @@ def exchange_rates(run: Run) -> list[float]:
 
 
 def exchanged_an_epoch(run: Run, epochs: slice = slice(None)) -> float:
-    """Return the share of kept weights exchanged in an epoch (%), over all its choices of masks; the mean of `epochs`.
+    """Return the share of kept weights exchanged per epoch (%), summed over its mask refreshes; the mean over `epochs`.
 
-    It compares methods that choose at different periods. A weight that comes back twice counts twice.
+    This compares methods with different mask periods. A weight that comes back twice counts twice.
     """
     done = [(rate, epoch.refreshes) for rate, epoch in zip(exchange_rates(run), run.curve, strict=True)]
     return _mean([rate * choices if choices else 0.0 for rate, choices in done[epochs]])
 
 
 def stability_figures(run: Run) -> dict[str, float]:
-    """Return the figures of `FIGURES` for a run; NaN for one that it did not measure."""
+    """Return a run's value of each of `FIGURES`; NaN where the run did not measure it."""
     name, top1 = run.deployed, [epoch.test[run.deployed] for epoch in run.curve]
     falls = run.config.milestones or (len(top1), 0)
     at_target = [e for e in run.curve if run.config.sparsity and e.target_sparsity == run.config.sparsity]
-    settled = {epoch.epoch for epoch in at_target[1:]}  # in the first one it is still set
+    settled = {epoch.epoch for epoch in at_target[1:]}  # in the first of them the masks still move to the target
     swaps = [rate for epoch, rate in enumerate(exchange_rates(run)) if epoch in settled and not math.isnan(rate)]
     gaps = {e.epoch: e.reestimated[name] - e.test[name] for e in run.curve if e.reestimated}
     end = run.curve[-1]
@@ -95,7 +96,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each complete run: variant, seed and its figures."""
+    """Return one row for each complete run: its id, variant, seed and `FIGURES`."""
     rows = [
         {"run": run.run_id, "variant": run.variant, "seed": run.config.seed} | stability_figures(run)
         for run in runs
@@ -107,9 +108,10 @@ def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
 def stability_by_variant(
     runs: Iterable[Run], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
 ) -> pd.DataFrame:
-    """Return one row for each figure named: mean ± sample deviation of variants, and how many seeds each has.
+    """Return one row for each figure named: mean ± sample deviation of each variant, and the numbers of seeds, `n`.
 
-    `n` is one number where all have as many. A variant without a run has no column; without any there is no row.
+    `n` is a single number if all variants have equally many seeds. A variant without a run has no column; if none has a
+    run, the table is empty.
     """
     found, rows = stability_table(runs), []
     variants = [variant for variant in variants if variant in set(found["variant"])]
@@ -129,8 +131,10 @@ DYNAMICS_COLUMNS = ["run", "variant", "seed", "epoch", "test", "exchanged", "ove
 
 
 def dynamics_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run and epoch: test top-1 (%), share of kept weights exchanged at a choice of masks (%),
-    overlap with the last mask, share ever kept (%), cosine and norm ratio of the two gradients; NaN if not measured.
+    """Return one row for each run and epoch; NaN if not measured.
+
+    Columns: test top-1 (%), share of kept weights exchanged per mask refresh (%), overlap with the last mask, share
+    ever kept (%), cosine and norm ratio of the two gradients.
     """
     rows = []
     for run in runs:
@@ -156,16 +160,16 @@ def dynamics_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def mask_overlaps_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each two runs of one network, variant and sparsity: Jaccard of their masks, and chance's.
+    """Return one row for each pair of runs of one network, data set, variant and sparsity: their final masks' overlap.
 
-    `chance` is what random masks would give that keep as many weights in each layer as these two; see
+    `overlap` is the Jaccard overlap, `chance` that of random masks that keep as many weights in each layer; see
     `chance_overlap`.
     """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         if run.final_mask is not None:
             trained = run.variant, run.config.sparsity, run.config.dataset, run.config.model
-            sampled = len(run.final_mask), run.mask_stride  # of one position each, or nothing is compared
+            sampled = len(run.final_mask), run.mask_stride  # only masks sampled at the same positions are comparable
             groups.setdefault(trained + sampled, []).append(run)
     rows = []
     for alike in groups.values():
@@ -184,31 +188,31 @@ def mask_overlaps_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 @functools.lru_cache
 def _weights(model: str, num_classes: int) -> dict[str, torch.Size]:
-    """Return the shapes of a network's weights by name, in its order."""
+    """Return the shapes of a network's parameters by name, in the network's order."""
     with torch.device("meta"):
         return {name: weight.shape for name, weight in models.build(model, num_classes).named_parameters()}
 
 
 def layer_sparsity(run: Run) -> dict[str, float]:
-    """Return the fraction removed from each prunable weight of a run by name, from input to output.
+    """Return the fraction removed from each prunable tensor of a run, by name, from input to output.
 
-    The order is the network's: objects of JSON have none. What is no weight of the network is left out.
+    The order comes from the network, since JSON objects have none. A name that is not in the network is left out.
     """
     found = run.cost.layer_sparsity
     return {name: found[name] for name in _weights(run.config.model, run.data.num_classes) if name in found}
 
 
 def _prunable_shapes(run: Run) -> list[torch.Size]:
-    """Return the shapes of a run's prunable weights, in the network's order."""
+    """Return the shapes of a run's prunable tensors, in the network's order."""
     known = _weights(run.config.model, run.data.num_classes)
     return [known[name] for name in layer_sparsity(run)]
 
 
 def chance_overlap(one: Run, two: Run) -> float:
-    """Return the Jaccard overlap of random masks that keep, layer by layer, as many weights as two runs did.
+    """Return the Jaccard overlap to expect of random masks that keep, layer by layer, as many weights as two runs did.
 
-    Of n weights of a layer, a and b kept at random, a·b/n are expected in both; the sums over layers are divided. NaN
-    for runs that do not name the same layers.
+    If the masks keep a and b of a layer's n weights at random, a·b/n weights are expected in both. Intersection and
+    union are summed over layers, then divided. NaN for runs that do not name the same layers.
     """
     layers = [layer_sparsity(run) for run in (one, two)]
     if not layers[0] or layers[0].keys() != layers[1].keys():
@@ -229,9 +233,9 @@ def layers_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def empty_channel_count(run: Run) -> float:
-    """Return how many output channels keep no weight at the end of a run: as it counted them, else by its final mask.
+    """Return how many output channels keep no weight at the end of a run: its own count, else from its final mask.
 
-    NaN for a run from before they were counted whose record holds only a sample of its mask.
+    NaN for an older run that did not count them and whose record holds only a sample of its mask.
     """
     if (counted := run.curve[-1].gradients.get("empty")) is not None:
         return counted
@@ -246,10 +250,10 @@ def empty_channel_count(run: Run) -> float:
 
 
 def empty_channels_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each run with masks, by variant and seed: its empty channels, and how the gradients agreed.
+    """Return one row for each run that measured its gradients: empty channels, and how STE's and the refined one agree.
 
-    All at the end of training. `share` (%) is the part of STE's squared gradient norm on pruned weights that
-    lies in empty channels and `cosine_rest` the cosine outside them; NaN in records from before they were measured.
+    All values are from the end of training. `share` (%) is the part of STE's squared gradient norm on pruned weights
+    that lies in empty channels, `cosine_rest` the cosine outside them; NaN in records older than these measurements.
     """
     rows = []
     for run in runs:

@@ -1,1 +1,1 @@
-"""Grids of runs: what they ask for, and working through them."""
+"""Grids of runs: what they ask for, and the queue that works through them."""

@@ -1,4 +1,4 @@
-"""Grids of runs: what a file of experiments/ asks for, how much of it is done, and what the rest will cost."""
+"""Grids of runs: what a file in experiments/ asks for, how much of it is done, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ from dcil.runs import RunFolder
 TOP = ("title", "tier", "base", "runs")
 STATES = ("done", "running", "partial", "failed", "damaged", "missing")
 ENTRY = ("serves", "priority", "set", "axes", "seeds")
-
-
-MOST_BYTES, MOST_RUNS = 2**20, 10_000  # of a file; of one of its entries
+MOST_BYTES, MOST_RUNS = 2**20, 10_000  # of a grid file; of one entry in it
 
 
 class Plain(yaml.SafeLoader):
-    """YAML without references to other parts of the file, a few of which can stand for billions of values."""
+    """YAML without aliases: a few of them can expand to billions of values."""
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        """Return the next value; raises `yaml.YAMLError` if it is a reference."""
+        """Return the next value; raises `yaml.YAMLError` if it is an alias."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.YAMLError(
@@ -47,9 +45,10 @@ class Plain(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Planned:
-    """One run that a grid asks for: its resolved configuration, how urgent it is, what it serves.
+    """One run that a grid asks for: its resolved configuration, how urgent it is, which figures or tables it serves.
 
-    Priority 1 comes first. Of one priority, the first seed of every entry comes before the second of any.
+    Priority 1 comes first. Within a priority, the first seed of every entry comes before the second seed of any.
+    `turn` is the place of the run's seed in its entry's list.
     """
 
     config: RunConfig
@@ -64,27 +63,27 @@ class Planned:
 
 
 def urgency(run: Planned) -> tuple[int, int]:
-    """Return what runs are sorted by, the most urgent first."""
+    """Return the sort key that puts the most urgent run first."""
     return run.priority, run.turn
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a planned run is: one of `STATES`, its epochs done and the seconds left."""
+    """How far a planned run is: one of `STATES`, epochs done, and an estimate of the seconds left."""
 
     planned: Planned
     state: str
     epochs: float
-    left_s: float  # NaN where no record tells
+    left_s: float  # NaN if no record allows an estimate
 
 
 def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
-    """Return the runs that a grid file asks for, the most urgent first, each once; all in `precision` if it is given.
+    """Return the runs that a grid file asks for, each once, most urgent first; `precision`, if given, overrides theirs.
 
-    The file has `title`, `tier`, `base` (fields of `RunConfig`, or `preset: NAME`) and `runs`, a list of
-    entries with `serves` (the table or figure), `priority`, `set` (fields), `axes` (field: list of
-    values; all combinations) and `seeds`. Raises `DcilError` naming the file and the entry for anything
-    else, and for a run that is not of the file's tier.
+    The file has `title`, `tier`, `base` (fields of `RunConfig`, which may include `preset: NAME`) and `runs`, a list of
+    entries with `serves` (the figure or table), `priority`, `set` (fields), `axes` (field: list of values; every
+    combination is run) and `seeds`. Raises `DcilError` naming the file and the entry for anything else, and for a run
+    that is not of the file's tier.
     """
     path = expanded(path)
     planned: dict[str, Planned] = {}
@@ -96,11 +95,11 @@ def read_grid(path: str | Path, precision: str | None = None) -> list[Planned]:
             raise DcilError(f"{path}, entry {number}: {error}") from error
         for run in runs:
             planned[run.run_id] = _merged(planned.get(run.run_id), run)
-    return sorted(planned.values(), key=urgency)  # stable: then as written
+    return sorted(planned.values(), key=urgency)  # stable: equally urgent runs keep the file's order
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Return a file's content, of which only the keys are checked, and that `runs` is a list."""
+    """Return a grid file's content; only its top-level keys are checked, and that `runs` is a list."""
     try:
         grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
     except DcilError:
@@ -116,8 +115,8 @@ def _load(path: Path) -> dict[str, Any]:
     return grid
 
 
-def _planned(grid: dict[str, Any], entry: Any, number: int, otherwise: dict[str, Any]) -> list[Planned]:
-    """Return the runs of an entry, each with the fields `otherwise` in place of the grid's."""
+def _planned(grid: dict[str, Any], entry: Any, number: int, overrides: dict[str, Any]) -> list[Planned]:
+    """Return the runs of a grid's entry, the `number`-th (its default priority), with some fields overridden."""
     if not isinstance(entry, dict) or not entry.get("serves"):
         raise DcilError("it must be a mapping and name the table or figure it serves")
     _refuse_unknown(entry, ENTRY)
@@ -126,7 +125,7 @@ def _planned(grid: dict[str, Any], entry: Any, number: int, otherwise: dict[str,
         raise DcilError(f"priority is {priority!r}; it must be a whole number, 1 first")
     runs = []
     for values in _combinations(grid.get("base") or {}, entry):
-        config = _config(values | otherwise).resolve()
+        config = _config(values | overrides).resolve()
         if grid.get("tier") and config.tier != grid["tier"]:
             raise DcilError(f"{config.run_id} is of tier {config.tier!r}, the grid of {grid['tier']!r}")
         turn = entry["seeds"].index(config.seed) if "seeds" in entry else 0
@@ -135,7 +134,7 @@ def _planned(grid: dict[str, Any], entry: Any, number: int, otherwise: dict[str,
 
 
 def _merged(known: Planned | None, run: Planned) -> Planned:
-    """Return a run as the more urgent of two entries asks for it, serving what both serve."""
+    """Return a run that several entries ask for: as urgent as the most urgent of them, serving what each serves."""
     if known is None:
         return run
     return replace(min(known, run, key=urgency), serves=tuple(dict.fromkeys(known.serves + run.serves)))
@@ -148,7 +147,7 @@ def _refuse_unknown(given: dict[str, Any], allowed: tuple[str, ...]) -> None:
 
 
 def _combinations(base: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the fields of every run of an entry."""
+    """Return, for every run of an entry, the configuration fields it sets."""
     fixed = base | (entry.get("set") or {})
     if "seed" in (entry.get("axes") or {}):
         raise DcilError("seed is no axis; list the seeds under `seeds`")
@@ -169,7 +168,7 @@ def _config(values: dict[str, Any]) -> RunConfig:
 
 
 def statuses(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path) -> list[Status]:
-    """Return how far each run is, from the records and the runs' folders."""
+    """Return how far each planned run is, read from the records and the run folders."""
     known = {run.run_id: run for run in records.load_all(records_dir)}
     return [_status(plan, known, RunFolder(runs_dir, plan.config)) for plan in runs]
 
@@ -181,19 +180,21 @@ def _status(plan: Planned, known: dict[str, Run], folder: RunFolder) -> Status:
         return Status(plan, "done", epochs, 0.0)
     try:
         done = folder.epochs_done() if folder.path.exists() else 0.0
-    except checkpoint.Damaged:  # the run itself will say what to do
+    except checkpoint.Damaged:  # starting the run will say how to mend it
         return Status(plan, "damaged", 0.0, left_s * epochs)
     state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
     return Status(plan, state, done, left_s * (epochs - done))
 
 
 def epoch_s(config: RunConfig, known: Collection[Run]) -> float:
-    """Return the seconds an epoch takes, from runs on the same device (on any GPU, where none is at hand).
+    """Return an estimate of the seconds that an epoch takes, from known runs on this machine's device.
 
-    The median over like runs; else over other methods, in proportion to the passes; NaN where none is.
+    For a CUDA run on a machine without a GPU, runs on any GPU count. The estimate is the median over the epochs of runs
+    with the same data set, network, precision and method. If there are none, runs of other methods are used, scaled by
+    the number of passes a step; NaN if there are none of those either.
     """
     here = [run for run in known if run.config.device == config.device]
-    if config.device == "cpu" or torch.cuda.is_available():  # else runs on any GPU
+    if config.device == "cpu" or torch.cuda.is_available():  # otherwise runs on any GPU count
         device = device_name(torch.device(config.device))
         here = [run for run in here if run.environment.device == device]
     for same in (("dataset", "model", "precision", "method"), ("dataset", "model", "precision")):
@@ -208,7 +209,7 @@ def epoch_s(config: RunConfig, known: Collection[Run]) -> float:
 
 
 def summary_in_words(found: list[Status]) -> str:
-    """Return in one line how many runs are in each state, and what is left in hours."""
+    """Return one line: how many runs are in each state, and the hours left."""
     states = Counter(status.state for status in found)
     known = [status.left_s for status in found if not math.isnan(status.left_s)]
     line = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])

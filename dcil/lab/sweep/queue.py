@@ -1,4 +1,4 @@
-"""Working through a grid: what is still missing, most urgent first, several runs at a time, within a time limit."""
+"""Working through a grid: runs what is missing, most urgent first, several at a time, within a time limit."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from dcil.runs import Held, RunFolder
 from dcil.stopping import TRY_AGAIN, Stop, Stopped
 from dcil.train import fit
 
-# Exit codes of a run that stopped: at its time limit, or by a signal, be it before it could listen for that.
+# Exit codes of a run that was stopped: at its time limit, or by a signal, even one that came before it had a handler.
 STOPPED = {TRY_AGAIN, *(128 + s for s in Stop.SIGNALS), *(-s for s in Stop.SIGNALS)}
-LEAST_S = 5  # with less time left than this no further run is begun
+LEAST_S = 5  # no run is started with less time left than this
 # A run's outcome: "done", "stopped", "held", or "failed: why".
 Runner = Callable[[Planned], str]
 
@@ -43,12 +43,12 @@ def work_through(
     pack: int = 1,
     separate: bool | None = None,
 ) -> dict[str, str]:
-    """Run what is missing, `pack` at a time, and take in the records; returns the outcome of each run by id.
+    """Run what is missing, `pack` at a time, and add the records to `records_dir`; returns the outcomes by run id.
 
-    On a GPU the packed runs share one process, each in its own thread and stream, because kernels
-    of separate processes take turns there; on a CPU each is a process with its share of the
-    threads. `separate` overrides that. Safe to call again and again: what is done is skipped, what
-    is half done resumes, and what another process holds is left to it.
+    On a GPU the packed runs share one process, each in its own thread and CUDA stream, because kernels of separate
+    processes only take turns there. On a CPU each run is a process with its share of the threads. `separate` overrides
+    this choice. Safe to call repeatedly: finished runs are skipped, unfinished ones resume, and runs that another
+    process holds are left to it.
     """
     with Stop(minutes) as stop:
         found = statuses(runs, records_dir, runs_dir)
@@ -67,7 +67,7 @@ def work_through(
         outcomes = {run.run_id: "done" for run in done}
         for run in done:
             folder = RunFolder(runs_dir, run.config)
-            # Trained by hand, or killed just before its record was taken in.
+            # Trained by hand, or the queue was killed just before it added the record.
             if not (Path(records_dir) / f"{run.run_id}.json").exists() and folder.finished():
                 records.add(folder.record, records_dir)
         with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
@@ -81,16 +81,16 @@ def work_through(
 
 
 def _take_in(folder: RunFolder, records_dir: str | Path) -> str:
-    """Take the record of a run that has just ended in; returns its outcome."""
+    """Add the record of a run that has just ended to the records; returns the run's outcome."""
     try:
         records.add(folder.record, records_dir)
-    except (DcilError, OSError) as error:  # the other runs under way go on
+    except (DcilError, OSError) as error:  # the other runs go on
         return f"failed: it is complete, but its record was not taken in: {error}"
     return "done"
 
 
 def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
-    """Yield (run, outcome) as runs end, `pack` under way at a time, beginning none after `stop`."""
+    """Yield (run, outcome) as runs end, keeping `pack` of them under way; none is started once `stop` has a reason."""
     waiting = list(todo)
     under_way: dict[Future, Planned] = {}
     with ThreadPoolExecutor(pack) as pool:
@@ -100,14 +100,14 @@ def _in_parallel(todo: list[Planned], runner: Runner, pack: int, stop: Stop):
                 under_way[pool.submit(runner, run)] = run
             if not under_way:  # no time left
                 return
-            # Short waits: a signal is only handled between them.
+            # Short waits: Python handles signals only between them.
             ended: set[Future] = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done
             for future in ended:
                 yield under_way.pop(future), future.result()
 
 
 def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) -> Runner:
-    """Return a runner that trains in this process, one thread and one CUDA stream a run."""
+    """Return a runner that trains in this process, one thread and one CUDA stream per run."""
     sets: dict[str, datasets.Dataset | ImageFolder] = {}
 
     def run(planned: Planned) -> str:
@@ -128,7 +128,7 @@ def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) 
 
 
 def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None, pack: int) -> Runner:
-    """Return a runner that trains in a process of its own, with 1/`pack` of the threads; it writes `log.txt`."""
+    """Return a runner that trains each run in its own process, with 1/`pack` of the threads, and logs to `log.txt`."""
     threads = max(1, torch.get_num_threads() // pack)
 
     def run(planned: Planned) -> str:
@@ -149,16 +149,16 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
             return "done"
         if code in STOPPED:
             return "stopped"
-        kind = "held" if code == Held.code else "failed"  # held since it was asked above
+        kind = "held" if code == Held.code else "failed"  # another process may have taken it since the check above
         return f"{kind}: {_last_words(folder.path / 'log.txt', began, code)}"
 
     return run
 
 
 def _call(words: list[str], log: IO[bytes], env: dict[str, str], stop: Stop) -> int:
-    """Run a command to its end and return its exit code; when `stop` hears a signal, the command is told once."""
-    # A group of its own: Ctrl-C reaches this process, which passes it on. Its standard input ends when this process
-    # does, by whatever signal, and then it stops too.
+    """Run a command to its end and return its exit code; if `stop` receives a signal, terminate the command, once."""
+    # The child has its own process group, so that Ctrl-C reaches only this process, which passes it on. However this
+    # process ends, the child's standard input closes, and the child then stops too.
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True
     ) as child:
@@ -172,7 +172,7 @@ def _call(words: list[str], log: IO[bytes], env: dict[str, str], stop: Stop) -> 
 
 
 def _last_words(log: Path, began: int, code: int) -> str:
-    """Return the last line that a command wrote into a log from `began` on, or why there may be none."""
+    """Return the last line that a command logged after offset `began`; if none, its exit code and free disk space."""
     with open(log, "rb") as file:
         file.seek(began)
         said = file.read().decode(errors="replace").strip().splitlines()

@@ -1,4 +1,4 @@
-"""The words that make `python -m dcil train` run a configuration: all of them, or as few as do."""
+"""The options that make `python -m dcil train` run a configuration: every field, or the fewest that suffice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dcil.config import PRESETS, RunConfig, preset
 
 
 def argv_of(values: dict[str, Any]) -> list[str]:
-    """Return the options of `train` that give fields of `RunConfig` these values; `None` is left out."""
+    """Return the options of `train` that set fields of `RunConfig` to these values; `None` is left out."""
     words: list[str] = []
     for field, value in values.items():
         name = field.replace("_", "-")
@@ -23,7 +23,7 @@ def argv_of(values: dict[str, Any]) -> list[str]:
 
 
 def argv_of_config(config: RunConfig) -> list[str]:
-    """Return the options that make `train` run this configuration, every field named."""
+    """Return the options that make `train` run this configuration, with every field spelled out."""
     return argv_of({field.name: getattr(config, field.name) for field in fields(RunConfig)})
 
 
@@ -31,10 +31,10 @@ def shortest_argv(config: RunConfig) -> list[str]:
     """Return the fewest options that make `train` run this configuration: a preset, and what differs from it."""
     wanted, choices = config.resolve(), []
     for name in PRESETS:
-        # Never left out: what a reader looks for, and what would else be chosen to fit the reader's machine.
+        # Never left out: what a reader looks for, and what would otherwise adapt to the reader's machine.
         fitted = ("device", "precision") if "precision" in PRESETS[name] else ("device",)
         given = {k: getattr(wanted, k) for k in ("method", "sparsity", "seed", *fitted)}
-        for derived in (False, True):  # settings that follow from others come second
+        for derived in (False, True):  # second round: fields that a preset leaves to `resolve`
             start = preset(name, **given)
             base = start.resolve()
             given |= {

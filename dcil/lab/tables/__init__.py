@@ -1,1 +1,1 @@
-"""The tables of the chapters, one file a chapter's."""
+"""The tables of the chapters, one file per chapter or topic."""

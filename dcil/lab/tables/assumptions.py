@@ -15,7 +15,7 @@ EFFECT = "DCIL minus the other choice, points"
 
 
 class Assumption(Entry):
-    """A question, the authors' answer and ours; the head of book/assumptions.yml says what the other fields are."""
+    """A question, the authors' answer and ours; the head of book/assumptions.yml explains the other fields."""
 
     question: Words
     authors: Words
@@ -25,20 +25,20 @@ class Assumption(Entry):
 
 
 def read_assumptions(path: str | Path) -> list[Assumption]:
-    """Return the entries of a file; raises `DcilError` naming one with other keys or an unknown setting."""
+    """Return the entries of a file; raises `DcilError` naming an entry with other keys or an unknown setting."""
     return read_entries(path, Assumption)
 
 
 def settings_in_words(names: list[str], config: RunConfig) -> str:
-    """Return settings with the values that a configuration gives them."""
+    """Return in words settings and their values in a configuration."""
     return ", ".join(f"{name} = {getattr(config, name)}" for name in names)
 
 
 def assumptions_table(entries: list[Assumption], runs: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
-    """Return one row for each question: the authors' answer, ours, our setting in `config`, and what another would do.
+    """Return one row for each question: the authors' answer, ours, our setting in `config`, and the effect of another.
 
-    That is DCIL minus the variant at equal seeds, in points; without a variant that ran there is none, and without any
-    no such column. `runs` is a `runs_table`.
+    The effect is DCIL minus the entry's variant at equal seeds, in points; "" if the variant has not run. If none has,
+    the column is left out. `runs` is a `runs_table`.
     """
     full, rows = config.resolve(), []
     for entry in entries:

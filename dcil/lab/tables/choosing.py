@@ -1,4 +1,4 @@
-"""For the page on one's own network: when DCIL is the method to choose, and what accuracy to expect, from records."""
+"""For the page "your own network": when to choose DCIL, and what accuracy to expect, from records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcil.lab.tables import equal_compute, small_devices
 from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run
 
-#: Claims on DCIL minus a rival: trained for equally many epochs, and over half of them, which is equal compute.
+#: By rival, the claim on DCIL minus that rival: at equally many epochs; and with half the epochs, at equal compute.
 EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl_returning": "better-than-rigl-returning",
                 "gmp_stepwise": "better-than-gmp-stepwise", "st3_stepwise": "better-than-st3-stepwise"}  # fmt: skip
 EQUAL_COMPUTE = {name: f"equal-compute-{name.replace('_', '-')}" for name in EQUAL_EPOCHS}
@@ -22,7 +22,7 @@ SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")
 
 
 def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, Finding]:
-    """Return the findings at a tier that have a verdict, by rival, the largest effect first."""
+    """Return, by rival, the findings at a tier that have a verdict, the largest effect first."""
     all_of_tier = {rival: found.get(claim, {}).get(tier) for rival, claim in asked.items()}
     mine = {rival: f for rival, f in all_of_tier.items() if f and f.has_verdict}
     return dict(sorted(mine.items(), key=lambda item: -item[1].mean))
@@ -31,8 +31,8 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
 def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
     """Return one row for each rival and budget with a verdict: DCIL minus the rival in points, interval, seeds.
 
-    The budget is "as many epochs", where DCIL computes twice as much, or "the same computation", where it has half the
-    epochs. The largest effect of a budget comes first.
+    The budget is "as many epochs", at which DCIL computes twice as much, or "the same computation", at which it has
+    half the epochs. Within a budget, the largest effect comes first.
     """
     budgets = {"as many epochs": EQUAL_EPOCHS, "the same computation": EQUAL_COMPUTE}
     rows = [
@@ -45,7 +45,7 @@ def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
 
 
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
-    """Return "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts where they are asked for."""
+    """Return text such as "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts if `verdict`."""
     said = [
         f"minus {label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
         + (f" (advantage: {f.verdict})" if verdict else "")
@@ -55,7 +55,7 @@ def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
 
 
 def reasons_for(found: Findings, tier: str = "quick") -> str:
-    """Return as a list in Markdown when to use DCIL; every effect is DCIL minus the rival."""
+    """Return a list in Markdown of when to use DCIL; every effect is DCIL minus the rival."""
     ahead = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict in HOLDS}
     swaps = _decided(found, {"ste": "fewer-exchanges"}, tier).get("ste")
     said = []
@@ -75,7 +75,7 @@ def reasons_for(found: Findings, tier: str = "quick") -> str:
 
 
 def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> str:
-    """Return as a list in Markdown when not to use DCIL; `devices` as `small_devices.read_device_results` has them."""
+    """Return a list in Markdown of when not to use DCIL; `devices` comes from `small_devices.read_device_results`."""
     behind = {rival: f for rival, f in _decided(found, EQUAL_COMPUTE, tier).items() if f.verdict in FAILS}
     open_still = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict not in HOLDS}
     said = []
@@ -99,18 +99,18 @@ def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick")
 
 
 def _speeds(devices: pd.DataFrame) -> str:
-    """Return the slowest and the fastest masked network, one image on one thread, as times of the dense one."""
+    """Return the range of masked networks' speeds relative to dense ones, for one image on one thread; "" if none."""
     timed = small_devices.alone(devices)
     masked = timed[timed["variant"] == "masked"]["speedup"]
     return times_from_to(masked) if len(masked) else ""
 
 
 def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row for each method, sparsity and length of schedule of at least `SEEDS` seeds, dense first.
+    """Return one row for each method, sparsity and length of schedule with at least `SEEDS` seeds, dense first.
 
-    Last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, and the cost of training in
-    multiply-accumulates of the dense run. A name says the epochs where they are not the longest schedule's. The
-    runs must be of one data set, network and precision.
+    Columns: last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, and the training's MACs as
+    a multiple of the dense run's. A name says its epochs if they are fewer than the longest schedule's. The runs must
+    be of one data set, network and precision.
     """
     usual, rows = max((run.config.epochs for run in runs), default=0), []
     for sparsity in sorted({run.config.sparsity for run in runs}):
@@ -121,7 +121,7 @@ def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
             rows.append(
                 {
                     "method": label(name),
-                    "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line of a phone
+                    "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line on a phone
                     "sparsity, %": f"{100 * sparsity:g}",
                     "cost, dense runs": f"{end.cost:.3g}",
                 }

@@ -1,4 +1,4 @@
-"""What the authors' own checkpoints give in the book's network."""
+"""The accuracies that the authors' own checkpoints have in this book's network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dcil import authors
 
 
 def checkpoints_table() -> pd.DataFrame:
-    """Return what the authors' checkpoints must give in our network, as `tests/test_conformance.py` checks."""
+    """Return the results that the authors' checkpoints must give in our network: `tests/test_conformance.py` checks."""
     rows = [
         {
             "checkpoint": name,

@@ -1,4 +1,4 @@
-"""What the runs behind each figure took, by the grids that ask for them, and what fits into the time a reader has."""
+"""How long the runs behind each figure took, by the grids that ask for them, and which runs fit into a given time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIME_COLUMNS = ["minutes", "one run of", "all recorded runs of"]
 
 
 def runs_by_figure(planned: Sequence[Planned], runs: Iterable[Run]) -> dict[str, tuple[int, list[Run]]]:
-    """Return for each figure or table that grids serve how many runs they ask for, and the recorded ones."""
+    """Return, for each figure or table that grids serve, the number of runs asked for, and the recorded ones."""
     by_id = {run.run_id: run for run in runs}
     asked: Counter[str] = Counter()
     made: dict[str, list[Run]] = {}
@@ -33,10 +33,10 @@ def runs_by_figure(planned: Sequence[Planned], runs: Iterable[Run]) -> dict[str,
 
 
 def device_hours_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each figure or table that grids serve: runs made of those asked for, and what they took.
+    """Return one row for each figure or table that grids serve: how many of its runs are recorded, and their cost.
 
     Device-hours are wall time, summed over runs; a run that serves two figures counts in both. Runs that shared their
-    device are only counted: their time is not theirs alone. Memory is the largest.
+    device are counted, but their time is not included, as it is not theirs alone. Memory is the largest of all runs.
     """
     rows = []
     for figure, (asked, made) in runs_by_figure(planned, runs).items():
@@ -55,12 +55,11 @@ def device_hours_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.Da
 
 
 def fitting_table(minutes: Sequence[float], planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each time: which kinds of runs end within it, and for which figures every recorded run does.
+    """Return one row for each time limit: the kinds of runs that fit into it, and the figures all of whose runs do.
 
-    A row has what the shorter times before it have not.
-
-    By the slowest record of a kind, and for a figure by the sum of its records, one run after the other. Records of
-    runs that shared their device say nothing of it: a figure with such a record is left out.
+    A row lists only what does not fit into the shorter limits before it. A kind of run takes as long as its slowest
+    record; a figure takes the sum of its recorded runs, one after the other. Runs that shared their device have no time
+    of their own: a figure with such a run is left out.
     """
     complete = [run for run in runs if run.complete]
     slowest: dict[tuple[str, str], float] = {}

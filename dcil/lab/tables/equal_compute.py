@@ -1,7 +1,7 @@
-"""Methods at equal compute: what a run's training computes, in multiply-accumulates, and where it ended for that.
+"""Methods at equal compute: how many multiply-accumulates (MACs) a run's training took, and what accuracy it reached.
 
-Counted as the machine computes: dense kernels, backward at twice a forward, every pass that ran. A mask saves nothing
-here, because no kernel of this trainer skips a zero.
+MACs are counted as the machine executes them: dense kernels, a backward as two forwards, every pass that ran. Masks
+save nothing, because no kernel of this trainer skips zeros.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.paired import conclusion, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
-RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # of one pass a step, by their own papers' rules
+RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # one pass a step, as their own papers define them
 FIRST_RUN = ("st3", "gmp", "rigl")  # three of them as first run here; `dcil.methods` says how
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
@@ -27,7 +27,7 @@ BySeed = Mapping[int, float]  # last-epoch top-1 (%) of the deployed pass
 
 
 def schedule_label(variant: str, epochs: int) -> str:
-    """Return the label of runs of a variant over so many epochs."""
+    """Return the label of a variant's runs of this many epochs."""
     return f"{variant}, {epochs} epochs"
 
 
@@ -47,10 +47,11 @@ def spent_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def schedules_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each variant and length of schedule, cheapest first: what training cost and where it ended.
+    """Return one row for each variant and length of schedule, cheapest first: the cost of training and its result.
 
-    `cost` is in multiply-accumulates of the longest dense run among the runs, NaN without one. `mean`, `low` and
-    `high` are last-epoch top-1 (%) of the deployed pass over `n` seeds and its 95 % interval, `lasts` the seeds' own.
+    `cost` is the training's MACs as a multiple of those of the longest dense run, NaN without one. `mean`, `low` and
+    `high` are the mean last-epoch top-1 (%) of the deployed pass over `n` seeds and its 95 % interval; `lasts` holds
+    the value of each seed.
     """
     complete = [run for run in runs if run.complete]
     unit = max((run.macs for run in complete if run.variant == "dense"), default=math.nan)
@@ -67,14 +68,14 @@ def schedules_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def at_budget(runs: Iterable[Run], budget: float) -> list[Run]:
-    """Return the runs whose training took `budget` MACs within 2 %."""
+    """Return the runs whose training took `budget` MACs, to within 2 %."""
     return [run for run in runs if abs(run.macs / budget - 1) < 0.02]
 
 
 def lasts_by_label(runs: Iterable[Run]) -> dict[str, BySeed]:
-    """Return last-epoch top-1 (%) of the deployed pass of complete runs, by label (see `run_label`) and seed.
+    """Return complete runs' last-epoch top-1 (%) of the deployed pass, by label (see `run_label`) and seed.
 
-    Raises `DcilError` when a seed occurs twice: the runs must be of one data set, network and precision.
+    Raises `DcilError` if a seed occurs twice: the runs must be of one data set, network and precision.
     """
     rows = [(run_label(run), run.run_id, run.config.seed, run.last) for run in runs if run.complete]
     table = pd.DataFrame(rows, columns=["label", "run", "seed", "last"])
@@ -83,16 +84,17 @@ def lasts_by_label(runs: Iterable[Run]) -> dict[str, BySeed]:
 
 
 def gaps_at_common_seeds(mine: BySeed, theirs: BySeed) -> list[float]:
-    """Return one side's values less the other's at the seeds that both have."""
+    """Return `mine` minus `theirs` at the seeds that both have."""
     return [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
 
 
 def budget_table(
     runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float
 ) -> pd.DataFrame:
-    """Return one row for each wanted label that ran (see `run_label`) whose training took `budget` MACs within 2 %.
+    """Return one row for each wanted label (see `run_label`) with runs whose training took `budget` MACs, within 2 %.
 
-    Last-epoch top-1 of the deployed pass, and `baseline` minus it at equal seeds with its 95 % interval.
+    Columns: last-epoch top-1 of the deployed pass, `baseline` minus it at equal seeds with its 95 % interval, and the
+    conclusion at `margin` (points).
     """
     lasts, rows, title = lasts_by_label(at_budget(runs, budget)), [], names.label(baseline)
     for label in wanted:
@@ -112,13 +114,13 @@ def budget_table(
 
 
 def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
-    """Return what a page calls those of the wanted labels that no run of this budget has."""
+    """Return those of the wanted labels that no run of this budget has, as a page words them."""
     lasts = lasts_by_label(at_budget(runs, budget))
     return [names.label(label) for label in wanted if label not in lasts]
 
 
 def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float) -> str:
-    """Return in words how `baseline` stands against the wanted runs of `budget_table`, its greatest loss first."""
+    """Return in words how `baseline` compares with the wanted labels of `budget_table`, its largest deficit first."""
     lasts = lasts_by_label(at_budget(runs, budget))
     mine = lasts.get(baseline, {})
     found = {label: gaps_at_common_seeds(mine, lasts.get(label, {})) for label in wanted if label != baseline}
@@ -137,9 +139,9 @@ def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], b
 
 
 def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> list[float]:
-    """Return what half the epochs do to a variant by itself: last-epoch top-1 less that after all of them, in points.
+    """Return what halving the epochs does to a variant: last-epoch top-1 of the half schedule minus that of the whole.
 
-    At the seeds that have both lengths.
+    In points, at each seed that has both lengths.
     """
     lasts = lasts_by_label(run for run in runs if run.config.epochs in (epochs, epochs // 2))
     half, whole = (lasts.get(schedule_label(variant, n), {}) for n in (epochs // 2, epochs))
@@ -147,7 +149,7 @@ def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> list[flo
 
 
 def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
-    """Return `half_epochs_gaps` in words; "" where that has not run."""
+    """Return `half_epochs_gaps` in words; "" if no seed has both lengths."""
     lost = half_epochs_gaps(runs, variant, epochs)
     if not lost:
         return ""
@@ -158,9 +160,9 @@ def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
 
 
 def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int) -> tuple[pd.DataFrame, list[Run]]:
-    """Return a row for each label that ends behind a baseline in the mean over common seeds, and those runs.
+    """Return one row for each label that ends behind a baseline in the mean over common seeds, and the runs concerned.
 
-    A baseline is a variant trained for `epochs`; beside it stand runs of as many epochs, and those of as many MACs.
+    A baseline is a variant trained for `epochs`; it is compared with runs of as many epochs, and of as many MACs.
     """
     rows: list[tuple] = []
     told: dict[str, Run] = {}
@@ -181,7 +183,7 @@ def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int)
 
 
 def _comparable(runs: Sequence[Run], same_epochs: Sequence[Run], baseline: str) -> dict[str, list[Run]]:
-    """Return a baseline's runs and those that stand beside it, by what is equal: the epochs, or the MACs."""
+    """Return a baseline's runs with those comparable to it, by what they have in common: the epochs, or the MACs."""
     its = [run for run in same_epochs if run_label(run) == baseline]
     others = [run for run in runs if run.config.epochs != its[0].config.epochs] if its else []
     same_compute = at_budget(others, its[0].macs) if its else []

@@ -1,4 +1,4 @@
-"""What the grids' runs ended at, and what a grid asks for that has no run so far."""
+"""The results of the runs that a grid asks for, and the settings that have not run so far."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dcil.run_record import Run, variant
 
 
 def recorded_runs(planned: Sequence[Planned], runs: Iterable[Run]) -> list[Run]:
-    """Return the runs that a grid asks for."""
+    """Return those of the runs that a grid asks for."""
     ids = {plan.run_id for plan in planned}
     return [run for run in runs if run.run_id in ids]
 
 
 def _settings(planned: Sequence[Planned]) -> dict[tuple, list[Planned]]:
-    """Return a grid's runs by what they share but for the seed: data set, network, scope, sparsity, epochs, variant."""
+    """Return a grid's runs grouped by all but the seed: data set, network, scope, sparsity, epochs, variant."""
     settings: dict[tuple, list[Planned]] = {}
     for plan in planned:
         c = plan.config
@@ -30,7 +30,7 @@ def _settings(planned: Sequence[Planned]) -> dict[tuple, list[Planned]]:
 
 
 def _sparsest_last(settings: dict[tuple, list[Planned]]) -> list[tuple[tuple, list[Planned]]]:
-    """Return settings in the grid's order, but those of one data set, network and length together, by sparsity."""
+    """Return settings in the grid's order, those that differ in sparsity or variant only together, sparsest last."""
     place: dict[tuple, int] = {}
     for dataset, model, scope, _, epochs, _ in settings:
         place.setdefault((dataset, model, scope, epochs), len(place))
@@ -48,10 +48,11 @@ def _pruned(scope: str, sparsity: float, unit: str = "") -> str:
 
 
 def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row for each setting and variant of a grid that has a run: where it ended, n of how many seeds.
+    """Return one row for each setting and variant of a grid that has a run: its accuracy, and how many seeds are done.
 
-    Last epoch of the deployed pass and of a second pass, mean ± sample deviation (percent), beside the authors' logs.
-    The sparsest come last. A column in which nothing stands is left out.
+    Accuracies are the last epoch's, of the deployed pass and of a second pass, mean ± sample deviation (percent),
+    beside the authors' logs. Settings that differ only in sparsity are together, the sparsest last. An empty column is
+    left out.
     """
     by_id = {run.run_id: run for run in looked_at(run for run in runs if run.complete)}
     rows = []
@@ -79,7 +80,7 @@ def grid_table(planned: Sequence[Planned], runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def settings_without_run(planned: Sequence[Planned], runs: Iterable[Run]) -> list[str]:
-    """Return in words each setting and variant of a grid that has no run so far."""
+    """Return in words each setting and variant of a grid that has no complete run so far."""
     done = {run.run_id for run in runs if run.complete}
     return [
         ", ".join(

@@ -1,4 +1,4 @@
-"""For the chapter on ImageNet: what others published, what a run would cost, how fast images come."""
+"""For the chapter on ImageNet: published results, what a run would cost, and how fast images are loaded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dcil.lab.tables.training_cost import by_machine, ratio_in_words, rows_where
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 
-IMAGES = 1_281_167  # in ImageNet's training part (ILSVRC 2012)
+IMAGES = 1_281_167  # in ImageNet's training set (ILSVRC 2012)
 SPARSITIES = (80, 90, 95)  # percent
 ESTIMATE_COLUMNS = ["machine", "batch", "dense step, s", "DCIL step, s", "DCIL / dense", "dense run, device-hours",
                     "DCIL run, device-hours", "DCIL step, GiB"]  # fmt: skip
 
 
 class Published(Entry):
-    """What others report of a method: top-1 in percent by sparsity in percent, its cost, and what they count."""
+    """A method's published results: top-1 in percent by sparsity in percent, its budget, what the sparsity counts."""
 
     method: Words
     top1: dict[int, float] = Field(min_length=1)
@@ -31,12 +31,12 @@ class Published(Entry):
 
 
 def read_published(path: str | Path) -> list[Published]:
-    """Return the rows of `book/published.yml`; raises `DcilError` naming one that has another shape."""
+    """Return the rows of `book/published.yml`; raises `DcilError` naming a row of another shape."""
     return read_entries(path, Published)
 
 
 def published_table(rows: list[Published], runs: Iterable[Run]) -> pd.DataFrame:
-    """Return others' top-1 (percent) by sparsity with budget, what is counted and source; then this book's own rows."""
+    """Return published top-1 (percent) by sparsity, with budget, what is counted and source; then this book's rows."""
     lines = []
     for r in rows:
         line = {"method": r.method}
@@ -56,7 +56,7 @@ def published_table(rows: list[Published], runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def estimates_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return what 90 epochs of ImageNet would take on each machine, by its measured steps, and a step's memory."""
+    """Return what ImageNet's schedule would take on each machine, from its measured step times, and a step's memory."""
     lines = []
     for kind, absent in (("cpu", "no CPU yet"), ("cuda", "no GPU yet")):
         for machine, rows in by_machine(results, kind) or [(absent, results[:0])]:
@@ -81,7 +81,7 @@ def estimates_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def loading_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return images a second on one core by the way they are read, and how many times faster than `ImageFolder`."""
+    """Return images per second on one core for each way of reading them, and the speed relative to `ImageFolder`."""
     lines = []
     for machine, rows in by_machine(results):
         rows = rows_where(rows, name="loading", case="ImageFolder + DataLoader")
@@ -108,7 +108,7 @@ def loading_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def feeding_in_words(results: pd.DataFrame) -> str:
-    """Return in words how many cores would feed one device that trains the ImageNet recipe at its measured pace."""
+    """Return in words how many images a second dense ImageNet training takes, and how many one core can prepare."""
     sentences = []
     for machine, rows in by_machine(results):
         steps, loads = rows_where(rows, name="imagenet"), rows_where(rows, name="loading", baseline="originals")

@@ -1,4 +1,4 @@
-"""What each ingredient of DCIL is worth: variants that lack or change one, beside DCIL at equal seeds."""
+"""What each ingredient of DCIL is worth: variants that lack or change one, compared with DCIL at equal seeds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dcil.lab.runs.paired import by_seed, differences, signed_interval, t_interv
 from dcil.methods import METHODS
 
 PAIRED = ["n", "mean", "low", "high"]
-# The corners of a square: the gradient of pruned weights, and whether there is a mutual loss. Under STE's gradient a
-# second pass trains no weight; without a mutual loss it is idle, so plain STE stands at that corner
+# A 2×2 design: the gradient of pruned weights, and whether there is a mutual loss. With STE's gradient, the second pass
+# trains no weight; without a mutual loss it is then idle, so plain STE fills that cell
 # (`test_an_idle_second_pass_changes_nothing`).
 SQUARE = {("STE's", False): "ste", ("STE's", True): "ste_split",
           ("refined", False): "dcil_no_mutual", ("refined", True): "dcil"}  # fmt: skip
-# Without a mutual loss, by what gradient a pruned weight gets. While a mask stays, all four train the kept weights
-# alike, to the last bit (eq-fixed-mask of the book).
+# The variants without a mutual loss, by the gradient that a pruned weight gets. While the mask does not change, all
+# four train the kept weights identically, to the last bit (eq-fixed-mask in the book).
 LEVELS = {"none": "kept_only", "a tenth of STE's": "ste_tenth", "STE's": "ste", "refined": "dcil_no_mutual"}
-# What one ingredient is worth: the variant that has it, and the one that lacks it and nothing else.
+# Each ingredient, with the variant that has it, and the one that lacks it but is otherwise the same.
 INGREDIENTS = {
     "STE's gradient, against none": ("ste", "kept_only"),
     "refined gradient, against none": ("dcil_no_mutual", "kept_only"),
@@ -34,7 +34,7 @@ INGREDIENTS = {
     "separate norms": ("dcil", "dcil_shared_norms"),
     "separate classifier": ("dcil", "dcil_shared_head"),
 }
-# The ingredients by what is asked of them, in the words of a sentence. "separate norms" has its own (`READ`).
+# The ingredients grouped by subject, as a sentence words it. "separate norms" has a sentence of its own (see `READ`).
 SUBJECTS = {
     "A gradient for pruned weights, where nothing is taught": (
         "STE's gradient, against none", "refined gradient, against none", "refined gradient, without mutual loss"),
@@ -43,9 +43,9 @@ SUBJECTS = {
         "refined gradient, with mutual loss",),
     "Pieces of DCIL": ("sparse pass's lesson", "dense pass's lesson", "detached teacher", "separate classifier"),
 }  # fmt: skip
-# Where an ingredient's worth is read, if not in the test set's last epoch ("last" of a `runs_table`). Shared norms are
-# tested with one running average over two networks. It fits neither, whatever their weights are worth. In training each
-# pass normalises by its own batch.
+# The column of a `runs_table` in which an ingredient's worth is read, if not "last" (the test set's last epoch). Shared
+# norms are tested with one running average for two networks, which fits neither, however good their weights are. In
+# training, each pass normalises by its own batch.
 READ = {"separate norms": "train"}
 # What a pass's gradient reaches, in words, by rule (`dcil.rules`).
 REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_through": "all weights",
@@ -55,9 +55,9 @@ REACHES = {"kept": "kept weights", "soft_kept": "kept weights", "straight_throug
 
 
 def design_table(names: Sequence[str]) -> pd.DataFrame:
-    """Return what each variant's passes train, what they share and what they teach, from the table of methods.
+    """Return, for each variant, what its passes train and what is each pass's own, from the table of methods.
 
-    A name may carry settings, as in "dcil, dense_every 4".
+    A name may include settings, as in "dcil, dense_every 4".
     """
     rows = []
     for name in names:
@@ -77,22 +77,22 @@ def design_table(names: Sequence[str]) -> pd.DataFrame:
 
 
 def effects_table(table: pd.DataFrame, variants: Sequence[str], baseline: str = "dcil") -> pd.DataFrame:
-    """Return for each variant the mean difference to the baseline (points) with its 95 % interval, NaN if unknown."""
+    """Return, for each variant, its mean difference from the baseline (points) and 95 % interval, NaN if unknown."""
     rows = [(name, *_paired(table, name, baseline)) for name in variants]
     return pd.DataFrame(rows, columns=["variant", *PAIRED])
 
 
 def _paired(table: pd.DataFrame, a: str, b: str, value: str = "last") -> tuple[int, float, float, float]:
-    """Return at how many seeds both ran, and the mean of a less b with its 95 % interval: the columns of `PAIRED`."""
+    """Return the columns `PAIRED`: how many seeds both variants have, and the mean of a − b with its 95 % interval."""
     gaps = differences(table, a, b, value)
     return len(gaps), *t_interval(gaps)
 
 
 def worth_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return for each of `INGREDIENTS` what it is worth: mean at n paired seeds (points), 95 % interval (low, high).
+    """Return what each of `INGREDIENTS` is worth: the mean over n paired seeds (points) and 95 % interval (low, high).
 
-    `value` is the column of the table that it was read from, see `READ`. Those at no common seed stay in, with n = 0
-    and NaN.
+    `value` is the column of the table from which it was read, see `READ`. Ingredients without a common seed are
+    included, with n = 0 and NaN.
     """
     rows = []
     for name, (has, lacks) in INGREDIENTS.items():
@@ -102,7 +102,7 @@ def worth_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def square_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run of `LEVELS` and `SQUARE`: gradient, mutual loss, variant, seed, last top-1 (%)."""
+    """Return one row for each run of a variant in `LEVELS` or `SQUARE`, with its last-epoch top-1 (%)."""
     rows = []
     for (gradient, taught), name in ({(gradient, False): name for gradient, name in LEVELS.items()} | SQUARE).items():
         rows += [(gradient, taught, name, seed, top1) for seed, top1 in by_seed(table, name).items()]
@@ -110,13 +110,13 @@ def square_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def interaction(table: pd.DataFrame) -> pd.Series:
-    """Return by seed how much more the refined gradient is worth with the mutual loss than without, in points."""
+    """Return, by seed, how much more the refined gradient is worth with the mutual loss than without, in points."""
     taught, alone = (INGREDIENTS[f"refined gradient, {how} mutual loss"] for how in ("with", "without"))
     return (differences(table, *taught) - differences(table, *alone)).dropna()
 
 
 def interaction_in_words(table: pd.DataFrame) -> str:
-    """Return, where the interaction's interval excludes zero, that gradient and mutual loss have no worth apart."""
+    """Return a sentence on the interaction of gradient and mutual loss if its interval excludes zero, else ""."""
     mean, low, high = t_interval(interaction(table))
     if not (low > 0 or high < 0):
         return ""
@@ -127,7 +127,7 @@ def interaction_in_words(table: pd.DataFrame) -> str:
 
 
 def worth_in_words(table: pd.DataFrame) -> list[str]:
-    """Return in words what each ingredient that ran is worth, by `SUBJECTS`, and which of them interact."""
+    """Return sentences on what each measured ingredient is worth, by `SUBJECTS`, and on how they interact."""
     found = worth_table(table)
     found = found[found["n"] > 0].set_index("ingredient")
     if found.empty:
@@ -148,9 +148,9 @@ def _worth(row: pd.Series) -> str:
 
 
 def decomposition_in_words(table: pd.DataFrame) -> str:
-    """Return in words which part of the refined gradient's worth beside the mutual loss is what that loss costs STE.
+    """Return in words how much of the refined gradient's worth under the mutual loss is what that loss costs STE.
 
-    DCIL minus `ste_split` is DCIL minus STE and STE minus `ste_split`. "" where no seed has all three.
+    DCIL minus `ste_split` is the sum of DCIL minus STE and STE minus `ste_split`. "" if no seed has all three.
     """
     gains, costs = differences(table, "dcil", "ste"), differences(table, "ste", "ste_split")
     seeds = gains.index.intersection(costs.index)
@@ -165,7 +165,7 @@ def decomposition_in_words(table: pd.DataFrame) -> str:
 
 
 def separate_norms_in_words(table: pd.DataFrame) -> str:
-    """Return in words what separate norms are worth by the weights, beside the difference in testing; "" if not run."""
+    """Return in words what separate norms are worth in training, and why testing does not show it; "" if not run."""
     has, lacks = INGREDIENTS["separate norms"]
     n, *_ = train = _paired(table, has, lacks, "train")
     if not n:

@@ -19,7 +19,7 @@ FORMATS = {"state_dict": "dense, float32", "sparse": "sparse: bitmap and values"
 
 
 def read_device_results(folder: str | Path) -> pd.DataFrame:
-    """Return the rows of every network measured, with a `network` in words; none if the folder is absent."""
+    """Return the rows of every measured network, with a column `network` in words; no rows if the folder is absent."""
     paths = sorted(Path(folder).glob("*.csv"))
     if not paths:
         return pd.DataFrame(columns=["network", *COLUMNS])
@@ -30,19 +30,19 @@ def read_device_results(folder: str | Path) -> pd.DataFrame:
 
 
 def network_in_words(row: Any) -> str:
-    """Return a network in words: what it is, and how many of its weights are pruned, singly or as whole filters."""
+    """Return a network in words: its model, and the share of its weights that is pruned, singly or as whole filters."""
     how = " in filters" if row.scope == "filter" else ""
     return f"{network_label(row.model)}, {100 * row.sparsity:.0f} % pruned{how}"
 
 
 def measured_value(rows: pd.DataFrame, what: str, variant: str, **at: int) -> float:
-    """Return one measured value, NaN where it is not there."""
+    """Return one measured value, NaN if there is none."""
     found = rows_where(rows, what=what, variant=variant, **at)["value"]
     return float(found.iloc[0]) if len(found) else math.nan
 
 
 def storage_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return by network and format: KiB, how many times smaller than dense, the same with gzip, and how exact it is."""
+    """Return, by network and format: KiB and times smaller than dense, plain and gzipped, and the outputs' error."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         whole = measured_value(mine, "bytes", "state_dict")
@@ -63,7 +63,7 @@ def storage_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def work_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return by network and variant: parameters, MACs of an image, those of nonzeros, and peak activations."""
+    """Return, by network and variant: parameters, MACs per image, those of nonzero weights, and peak activations."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         for variant in ("dense", "masked", "shrunk"):
@@ -82,7 +82,7 @@ def work_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def latencies_table(rows: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """Return by network and engine the milliseconds of a forward and how many times faster than dense PyTorch it is."""
+    """Return, by network and engine, the milliseconds of a forward pass and its speed relative to dense PyTorch."""
     timed = rows_where(rows, what="latency, s", threads=threads)
     lines = []
     for (network, variant), mine in timed.groupby(["network", "variant"], sort=False):
@@ -107,7 +107,7 @@ def engine_in_words(variant: str) -> str:
 
 
 def accuracies_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return by network top-1 of the float32 network and of the int8 one, in percent."""
+    """Return, by network, the top-1 of the float32 and the int8 version, in percent."""
     lines = []
     for network, mine in rows.groupby("network", sort=False):
         full, small = (measured_value(mine, "top-1, %", variant) for variant in ("masked", "int8"))
@@ -145,7 +145,7 @@ def gains_in_words(rows: pd.DataFrame) -> str:
 
 
 def answer_in_words(rows: pd.DataFrame) -> str:
-    """Return in a few sentences what the networks measured gain in bytes and in time, from least to most."""
+    """Return in a few sentences what the measured networks gain in bytes and in time, each as a range."""
     if not len(rows):
         return "No network has been measured so far."
     smaller, faster, int8, engine = [], [], [], []

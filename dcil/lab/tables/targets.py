@@ -13,7 +13,7 @@ KINDS = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on one row of the results, of one kind of machine; the row is found by its `place`."""
+    """A bound on one value of the results on one kind of machine; `place` identifies the row, `column` the value."""
 
     kind: str
     benchmark: str
@@ -28,7 +28,7 @@ class Target:
 
     @property
     def place(self) -> dict[str, str | int]:
-        """The values by which its row is found among those of its kind of machine."""
+        """The column values that identify the row among those of the target's kind of machine."""
         return {
             "name": self.benchmark,
             "case": self.case,
@@ -42,14 +42,14 @@ class Target:
         return f"≤ {self.at_most}" if math.isfinite(self.at_most) else f"≥ {self.at_least}"
 
     def met(self, value: float | None) -> str:
-        """Return "yes" or "no" for a measured value, and nothing where it was not measured."""
+        """Return "yes" or "no" for a measured value, "" for None."""
         if value is None:
             return ""
         return "yes" if self.at_least <= value <= self.at_most else "no"
 
 
 def read_targets(path: str | Path) -> list[Target]:
-    """Return the targets of a file, those for CPUs first; all are of one network and batch size."""
+    """Return the targets of a file, those for CPUs first; all have the same network and batch size."""
     asked = yaml.safe_load(Path(path).read_text())
     common = {"model": asked["model"], "batch_size": asked["batch_size"]}
     return [Target(kind=kind, **common, **target) for kind in KINDS for target in asked[kind]]

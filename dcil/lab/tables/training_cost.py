@@ -1,4 +1,4 @@
-"""What training costs: the results of `python -m benchmarks` and the records, as tables, and bf16 beside float32."""
+"""What training costs: tables from the results of `python -m benchmarks` and from records; bf16 against float32."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ MACHINE = ["kind", "device", "threads", "malloc"]
 COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1",
            "ratio_q3", "rounds", "mem_mib", "baseline_mib", "recipe_epochs", "how", "data", "others", "torch", "date",
            "commit", "dirty", "file"]  # fmt: skip
-TEXT = dict.fromkeys(("malloc", "how", "torch", "commit"), str)  # what could be taken for a number, or is often empty
+# Columns that pandas might read as numbers, or that are often empty.
+TEXT = dict.fromkeys(("malloc", "how", "torch", "commit"), str)
 PAIR_COLUMNS = ["network", "pass", "seed", "bf16", "float32", "difference"]
 
 
 def read_benchmarks(folder: str | Path) -> pd.DataFrame:
-    """Return the newest rows of each benchmark on each machine, from a folder's CSV files; none if it is absent."""
+    """Return the newest rows of each benchmark on each machine, from a folder's CSV files; no rows if it is absent."""
     paths = sorted(Path(folder).glob("*.csv"))
     if not paths:
         return pd.DataFrame(columns=COLUMNS)
@@ -37,12 +38,12 @@ def read_benchmarks(folder: str | Path) -> pd.DataFrame:
 
 
 def training_rows(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows about training on small images, less those of the chapter on ImageNet."""
+    """Return the rows on training with small images, without those of the chapter on ImageNet."""
     return results[~results["name"].isin(("loading", "imagenet"))]
 
 
 def by_machine(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, pd.DataFrame]]:
-    """Return each machine that was measured, named in words, with its rows; `kind` is "cpu" or "cuda"."""
+    """Return each measured machine, in words, with its rows; `kind`, "cpu" or "cuda", selects one kind of machine."""
     wanted = results if kind is None else results[results["kind"] == kind]
     return [
         (machine_in_words(device, threads) + (", malloc tuned" if malloc else ""), rows)
@@ -72,7 +73,7 @@ def two_digits(value: float) -> str:
 
 
 def times_from_to(values: Iterable[float]) -> str:
-    """Return the least and the greatest of some ratios in words, or the one that both round to.
+    """Return the range of some ratios in words; a single number if both ends round to it.
 
     >>> times_from_to([1.9, 5.63, 4.3]), times_from_to([0.996, 1.0])
     ('1.9 to 5.6 times', '1.0 times')
@@ -82,13 +83,13 @@ def times_from_to(values: Iterable[float]) -> str:
 
 
 def ratio_in_words(row: Any) -> str:
-    """Return a row's ratio with its quartiles, or alone where it was measured once."""
+    """Return a row's ratio with its quartiles, or without them if it was measured only once."""
     text = three_digits(row.ratio)
     return text if row.rounds == 1 else f"{text} ({three_digits(row.ratio_q1)} to {three_digits(row.ratio_q3)})"
 
 
 def targets_table(results: pd.DataFrame, targets: Sequence[Target]) -> pd.DataFrame:
-    """Return a line for each target and machine: measured, wanted, met; a kind of machine not measured is "not run"."""
+    """Return one row for each target and machine: measured, wanted, met; "not run" for unmeasured kinds of machines."""
     rows = []
     for kind, absent in (("cpu", "none yet"), ("cuda", "no GPU yet")):
         for machine, measured in by_machine(results, kind) or [(absent, results[:0])]:
@@ -103,13 +104,13 @@ def targets_table(results: pd.DataFrame, targets: Sequence[Target]) -> pd.DataFr
 
 
 def targets_in_words(table: pd.DataFrame) -> str:
-    """Return in words how many targets are met, of those that were measured; `table` as `targets_table` returns it."""
+    """Return in words how many of the measured targets are met; `table` is a `targets_table`."""
     met = table["met"]
     return f"Targets met: {(met == 'yes').sum()} of the {(met != '').sum()} that were measured."
 
 
 def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
-    """Return in words, by machine, what a DCIL step costs beside a dense one of the network that the targets name."""
+    """Return in words, by machine, the cost of a DCIL step relative to a dense step of the network in the targets."""
     model, batch_size = targets[0].model, targets[0].batch_size
     lines = []
     for machine, rows in by_machine(results):
@@ -127,7 +128,7 @@ def step_cost_in_words(results: pd.DataFrame, targets: Sequence[Target]) -> str:
 
 
 def dense_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the timed ratios to dense training of one machine, each with a `label`, steps before epochs."""
+    """Return one machine's timed ratios to dense training, each with a `label`, steps before epochs."""
     timed = rows[(rows["baseline"] == "dense") & rows["median_s"].notna()]
     shown = {"step": "step", "scaling": "step", "epoch": "epoch"}
     labels = [
@@ -138,7 +139,7 @@ def dense_ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratios_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return every timed ratio in words: of what, with quartiles, the seconds on both sides, and where."""
+    """Return every timed ratio in words: what was compared, the ratio with quartiles, both times, and the machine."""
     lines = []
     for machine, rows in by_machine(results):
         for r in rows[rows["median_s"].notna()].itertuples():
@@ -157,7 +158,7 @@ def ratios_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def step_parts_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return where the time of DCIL's training goes on one machine: shares of steps, masks and batches."""
+    """Return the shares of DCIL's training time on one machine that steps, masks and batches take."""
     masks, batch = rows_where(rows, name="refresh"), rows_where(rows, name="loader", baseline="dcil step")
     if not len(masks) or not len(batch):
         return pd.DataFrame(columns=["part", "share, %"])
@@ -172,7 +173,7 @@ def step_parts_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def memory_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return what a step allocates at its peak, DCIL's and STE's beside a dense one's."""
+    """Return the peak memory that a step allocates, DCIL's and STE's beside a dense step's."""
     lines = []
     for machine, rows in by_machine(results):
         for r in rows_where(rows, name="memory").itertuples():
@@ -191,7 +192,7 @@ def memory_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return what an epoch and the authors' whole schedule take by network, dense and DCIL."""
+    """Return, by network, how long an epoch takes, dense and DCIL, and the authors' whole schedule with DCIL."""
     lines = []
     for machine, rows in by_machine(results):
         for r in rows_where(rows, name="epoch").itertuples():
@@ -211,7 +212,7 @@ def schedule_hours_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def schedule_hours_in_words(results: pd.DataFrame) -> str:
-    """Return in words, by machine, what the authors' whole schedule would take DCIL with each network."""
+    """Return in words, by machine, how long DCIL would take for the authors' whole schedule with each network."""
     lines = []
     for machine, rows in by_machine(results):
         epochs = rows_where(rows, name="epoch").sort_values("median_s")
@@ -225,7 +226,7 @@ def schedule_hours_in_words(results: pd.DataFrame) -> str:
 
 
 def benchmark_source(results: pd.DataFrame) -> Source:
-    """Return where the results come from: files, commits, machines, images and who else used the cores."""
+    """Return the source of the results: files, commits, machines, images, and the load from other processes."""
     if not len(results):
         return given("no results: not run")
     rows = list(results.itertuples())
@@ -251,15 +252,15 @@ def _from_to(values: Sequence[float]) -> str:
 
 
 def _kind(run: Run) -> tuple[str | int, ...]:
-    """Return what runs of one line of `recorded_costs_table` share."""
+    """Return what the runs in one row of `recorded_costs_table` have in common."""
     c, e = run.config, run.environment
     return c.dataset, c.model, run.variant, c.precision, c.epochs, e.device, e.threads
 
 
 def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return what the recorded runs cost, a line for each kind: how many, MACs of a run, minutes, and on what.
+    """Return the costs of recorded runs, one row for each kind: how many, MACs per run, minutes, and the machine.
 
-    Minutes are those of runs that had their device to themselves; others are only counted.
+    Minutes are of runs that had their device to themselves; the others are only counted.
     """
     rows = []
     for _, alike in groupby(sorted(runs, key=_kind), _kind):
@@ -283,7 +284,7 @@ def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def precision_pairs(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return last-epoch top-1 of bf16 and float32 by pass and seed, of complete runs that differ in nothing else."""
+    """Return last-epoch top-1 in bf16 and float32, by pass and seed, of complete runs that differ only in precision."""
     rows = []
     for run in runs:
         if run.complete:
@@ -299,7 +300,7 @@ def precision_pairs(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def pairs_by_network(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
-    """Return the pairs of each network and pass, in this order, empty where there are none."""
+    """Return each network, pass and its pairs (possibly none), in the order of `networks`."""
     found = []
     for network in networks:
         for name in ("sparse", "dense"):
@@ -308,7 +309,7 @@ def pairs_by_network(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple
 
 
 def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
-    """Return by network and pass: pairs, means (percent), mean difference and its interval (points)."""
+    """Return, by network and pass, the number of pairs, means (percent), and mean difference and interval (points)."""
     lines = []
     for network, name, mine in pairs_by_network(pairs, networks):
         line = {"network": network_label(network), "pass": name}
@@ -323,7 +324,7 @@ def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFram
 
 
 def precision_in_words(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
-    """Return in words what the pairs show, and how large a difference they leave possible."""
+    """Return in words what the pairs show, and how large a difference remains possible."""
     sentences = []
     for network, name, mine in pairs_by_network(pairs, networks):
         mean, low, high = t_interval(mine["difference"])

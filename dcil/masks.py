@@ -174,20 +174,22 @@ def overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
 
 
 def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Return whole numbers near shares·sizes that add up to `total`, none above its size (largest remainders first).
+    """Return whole numbers that add up to `total`, each within one of shares·sizes; largest remainders first.
 
-    >>> allocate({"a": 0.5, "b": 0.5}, {"a": 3, "b": 5}, total=4)
-    {'a': 2, 'b': 2}
+    `total` is the sum of shares·sizes, or up to one less.
+
+    >>> allocate({"a": 0.6, "b": 0.2}, {"a": 4, "b": 4}, total=3)
+    {'a': 2, 'b': 1}
     """
     ideal = {name: shares[name] * sizes[name] for name in sizes}
-    counts = {name: min(int(value), sizes[name]) for name, value in ideal.items()}
+    counts = {name: int(value) for name, value in ideal.items()}
     by_remainder = sorted(sizes, key=lambda n: (counts[n] - ideal[n], n))
-    while (missing := total - sum(counts.values())) > 0:
-        for name in [n for n in by_remainder if counts[n] < sizes[n]][:missing]:
-            counts[name] += 1
-    while (surplus := sum(counts.values()) - total) > 0:
-        for name in [n for n in reversed(by_remainder) if counts[n] > 0][:surplus]:
-            counts[name] -= 1
+    missing = total - sum(counts.values())
+    if missing < 0:  # all were whole
+        counts[by_remainder[-1]] -= 1
+    for name in by_remainder[: max(missing, 0)]:
+        counts[name] += 1
+    assert sum(counts.values()) == total
     return counts
 
 

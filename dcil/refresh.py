@@ -62,7 +62,7 @@ def require_target(policy: Policy, config: Schedule, steps_per_epoch: int) -> No
     """Raise `DcilError` for a run that would end at another sparsity than its own: no last choice of masks has it."""
     total = config.epochs * steps_per_epoch
     changes = (policy(config, step / steps_per_epoch, step) for step in reversed(range(total)))
-    last = next((change.sparsity for change in changes if change), 0.0) if config.sparsity else 0.0
+    last = next((change.sparsity for change in changes if change), 0.0)
     if last == config.sparsity:
         return
     at, left = config.ramp_end * steps_per_epoch, total - config.ramp_end * steps_per_epoch

@@ -259,11 +259,12 @@ begun, resumed = Trainer(config, dataset, team), Trainer(config, dataset, team)
 next(begun.run(False))
 state = begun.state()
 resumed.load_state(state)
-sums, names = state["part"]["tally"]["losses"], [None] * team.size
+sums, names = state["part"]["tally"], [None] * team.size
 torch.distributed.all_gather_object(names, [*resumed.tally.losses])
-assert names == [[*sums]] * team.size, names
-for name, value in resumed.tally.over(team).losses.items():
-    assert torch.equal(value, sums[name]), name
+assert names == [[*sums["losses"]]] * team.size, names
+for part, taken_up in resumed.tally.over(team).state().items():
+    for name, value in taken_up.items():
+        assert torch.equal(value, sums[part][name]), name
 print("equal")
 """
 
@@ -271,8 +272,8 @@ print("equal")
 def test_a_checkpoint_holds_every_rank_s_statistics(tmp_path):
     """Norm statistics saved amid an epoch are the ranks' mean, and the mean at its end is what it would have been.
 
-    Taken up again, every rank has the same sums of losses: where not every step runs every pass, a rank without one
-    of them would wait for ever for the others.
+    Taken up again, every rank has the same sums of losses and hits: where not every step runs every pass, a rank
+    without one of them would wait for ever for the others.
     """
     (tmp_path / "train.py").write_text(STATISTICS)
     code, said = python(tmp_path, *TORCHRUN, "train.py")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dcil.losses import TEACHER_EPSILON, collective_loss, collective_parts, teach
+from dcil.losses import TEACHER_EPSILON, collective_loss, collective_parts, cross_entropies, teach
 
 
 def logits():
@@ -52,15 +52,23 @@ def test_gradient_does_not_vanish_with_temperature():
 def test_parts_and_their_sum():
     """Two cross-entropies, and with `distill` a divergence each way."""
     sparse, dense, labels = logits()
-    with_kl, without = (collective_parts(sparse, dense, labels, 2.0, distill) for distill in (True, False))
+    with_kl, without = (collective_parts(sparse, dense, labels, 3.0, distill) for distill in (True, False))
     rows = torch.arange(6)
     assert set(without) == {"ce_sparse", "ce_dense"}
     assert without["ce_sparse"].item() == pytest.approx(-sparse.log_softmax(1)[rows, labels].mean().item())
     assert without["ce_dense"].item() == pytest.approx(-dense.log_softmax(1)[rows, labels].mean().item())
-    assert with_kl["kl_sparse"].item() == teach(sparse, dense, 2.0).item()
-    assert with_kl["kl_dense"].item() == teach(dense, sparse, 2.0).item()
-    assert collective_loss(sparse, dense, labels).item() == pytest.approx(sum(with_kl.values()).item())
+    assert with_kl["kl_sparse"].item() == teach(sparse, dense, 3.0).item()
+    assert with_kl["kl_dense"].item() == teach(dense, sparse, 3.0).item()
+    assert collective_loss(sparse, dense, labels, 3.0).item() == pytest.approx(sum(with_kl.values()).item())
     assert collective_loss(sparse, dense, labels, distill=False).item() == pytest.approx(sum(without.values()).item())
+
+
+def test_smoothed_labels():
+    """With a smoothing of 0.2 a target is 0.8 of its label, and a fiftieth more of each of ten classes."""
+    output, _, labels = logits()
+    target = 0.8 * torch.nn.functional.one_hot(labels, 10) + 0.02
+    expected = -(target * output.log_softmax(1)).sum(1).mean()
+    assert cross_entropies({"sparse": output}, labels, 0.2)["ce_sparse"].item() == pytest.approx(expected.item())
 
 
 def test_extreme_logits_stay_finite():

@@ -160,6 +160,23 @@ def test_ranks_do_not_depend_on_the_storage_type(dtype, scope):
             assert kept.min() >= gone.max()
 
 
+@pytest.mark.parametrize(("scope", "kept"), [("global", 9), ("layer", 8), ("filter", 8)])
+def test_one_weight_in_half_precision_among_others(scope, kept):
+    """Where all scores are equal a threshold keeps none: of 20 weights, 2·10 or 10 filters the count is exact."""
+    weights = {"wide": torch.ones(5, 2), "half": torch.ones(5, 2, dtype=torch.bfloat16)}
+    found = compute_masks(weights, 0.5, scope)
+    assert sum(int(m.sum()) for m in found.values()) == kept
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "filter"])
+def test_a_mask_has_an_entry_for_each_weight(scope):
+    """Writing to one changes no other, of a whole filter's either."""
+    mask = compute_masks({"a": torch.randn(4, 3)}, 0.5, scope)["a"]
+    before = mask.clone()
+    mask[0, 0].logical_not_()
+    assert int((mask ^ before).sum()) == 1
+
+
 def test_filters_of_a_transposed_convolution():
     """Groups and all: the output channels with the smallest weights go, and the network's outputs there are zero."""
     net = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from dcil import checkpoint, records
-from dcil.distributed import Ranks
 from dcil.methods import METHODS
 from dcil.rules import RULES
 from dcil.train import fit
@@ -153,17 +152,6 @@ def test_resume_in_the_middle_of_an_epoch(method, tiny_config, tiny_dataset):
     assert whole.dynamics.summary() == second.dynamics.summary()
     state = second.dual.state_dict()
     assert all(torch.equal(t, state[name]) for name, t in whole.dual.state_dict().items() if torch.is_tensor(t))
-
-
-def test_every_rank_resumes_with_the_same_sums(tiny_config, tiny_dataset):
-    """What the ranks did so far is in the first one's; the others have its terms at nought, for sums over all ranks."""
-    first, second = (Trainer(tiny_config(dense_every=2), tiny_dataset) for _ in range(2))
-    next(first.run(progress=False))  # further steps before the next of the dense pass would not name its terms
-    second.team = Ranks(1, 2)
-    second.load_state(first.state())
-    sums = second.tally.state()
-    assert sums["losses"].keys() == first.tally.losses.keys() == {"ce_sparse", "ce_dense"}
-    assert not any(tensor.any() for part in sums.values() for tensor in part.values())
 
 
 def test_an_idle_second_pass_changes_nothing(tiny_config, tiny_dataset):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcil import masks, methods, refresh
+from dcil import losses, masks, methods, refresh
 from dcil.config import RunConfig
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
@@ -212,25 +212,29 @@ def test_erdos_renyi_kernel_by_hand():
 
 
 def test_allocation_adds_up():
-    """Whole numbers that sum to the total, near their shares, none above its size."""
-    counts = masks.allocate({"a": 0.333, "b": 0.333, "c": 0.9}, {"a": 10, "b": 10, "c": 4}, 11)
-    assert sum(counts.values()) == 11 and counts["c"] <= 4
-    assert all(abs(counts[n] - s) <= 1 for n, s in {"a": 3.33, "b": 3.33, "c": 3.6}.items())
+    """Whole numbers that sum to the total, near their shares: one more where the largest remainders are."""
+    sizes = {"a": 10, "b": 10, "c": 4}
+    assert masks.allocate({"a": 0.33, "b": 0.34, "c": 0.9}, sizes, 10) == {"a": 3, "b": 3, "c": 4}
+    assert masks.allocate({"a": 0.33, "b": 0.34, "c": 0.9}, sizes, 11) == {"a": 3, "b": 4, "c": 4}
+    assert masks.allocate({"a": 0.35, "b": 0.34, "c": 0.9}, sizes, 11) == {"a": 4, "b": 3, "c": 4}
+    assert masks.allocate({"a": 0.3, "b": 0.3, "c": 1.0}, sizes, 9) == {"a": 3, "b": 3, "c": 3}
 
 
 def test_drop_and_grow_by_hand():
     """RigL on six weights: of four kept the smallest two go, and the two largest gradients elsewhere come in."""
-    weight = torch.tensor([5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
+    weight = torch.tensor([-5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
     mask = torch.tensor([True, True, True, True, False, False])
     growth = torch.tensor([9.0, 9.0, 9.0, 9.0, 0.5, 0.7])
     assert masks.drop_and_grow(weight, mask, 0.25, growth).tolist() == [True, False, True, True, False, True]
     assert masks.drop_and_grow(weight, mask, 0.5, growth).tolist() == [True, False, True, False, True, True]
     assert torch.equal(masks.drop_and_grow(weight, mask, 0.0, growth), mask)
+    # No more go than can come in: three of four kept would, and two are out.
+    assert masks.drop_and_grow(weight, mask, 0.75, growth).tolist() == [True, False, True, False, True, True]
 
 
 def test_what_was_dropped_may_return_by_hand():
     """RigL's code on six weights: all but the survivors are candidates, those just dropped (0.1 and 0.2) among them."""
-    weight = torch.tensor([5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
+    weight = torch.tensor([-5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
     mask = torch.tensor([True, True, True, True, False, False])
     for growth, after in (
         ([9.0, 9.0, 9.0, 9.0, 0.5, 0.7], [True, True, True, True, False, False]),
@@ -327,6 +331,19 @@ def test_who_learns_from_whom():
     assert reached("dcil_dense_learns") == {"kl_dense": ["dense"]}
     assert reached("dcil_not_detached") == {"kl_sparse": ["sparse", "dense"], "kl_dense": ["sparse", "dense"]}
     assert reached("dcil", 0.0) == {}
+
+
+@pytest.mark.parametrize(("method", "teaches"), [("ste", False), ("dcil", True)])
+def test_a_run_sets_smoothing_and_temperature(method, teaches):
+    """The terms of a loss are those of its configuration, the mutual ones weighed by the phase."""
+    config, out, labels = (
+        RunConfig(label_smoothing=0.2, temperature=5.0, device="cpu").resolve(),
+        logits(),
+        torch.arange(6),
+    )
+    lessons = {name: 0.5 * value for name, value in losses.divergences(out, 5.0).items()} if teaches else {}
+    expected = losses.cross_entropies(out, labels, 0.2) | lessons
+    assert methods.get(method).loss(out, labels, config, methods.Phase(0.5, 2)) == expected
 
 
 @pytest.mark.parametrize(

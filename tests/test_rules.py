@@ -99,6 +99,14 @@ def test_a_kept_weight_below_the_threshold_is_zero(rule):
     assert value.tolist() == [[2.0, 0.0, 0.0, -1.0]]
 
 
+@pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
+def test_a_pruned_weight_above_the_threshold_is_zero(rule):
+    """Masks are older than weights: one that grew since is still pruned."""
+    w = torch.tensor([[3.0, -4.0]], dtype=torch.float64)
+    value = RULES[rule].apply(w, torch.tensor([[True, False]]), torch.tensor(1.0, dtype=torch.float64))
+    assert value[0, 0] > 0 and value[0, 1] == 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_where_no_kept_weight_is_below_the_threshold_nothing_changed(dtype):
     """What ST-3's records were trained with, `w − sign(w)·threshold` without a floor, is the same there, bit by bit."""

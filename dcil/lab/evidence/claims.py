@@ -4,7 +4,7 @@ A rule compares two sides at paired seeds, one tier at a time. Below three pairs
 pairs at which it looks are fixed beforehand: three and eight (`dcil.lab.runs.compared`). It then decides by the 95 %
 interval of the mean difference and a margin that the claim fixed beforehand:
 
-=======  ============================================  =======================  ================================
+=======  =============================================  =======================  ================================
 kind     compares                                       holds if                 does not hold if
 =======  =============================================  =======================  ================================
 better   accuracy of a minus that of b, points          above 0, mean ≥ margin   interval wholly below margin

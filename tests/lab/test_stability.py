@@ -107,6 +107,11 @@ def test_beside_says_what_is_missing():
     assert stability.stability_by_variant([run], ["dcil"]).empty
     alike = stability.stability_by_variant([run, run | {"config": run["config"] | {"method": "dcil"}}], ["ste", "dcil"])
     assert set(alike["n"]) <= {"0", "1"} and "1" in set(alike["n"])  # as many of each: one number
+    more = [
+        run | {"config": run["config"] | {"method": m, "seed": s}} for m, s in (("dcil", 0), ("dcil", 1), ("gmp", 0))
+    ]
+    unlike = stability.stability_by_variant([run, *more], ["ste", "dcil", "gmp"]).set_index("figure")["n"]
+    assert unlike[stability.FIGURES["jitter_high"]] == "1, 2 and 1"  # in the order of the columns
     assert stability.stability_table([run | {"status": "failed"}]).empty
 
 

@@ -15,6 +15,7 @@ import torch
 from dcil import models
 from dcil.dynamics import empty_channels, jaccard
 from dcil.lab.runs.frames import spread
+from dcil.lab.runs.names import listed
 from dcil.run_record import Run
 
 # What each figure measures, as pages word it; accuracies are those of the deployed pass.
@@ -110,8 +111,8 @@ def stability_by_variant(
 ) -> pd.DataFrame:
     """Return one row for each figure named: mean ± sample deviation of each variant, and the numbers of seeds, `n`.
 
-    `n` is a single number if all variants have equally many seeds. A variant without a run has no column; if none has a
-    run, the table is empty.
+    `n` is a single number if all variants have equally many seeds, else a list in the order of the columns. A variant
+    without a run has no column; if none has a run, the table is empty.
     """
     found, rows = stability_table(runs), []
     variants = [variant for variant in variants if variant in set(found["variant"])]
@@ -122,7 +123,7 @@ def stability_by_variant(
             values = found[found["variant"] == variant][name].dropna()
             row[variant] = spread(values, digits)
             counts.append(str(len(values)))
-        rows.append(row | {"n": counts[0] if len(set(counts)) == 1 else " and ".join(counts)})
+        rows.append(row | {"n": counts[0] if len(set(counts)) == 1 else listed(counts)})
     return pd.DataFrame(rows)
 
 

@@ -314,7 +314,7 @@ def test_a_name_that_is_not_utf_8_is_printed(tmp_path, capsys):
     folder = os.fsencode(tmp_path) + b"/\xff"
     os.mkdir(folder)
     assert main(["records", "list", "--records-dir", os.fsdecode(folder)]) == 2
-    assert "'\\udcff' is not UTF-8; rename what has it in its name" in capsys.readouterr().err
+    assert "'\\udcff' is not UTF-8; rename the file or folder named so" in capsys.readouterr().err
     done = subprocess.run(
         [sys.executable, "-m", "dcil", "records", "list", "--records-dir", folder], capture_output=True, text=True
     )

@@ -595,7 +595,7 @@ def test_arguments_with_names_of_ours():
         def forward(self, x, passes=1):
             return super().forward(x) * passes
 
-    with pytest.raises(DcilError, match="Passing.forward has an argument 'passes', which a DualPath takes"):
+    with pytest.raises(DcilError, match="Passing.forward has an argument 'passes', which a DualPath uses"):
         DualPath(Passing())
 
 

@@ -149,12 +149,12 @@ class RunConfig:
         if not method.scored and (self.scope, self.score) != ("global", "l2"):
             raise DcilError(
                 f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
-                "of each layer and chooses by neither; leave them out, or take another method"
+                "of each layer and uses neither; leave them out, or use another method"
             )
         if are_soft(method.rules) and self.scope != "global":
             raise DcilError(
-                f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, under "
-                "which most of what another scope keeps is zero; leave it out, or take another method"
+                f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, and "
+                "most weights that another scope keeps would be zero under it; leave it out, or use another method"
             )
 
     def recipe(self) -> Recipe:

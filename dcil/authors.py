@@ -1,7 +1,7 @@
-"""The authors' released ResNet-32 checkpoints: fetch them, load them as a `DualPath`, measure both passes.
+"""The authors' released ResNet-32 checkpoints: fetch them, load them as a `DualPath`, evaluate both passes.
 
-Source: Jangho-Kim/DCIL-pytorch at commit 28f81d2. `authors_checkpoints.json` holds, for each
-checkpoint known here, its path and SHA-256 there and what it must give on the official test sets.
+Source: Jangho-Kim/DCIL-pytorch at commit 28f81d2. `authors_checkpoints.json` holds, for each known
+checkpoint, its path and SHA-256 in that repository and its expected results on the official test sets.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
                                               .read_text("utf-8"))  # fmt: skip
 
-WAIT_S = 60  # for a server that has fallen silent; `torch.hub.download_url_to_file` would wait without end
-MOST_BYTES = 2**26  # of the arrays of a file; ResNet-32 and its masks take 4 MiB
+WAIT_S = 60  # timeout for a silent server; `torch.hub.download_url_to_file` would wait forever
+MOST_BYTES = 2**26  # for all arrays of a file; ResNet-32 and its masks take 4 MiB
 MOST_CLASSES = 1000  # CIFAR has 10 or 100
-# Their layer names end in what ours are told apart by: (their ending, ours, whether it is the dense pass's).
+# How their layer names map to ours: (their ending, our ending, whether the layer belongs to the dense pass).
 ENDINGS = (
     (".downsample_conv", ".shortcut.0", False),
     (".downsample_p", ".shortcut.1", False),
@@ -49,7 +49,7 @@ ENDINGS = (
 
 
 def known_name(path: str | Path) -> str | None:
-    """Return which checkpoint of `KNOWN` a file is, by its checksum or the end of its name, or None."""
+    """Return the name in `KNOWN` of a checkpoint file, recognised by checksum or the end of its file name, or None."""
     path = Path(path)
     digest = sha256(path)
     known = (name for name, k in KNOWN.items() if path.stem.endswith(name) or digest == k["sha256_of_source"])
@@ -57,13 +57,13 @@ def known_name(path: str | Path) -> str | None:
 
 
 def expected(name: str) -> dict[str, Any]:
-    """Return what `evaluate` must give for a checkpoint in `KNOWN`."""
+    """Return the result that `evaluate` must give for a checkpoint in `KNOWN`."""
     known = KNOWN[name]
     return {"sparse": known["top1_sparse"], "dense": known["top1_dense"]} | {k: known[k] for k in ("kept", "prunable")}
 
 
 def our_key(theirs: str) -> str:
-    """Return the key in a `DualPath`'s state dict of what the authors' state dict calls `theirs`."""
+    """Return the key in a `DualPath`'s state dict for the key `theirs` of the authors' state dict."""
     layer, _, leaf = theirs.rpartition(".")
     dense = False
     for ending, ours, is_dense in ENDINGS:
@@ -76,16 +76,16 @@ def our_key(theirs: str) -> str:
 
 
 def _state_dicts(content: Any) -> Iterator[dict[str, Any]]:
-    """Yield what may be the state dict: the file's content, then what it holds one level down."""
+    """Yield the candidates for the state dict: the file's content, then each value one level down."""
     for candidate in (content, *(content.values() if isinstance(content, dict) else ())):
         if isinstance(candidate, dict):
             yield {str(key).removeprefix("module."): value for key, value in candidate.items()}
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """Return the arrays of an authors' file, .npz or .pth, by the authors' names, on the CPU.
+    """Return the arrays of an authors' file (.npz or .pth) by the authors' names, on the CPU.
 
-    Raises `DcilError` naming the file, which stays as it is, when it is absent, damaged or holds no
+    Raises `DcilError` naming the file, which is left untouched, when it is absent, damaged or holds no
     such state dict.
     """
     path = expanded(path)
@@ -113,7 +113,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
 
 def _arrays(path: Path) -> dict[str, Tensor]:
-    """Return the arrays of an .npz file; raises `DcilError` if they would unpack to more than theirs take."""
+    """Return the arrays of an .npz file; raises `DcilError` if they would unpack to more than `MOST_BYTES`."""
     with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
         unpacked = sum(entry.file_size for entry in arrays.zip.infolist())
         if unpacked > MOST_BYTES:
@@ -129,10 +129,10 @@ def _some(names: list[str]) -> str:
 
 
 def load(path: str | Path) -> DualPath:
-    """Return an authors' ResNet-32, from .pth or .npz, as a `DualPath` of DCIL's sparse and dense pass.
+    """Return an authors' ResNet-32, from .pth or .npz, as a `DualPath` with DCIL's sparse and dense pass.
 
-    The number of classes is the sparse head's. Raises `DcilError` naming what the file lacks, what
-    it has that ResNet-32 does not, and what has another shape or a mask other than 0 and 1.
+    The number of classes is taken from the sparse head. Raises `DcilError` naming the missing and the unexpected keys,
+    tensors of a wrong shape, and masks with values other than 0 and 1.
     """
     state = read(path)
     head = state.get("fc_part.weight")
@@ -162,25 +162,25 @@ def load(path: str | Path) -> DualPath:
     if problems:
         raise DcilError(f"{path} is not an authors' ResNet-32. {'; '.join(problems)}. It was left as it is")
     dual.load_state_dict({ours: v.to(wanted[ours].dtype) for ours, (_, v) in both.items()}, strict=False)
-    dual.target_sparsity = dual.sparsity()  # the files do not say what was aimed at
+    dual.target_sparsity = dual.sparsity()  # the files do not record the target sparsity
     return dual
 
 
 def num_classes(dual: DualPath) -> int:
-    """Return how many classes the head of an authors' network tells apart."""
+    """Return the number of classes of an authors' network, from its head."""
     net: Any = dual.net
     return net.fc.out_features
 
 
 def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
-    """Return test top-1 of each pass in percent, and how many prunable weights are kept of how many.
+    """Return test top-1 of each pass in percent, and the number of kept and of all prunable weights.
 
-    In float32, on the GPU where there is one; `dual` is moved there. Raises `DcilError` when its
-    head has another number of classes than the data set.
+    Evaluates in float32, on the GPU if there is one; `dual` is moved there. Raises `DcilError` when its head and the
+    data set differ in the number of classes.
     """
     heads = num_classes(dual)
     if heads != dataset.num_classes:
-        raise DcilError(f"the network tells {heads} classes apart, {dataset.name} has {dataset.num_classes}")
+        raise DcilError(f"the network has {heads} classes, but {dataset.name} has {dataset.num_classes}")
     engine, training = Engine(RunConfig(precision="float32", channels_last=True).resolve()), dual.training
     test, placed = TestLoader(dataset, engine.device, engine.dtype), engine.place(dual)
     with engine.on_stream():
@@ -192,10 +192,10 @@ def evaluate(dual: DualPath, dataset: Dataset) -> dict[str, Any]:
 
 
 def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
-    """Download an authors' checkpoint to `folder`/NAME.pth and return its path; one that is there is kept.
+    """Download an authors' checkpoint to `folder`/NAME.pth, unless it is already there, and return its path.
 
-    Raises `DcilError` for an unknown name, when the download fails or is not the file expected
-    (nothing is left behind), and when another file has that name (it is never overwritten).
+    Raises `DcilError` for an unknown name, when the download fails or has a wrong checksum
+    (nothing is left behind), and when a different file has that name (it is never overwritten).
     """
     if name not in KNOWN:
         raise unknown("checkpoint", name, KNOWN)
@@ -205,7 +205,7 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
         if path.is_file() and sha256(path) == digest:
             return path
         raise DcilError(
-            f"{path} is there already and is not {url} (SHA-256 {digest}); nothing was overwritten. "
+            f"{path} already exists and is not {url} (SHA-256 {digest}); nothing was overwritten. "
             "Move it away or choose another folder"
         )
 
@@ -220,7 +220,7 @@ def fetch(name: str, folder: str | Path, base_url: str = BASE_URL) -> Path:
                         file.write(block)
                         bar.update(len(block))
         except (OSError, http.client.HTTPException) as error:
-            raise DcilError(f"{url} could not be fetched: {error}. Try again, or fetch it by hand") from error
+            raise DcilError(f"{url} could not be fetched: {error}. Try again, or download it by hand") from error
         if (came := sha256(part)) != digest:
             raise DcilError(
                 f"{url} is not what was expected: {part.stat().st_size:,} bytes with SHA-256 {came}, "

@@ -1,4 +1,4 @@
-"""Masks under an average of weights: the newest holds."""
+"""Masks under weight averaging (SWA, EMA): the newest mask is kept, never an average of masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _first(old: Any, *rest: Any) -> Any:
 
 
 def _scaled(old: Tensor, by: Any) -> Tensor:
-    is_whole = isinstance(by, Tensor) and by.dim() > 0  # a product with weights, say, is no average
+    is_whole = isinstance(by, Tensor) and by.dim() > 0  # e.g. a product with weights, which is not an average
     return old.as_subclass(Tensor) * by if is_whole else old
 
 
@@ -27,7 +27,7 @@ def _copy(olds: list[Tensor], news: list[Tensor], *rest: Any) -> None:
         old.copy_(new)
 
 
-# What an average is made of: decay·old + (1 − decay)·new, or old + (new − old)/n.
+# The operations of an average: decay·old + (1 − decay)·new, or old + (new − old)/n.
 _NEWEST: dict[Any, Callable[..., Any]] = {
     Tensor.mul: _scaled,
     Tensor.div: _first,
@@ -40,17 +40,17 @@ _NEWEST: dict[Any, Callable[..., Any]] = {
 
 
 class Mask(Tensor):
-    """A mask as `DualPath.buffers()` shows it: an average of two is the newer one.
+    """A mask as `DualPath.buffers()` yields it: the average of two masks is the newer one.
 
-    `torch.optim.swa_utils.AveragedModel` averages every buffer. Of boolean masks that would be all that was
-    ever kept, or an error. Everything else is done with a mask as with the plain tensor whose memory it shares.
-    What averages a wrapper of the `DualPath` does not ask it for its buffers, and sees the plain masks.
+    `torch.optim.swa_utils.AveragedModel` averages every buffer. For boolean masks the result would be the union of all
+    masks so far, or an error. In every other operation it behaves like the plain tensor whose memory it shares.
+    Averaging a wrapper of the `DualPath` does not call its `buffers()`, and so sees the plain masks.
     """
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         average = _NEWEST.get(func)
-        if average and (isinstance(args[0], (list, cls)) or func is Tensor.sub):  # new − old: the new one may be plain
+        if average and (isinstance(args[0], (list, cls)) or func is Tensor.sub):  # new − old: new may be plain
             return average(*args)
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs or {})

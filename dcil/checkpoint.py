@@ -19,11 +19,11 @@ SCHEMA = 1
 
 
 class Damaged(DcilError):
-    """A checkpoint whose bytes are not what was written."""
+    """A checkpoint file that cannot be read: truncated or corrupted."""
 
 
 def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path) -> None:
-    """Write a checkpoint of a resolved configuration's run; `keep` is where the one it replaces is moved."""
+    """Write a checkpoint of the run of a resolved configuration; the checkpoint it replaces is moved to `keep`."""
     raw = torch_bytes({"schema": SCHEMA, "config": config.as_dict(), **state})
 
     def replace(part: str, path: Path) -> None:
@@ -35,19 +35,19 @@ def save(path: Path, config: RunConfig, state: dict[str, Any], keep: Path) -> No
 
 
 def torch_bytes(content: Any) -> memoryview:
-    """Return what `torch.save` writes of it; to a full disk PyTorch would hide what went wrong."""
+    """Return the bytes that `torch.save` writes; saving to a full disk directly, PyTorch would hide the cause."""
     torch.save(content, buffer := io.BytesIO())
     return buffer.getbuffer()
 
 
 def read_torch(path: Path) -> Any:
-    """Return what a file of `torch.save` holds, on the CPU: checksums compared, no code run, nothing unpacked."""
+    """Load a file of `torch.save` onto the CPU: checksums are verified, no code runs, compressed files are refused."""
     with open_regular(path) as file:
         if zipfile.is_zipfile(file):  # PyTorch stores checksums but does not compare them
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                    raise zipfile.BadZipFile("it is compressed, as PyTorch writes none")
+                    raise zipfile.BadZipFile("it is compressed, which PyTorch never does")
                 if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
                     raise zipfile.BadZipFile("its parts overlap")
                 if archive.testzip():
@@ -56,9 +56,9 @@ def read_torch(path: Path) -> Any:
 
 
 def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; with `config`, it must be of that very run.
+    """Read a checkpoint onto the CPU; with `config`, it must be a checkpoint of that run.
 
-    Raises `DcilError` naming the file, which stays as it is, when it is damaged, of a newer schema
+    Raises `DcilError` naming the file, which is left untouched, when it is damaged, of a newer schema
     or of another configuration.
     """
     try:
@@ -70,7 +70,7 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
     except Exception as error:  # damaged bytes can make the reader fail in any way
         raise Damaged(
             f"the checkpoint {path} cannot be read ({type(error).__name__}). It was left as it is; "
-            "move it away, and train the run anew with --no-resume"
+            "move it away, and start the run again with --no-resume"
         ) from error
     kinds = {"schema": int, "config": dict}
     if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in kinds.items()):
@@ -93,5 +93,5 @@ def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:
 
 
 def epochs_done(state: dict[str, Any]) -> float:
-    """Return how many epochs a checkpoint holds, parts of one included."""
+    """Return the number of epochs trained up to a checkpoint, including a fraction of the last one."""
     return len(state["curve"]) + state.get("part", {}).get("done", 0.0)

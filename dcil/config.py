@@ -1,6 +1,6 @@
-"""What decides a run's result: one frozen dataclass, the authors' schedules, presets, the run id.
+"""The configuration that determines a run's result: one frozen dataclass, the authors' schedules, presets, the run id.
 
-Where data lie and where runs are kept is not in here: it does not change a number.
+Paths of data and runs are not part of it: they do not change a number.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dcil.rules import are_soft
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
-MOST_EPOCHS = 10_000  # of a run, for the size of its record
+MOST_EPOCHS = 10_000  # per run, to bound the size of its record
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A schedule in epochs of a full run; shorter runs scale it."""
+    """A training schedule for a full run, times in epochs; shorter runs scale it."""
 
     epochs: int
     milestones: tuple[int, ...]
@@ -40,30 +40,31 @@ class Recipe:
     warmup_factor: float
     weight_decay: float
     lr: float = 0.1
-    lr_per: int = 0  # images a step that lr is for; 0: any number
+    lr_per: int = 0  # batch size for which lr is given; 0: any
 
 
-# Both from the authors' code (their run scripts end at ramp end + 75).
+# Both are from the authors' code (their run scripts end at ramp end + 75).
 RESNET = Recipe(300, (150, 225), 0.1, 225, 70, 5, 2.0, 1e-4)
 WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
-# For networks of torchvision. The usual ImageNet recipe (Goyal et al. 2017): 90 epochs, lr 0.1 for 256 images after a
-# warm-up of 5 epochs, a tenth at 30, 60 and 80. The authors' code has none; ramp and mutual loss at the same parts of
-# training as in their CIFAR runs.
+# For torchvision's networks. The usual ImageNet recipe (Goyal et al. 2017): 90 epochs, lr 0.1 at batch size 256 after a
+# warm-up of 5 epochs, divided by ten at 30, 60 and 80. The authors' code has none; the ramp ends and the mutual loss
+# begins at the same fractions of training as in their CIFAR runs.
 IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=256)
 
 
 def _field(default: Any, why: str, takes: Range, since: str | None = None) -> Any:
-    """Return a field with its default, the reason for that, and the values it takes.
+    """Return a field with its default, the reason for it, and the values it takes.
 
-    `since` is the day on which a field younger than the first records came: those do not name it, and mean its default.
+    `since` is the date on which a field was added after the first records; earlier records imply its default.
     """
     return field(default=default, metadata={"why": why, "takes": takes, "since": since})
 
 
 def run_id_of(config: dict[str, Any]) -> str:
-    """Return a readable name and eight hex digits of a hash, from a resolved configuration's fields.
+    """Return the run id, a readable name and eight hex digits of a hash, from a resolved configuration's fields.
 
-    A field younger than the first records counts only where it is not at its default, so that they keep their ids.
+    A field added after the first records is hashed only where it is not at its default, so that old records keep
+    their ids.
     """
     hashed = {k: v for k, v in config.items() if not (k in LATER and v == LATER[k])}
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
@@ -73,7 +74,7 @@ def run_id_of(config: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides a run. `None` means "the authors' recipe for this model, scaled to `epochs`".
+    """Everything that determines a run. `None` means "the authors' recipe for this model, scaled to `epochs`".
 
     Raises `dcil.DcilError` on any value outside its range, naming the value, the range and the nearest
     allowed name.
@@ -98,7 +99,7 @@ class RunConfig:
     score: str = _field("l2", "l2 = w² (authors) | l1 = |w|", OneOf(SCORES))
     epochs: int = _field(300, "passes over the training set (authors, CIFAR ResNets)", Whole(1, MOST_EPOCHS))
     batch_size: int = _field(128, "images a step (authors)", Whole(1))
-    # Times its warm-up factor it must be a number in float32 too.
+    # Multiplied by the warm-up factor it must still be finite in float32.
     lr: float | None = _field(
         None, "learning rate before warm-up (authors: 0.1; ImageNet: 0.01 for 256 images a step)", Positive(1e30)
     )
@@ -148,26 +149,25 @@ class RunConfig:
         if not method.scored and (self.scope, self.score) != ("global", "l2"):
             raise DcilError(
                 f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
-                "of each layer and chooses by neither; leave them out, or take another method"
+                "of each layer and uses neither; leave them out, or use another method"
             )
         if are_soft(method.rules) and self.scope != "global":
             raise DcilError(
-                f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, under "
-                "which most of what another scope keeps is zero; leave it out, or take another method"
+                f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, and "
+                "most weights that another scope keeps would be zero under it; leave it out, or use another method"
             )
 
     def recipe(self) -> Recipe:
-        """Return the schedule for this model family: the authors', or for ImageNet the usual one."""
+        """Return the schedule for this model: the authors', or the usual ImageNet one for torchvision's networks."""
         if self.model in TORCHVISION:
             return IMAGENET
         return WIDE_RESNET if self.model.startswith("wrn") else RESNET
 
     def resolve(self) -> ResolvedConfig:
-        """Return the same run with every `None` filled in and "auto" decided, whether or not the device is here.
+        """Return the same run with every `None` filled in and "auto" decided, whether or not the device is available.
 
-        Raises `DcilError` for what the device cannot do.
-        Epochs of the recipe scale with `epochs`, rounded down for the end of the ramp and the milestones, so that at
-        least one epoch is left at the final sparsity.
+        The recipe's epochs scale with `epochs`; the end of the ramp and the milestones are rounded down, so that at
+        least one epoch is left at the final sparsity. Raises `DcilError` for a setting that the device cannot do.
         """
         recipe = self.recipe()
 
@@ -182,13 +182,13 @@ class RunConfig:
             "milestones": tuple(sorted({scaled(e) for e in recipe.milestones} - {0})),
             "lr_decay": recipe.lr_decay,
             "ramp_end": scaled(recipe.ramp_end),
-            # Other data sets have a size of their own; 64 is what their records have always said.
+            # Unused by data sets of a fixed image size; their records have always said 64.
             "image_size": 224 if DATASETS[self.dataset].is_folder else 64,
             "distill_from": round(recipe.distill_from * self.epochs / recipe.epochs),
         }
         values = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}
         values |= {name: value for name, value in fill.items() if values[name] is None}
-        if not methods.get(self.method).prunes:  # the same run whatever it is compared with
+        if not methods.get(self.method).prunes:  # one run, whatever it is compared with
             values |= {"sparsity": 0.0, "scope": "global", "score": "l2"}
         device = values["device"] = self.place()
         if device == "cpu" and (self.precision == "tf32" or self.sync_batchnorm):
@@ -208,7 +208,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from JSON types; raises `DcilError` naming the nearest field for one it does not know."""
+        """Build from JSON types; raises `DcilError` suggesting the nearest field for an unknown one."""
         names = [f.name for f in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
@@ -217,12 +217,12 @@ class RunConfig:
 
     @property
     def run_id(self) -> str:
-        """A readable name and a hash of all resolved fields: the same run has the same id everywhere."""
+        """A readable name and a hash of the resolved fields: the same run has the same id on every machine."""
         return run_id_of(self.resolve().as_dict())
 
     @property
     def tier(self) -> str:
-        """How much a number of this run proves: "smoke" (digits), "quick" (fewer epochs), "paper" (all of them)."""
+        """The scale of the run as evidence: "smoke" (digits), "quick" (fewer epochs), "paper" (the full schedule)."""
         if self.dataset == "digits":
             return "smoke"
         return "paper" if self.epochs >= self.recipe().epochs else "quick"
@@ -230,7 +230,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(RunConfig):
-    """A configuration with nothing left open: what `RunConfig.resolve` returns, a run trains by and a record holds."""
+    """A configuration with every field set: `RunConfig.resolve` returns it, a run trains with it, a record holds it."""
 
     lr: float
     weight_decay: float
@@ -246,16 +246,16 @@ class ResolvedConfig(RunConfig):
         super().__post_init__()
         for known in dataclasses.fields(self):
             if getattr(self, known.name) is None:
-                raise DcilError(f"{known.name} is None; a resolved configuration leaves nothing open, see `resolve`")
+                raise DcilError(f"{known.name} is None; a resolved configuration has every field set, see `resolve`")
 
 
-#: The fields younger than the first records, with their defaults.
+#: The fields added after the first records, with their defaults.
 LATER: dict[str, Any] = {
     known.name: known.default for known in dataclasses.fields(RunConfig) if known.metadata["since"] is not None
 }
 
 
-#: What each preset sets; the rest is at its default.
+#: The fields that each preset sets; all others are at their defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "model": "resnet8", "epochs": 6, "batch_size": 64, "channels_last": True},
     "quick": {"dataset": "cifar10", "model": "resnet20", "epochs": 16, "precision": "bf16", "channels_last": True},
@@ -285,10 +285,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str, **overrides: Any) -> RunConfig:
     """Return a preset's configuration with overrides; an override of `None` means "as in the preset".
 
-    "smoke" takes seconds on any machine, "quick" minutes on a CPU with CIFAR, "paper" is the
-    authors' full schedule and wants a GPU. "imagenette" and "imagenet" train networks of torchvision.
+    "smoke" takes seconds on any machine, "quick" trains on CIFAR in minutes on a CPU, "paper" is the
+    authors' full schedule and wants a GPU. "imagenette" and "imagenet" train torchvision's networks.
     A preset fits the machine: its bf16 becomes float32 where the device has no bf16 instructions and would emulate
-    them, on a CPU twelve times slower. A precision among the overrides stays.
+    them, twelve times slower on a CPU. An override of the precision is always kept.
     Raises `dcil.DcilError` for an unknown preset or field.
 
     >>> config = preset("smoke", method="ste", seed=1)
@@ -306,7 +306,7 @@ def preset(name: str, **overrides: Any) -> RunConfig:
 
 
 def emulates(config: RunConfig) -> bool:
-    """Return whether this machine would emulate the configuration's precision; False for a device that is not here."""
+    """Return whether this machine would emulate the configuration's precision; False if its device is not available."""
     device = torch.device(config.place())
     here = device.type == "cpu" or torch.cuda.is_available()
     return config.precision == "bf16" and here and not machine.has_bf16(device)

@@ -1,7 +1,7 @@
-"""What a network costs: multiply-accumulates and nonzeros, at its real sparsity.
+"""What a network costs: multiply-accumulates (MACs) and nonzeros, at its actual sparsity.
 
-One MAC is one multiplication with its addition. A convolution's weight is used once for each
-position of its output, so a pruned weight saves exactly that many MACs.
+One MAC is one multiplication with its addition. A convolution's weight is used once per
+output position, so a pruned weight saves exactly that many MACs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dcil.dual_path import DualPath
 
 
 def passes_a_step(config: RunConfig) -> float:
-    """Return how many passes a step takes on average: the first always, further ones at every `dense_every`-th.
+    """Return the mean number of passes per step: the first runs at every step, others at every `dense_every`-th.
 
     >>> passes_a_step(RunConfig(method="ste")), passes_a_step(RunConfig(method="dcil", dense_every=4))
     (1.0, 1.25)
@@ -33,9 +33,9 @@ def passes_a_step(config: RunConfig) -> float:
 def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
     """Return (dense MACs, MACs of nonzero weights) of every convolution and linear layer, for one image [1, ...].
 
-    Multi-head attention counts with its four projections, under its own name. Norms, activations and biases
-    are not counted, as is usual, nor products without a weight, such as attention's of queries and keys.
-    The network is run once as it is for inference, and nothing of it changes.
+    Multi-head attention counts with its four projections, under its own name. As usual, norms, activations and biases
+    are not counted, nor products without a weight, such as attention's of queries and keys.
+    The network runs once, in eval mode, and is left unchanged.
 
     >>> layer_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 32, 32))  # 216 weights, 32·32 positions
     {'': (221184, 221184)}
@@ -48,7 +48,7 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
         macs[names[module]] = (before[0] + uses * weight.numel(), before[1] + uses * int(weight.count_nonzero()))
 
     def count(module: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
-        # A weight meets every output position; a transposed convolution's meets every input position.
+        # A weight is used at every output position; in a transposed convolution, at every input position.
         grid = _given(inputs, named, "input")[0] if getattr(module, "transposed", False) else output
         add(module, module.weight, grid, grid.dim() - module.weight.dim() + 1)
 
@@ -60,14 +60,14 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
         for weight, grid in zip(weights, (query, key, value, query), strict=True):
             add(module, weight, grid, -1)
 
-    # Attention computes with its output layer's weight and never calls that layer, so no hook of it counts twice.
+    # Attention uses its output layer's weight without calling that layer, so the layer's hook does not count it again.
     hooks = [m.register_forward_hook(count, with_kwargs=True) for m in names if isinstance(m, (_ConvNd, nn.Linear))]
     hooks += [
         m.register_forward_hook(count_attention, with_kwargs=True)
         for m in names
         if isinstance(m, nn.MultiheadAttention)
     ]
-    modes = {module: module.training for module in names}  # a frozen norm's is not its network's
+    modes = {module: module.training for module in names}  # a frozen norm's mode may differ from its network's
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers(remove_duplicate=False)}
     try:
         functional_call(net.eval(), buffers, (image,), tie_weights=False)
@@ -80,14 +80,14 @@ def layer_macs(net: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
 
 
 def _given(inputs: tuple[Tensor, ...], named: dict[str, Tensor], *parameters: str) -> list[Tensor]:
-    """Return a call's arguments by their places and names."""
+    """Return a call's arguments for these parameters, whether passed by position or by name."""
     return [inputs[i] if i < len(inputs) else named[name] for i, name in enumerate(parameters)]
 
 
 def nonzeros(net: nn.Module) -> dict[str, int]:
-    """Return the nonzero parameters a deployed network stores: convolutions, norms, linear layers, other.
+    """Return the number of nonzero parameters in convolutions, norms, linear layers and others of a deployed network.
 
-    Attention's projections are linear layers. A tied parameter is stored once, and counts where it comes first.
+    Attention's projections count as linear layers. A tied parameter is stored once and counts where it first occurs.
 
     >>> nonzeros(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False)))
     {'conv': 216, 'norm': 0, 'linear': 80, 'other': 0}
@@ -109,8 +109,8 @@ def nonzeros(net: nn.Module) -> dict[str, int]:
 def network_cost(dual: DualPath, image: Tensor) -> dict[str, Any]:
     """Return MACs per image and nonzeros of the exported first pass (one norm set, one head).
 
-    `train_macs` is what one training image costs here: every pass runs dense kernels forward and,
-    counted as twice a forward, backward.
+    `train_macs` is for one training image: every pass runs dense kernels in its forward pass and in its backward pass,
+    which counts as two forward passes.
     """
     plain = dual.export()
     macs = layer_macs(plain, image).values()

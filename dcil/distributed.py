@@ -1,7 +1,7 @@
-"""Several processes that train one run together: who they are, what they share and what they must agree on.
+"""Data-parallel training of one run by several processes: ranks, collectives and consistency checks.
 
-A run started plainly is a team of one, and everything here is then free. Under `torchrun` every
-process is a rank: it has its share of each batch, and gradients, metrics and decisions are joined.
+A run started without `torchrun` is a team of one, for which everything here is a no-op. Under `torchrun` every
+process is a rank: it trains on its share of each batch, and gradients, metrics and decisions are reduced over ranks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process's place in its team: `rank` of `size`, and `local`, its place on its machine."""
+    """A process's rank in its team: `rank` of `size`, and `local`, its rank on its machine."""
 
     rank: int = 0
     size: int = 1
@@ -33,11 +33,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes files and talks to people."""
+        """Whether this process is rank 0, the one that writes files and prints."""
         return self.rank == 0
 
     def first(self, act: Callable[[], T]) -> T:
-        """Let the first rank act; return what it returned, or raise the `DcilError` it raised, on every rank."""
+        """Call `act` on the first rank only; on every rank, return its result or raise its `DcilError` or `OSError`."""
         if self.size == 1:
             return act()
         box: list = [None, None]
@@ -52,51 +52,51 @@ class Ranks:
         return box[0]
 
     def in_turn(self, act: Callable[[], T]) -> T:
-        """Let every rank act, the first before all others (which find what it fetched)."""
+        """Call `act` on every rank, on the first before all others (which then find what it downloaded)."""
         mine: list[T] = []
         self.first(lambda: mine.append(act()))
         return mine[0] if mine else act()
 
     def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Add each tensor up over all ranks, in place."""
+        """Sum each tensor over all ranks, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
     def mean_(self, tensors: Iterable[Tensor]) -> None:
-        """Average each floating tensor over all ranks, in place."""
+        """Average each floating-point tensor over all ranks, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
                 tensor.div_(self.size)
 
     def mean_buffers_(self, *modules: nn.Module) -> None:
-        """Average the modules' floating buffers, norm statistics, over all ranks, in place.
+        """Average the modules' floating-point buffers (running statistics of norms) over all ranks, in place.
 
-        Running statistics are linear in what they were, so a mean in between leaves the next mean what it would be.
+        Their update is linear in the previous value, so averaging early does not change a later average.
         """
         self.mean_(b for module in modules for b in module.buffers() if b.is_floating_point())
 
     def interleaved(self, mine: Tensor) -> Tensor:
-        """Return the boolean vectors of all ranks as one on each rank: rank r's are every size-th, from the r-th on."""
+        """Return, on every rank, all ranks' boolean vectors interleaved: rank r of n has the elements r, r + n, ..."""
         if self.size == 1:
             return mine
         count = torch.tensor(len(mine), device=mine.device)
         self.sum_([count])
-        every = torch.zeros(int(count), dtype=torch.uint8, device=mine.device)  # gloo adds up no booleans
+        every = torch.zeros(int(count), dtype=torch.uint8, device=mine.device)  # gloo cannot sum booleans
         every[self.rank :: self.size] = mine.byte()
         self.sum_([every])
         return every.bool()
 
     def check_same(self, tensors: Iterable[Tensor], what: str) -> None:
-        """Raise `DcilError` on every rank if a tensor differs between any two."""
+        """Raise `DcilError` on every rank if a tensor differs between any two ranks."""
         if self.size > 1:
             digests: list[str] = [""] * self.size
             dist.all_gather_object(digests, digest(tensors))
             if len(set(digests)) > 1:
                 raise DcilError(
                     f"{what} differ between ranks: {', '.join(d[:8] for d in digests)}. The ranks must run "
-                    "the same code on machines of one kind"
+                    "the same code on machines of the same kind"
                 )
 
 
@@ -104,10 +104,10 @@ ALONE = Ranks()
 
 
 def join(device_type: str) -> Ranks:
-    """Return this process's place, joining the team first if `torchrun` started it (NCCL on GPUs, gloo on CPUs).
+    """Return this process's `Ranks`; under `torchrun`, join the process group first (NCCL on GPUs, gloo on CPUs).
 
-    The team stays together until the process ends, for the runs that follow. A group that the caller opened is used
-    and left to the caller. Raises `DcilError` where the processes cannot meet.
+    The group lives until the process ends, for the runs that follow. A group that the caller opened is used
+    and never closed. Raises `DcilError` if the processes cannot connect.
     """
     if not (os.environ.get("WORLD_SIZE") and os.environ.get("RANK")):
         return ALONE
@@ -115,7 +115,7 @@ def join(device_type: str) -> Ranks:
     if device_type == "cuda":
         if local >= torch.cuda.device_count():
             raise DcilError(
-                f"rank {local} of this machine has no GPU of its own: {torch.cuda.device_count()} seen; "
+                f"rank {local} of this machine has no GPU of its own: PyTorch sees {torch.cuda.device_count()}; "
                 "lower --nproc-per-node, or use --device cpu"
             )
         torch.cuda.set_device(local)
@@ -124,10 +124,10 @@ def join(device_type: str) -> Ranks:
             dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
         except ValueError as error:
             raise DcilError(
-                f"WORLD_SIZE and RANK are set, as torchrun sets them, but the ranks cannot meet ({error}). "
+                f"WORLD_SIZE and RANK are set, as torchrun sets them, but the ranks cannot connect ({error}). "
                 "Start them with torchrun, or unset both to train alone"
             ) from error
-        atexit.register(_leave)  # not after a run: who has parted waits for ever when the next run wants to meet again
+        atexit.register(_leave)  # not after a run: rejoining for the next run would hang
     return Ranks(dist.get_rank(), dist.get_world_size(), local)
 
 
@@ -137,24 +137,24 @@ def _leave() -> None:
 
 
 def share(model: nn.Module, ranks: Ranks, device: torch.device, every_pass: bool = True) -> nn.Module:
-    """Return the model as one that averages its gradients over the ranks (the model itself in a team of one).
+    """Wrap the model in DDP, which averages gradients over the ranks (a team of one gets the model itself).
 
-    Buffers are not sent at every step, as PyTorch would: masks follow from equal weights, and norm
-    statistics are averaged where they are used (`Ranks.mean_buffers_`). Where not every step runs every
-    pass, `every_pass` is False: the norms and head of a pass that did not run have no gradient to wait for.
+    Unlike DDP's default, buffers are not broadcast at every step: masks follow from equal weights, and running
+    statistics are averaged where they are used (`Ranks.mean_buffers_`). `every_pass` is False if some steps skip a
+    pass: DDP then does not wait for gradients of the norms and head of a pass that did not run.
     """
     if ranks.size == 1:
         return model
     where = [device.index] if device.type == "cuda" else None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # its new name is not in PyTorch 2.11
+        warnings.simplefilter("ignore", FutureWarning)  # the replacement is not in PyTorch 2.11
         return nn.parallel.DistributedDataParallel(
             model, device_ids=where, broadcast_buffers=False, find_unused_parameters=not every_pass
         )
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """Return a SHA-256 over the tensors' bytes, to compare them between ranks."""
+    """Return a SHA-256 over the tensors' bytes, to compare tensors between ranks."""
     hashed = hashlib.sha256()
     for tensor in tensors:
         hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,8 +1,8 @@
 """Any `nn.Module` as several passes over one set of weights.
 
 A pass runs the user's network with its prunable weights replaced by what the pass's gradient rule
-shows (`dcil.rules`), and with its own norm layers and classifier. The network itself is never
-rewritten: each pass is one `torch.func.functional_call`, so modules used twice, tied weights and
+yields (`dcil.rules`), and with its own norm layers and classifier. The network itself is never
+modified: each pass is one `torch.func.functional_call`, so modules used twice, tied weights and
 control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcopy see one module.
 """
 
@@ -28,19 +28,20 @@ from dcil.rules import RULES, Rule, are_soft
 class DualPath(nn.Module):
     """Run a network in several passes over shared weights; by default DCIL's sparse and dense pass.
 
-    `rules` names a gradient rule for each pass (see `dcil.rules`); the first pass keeps the
-    network's own norms and head, every further pass gets copies. `prunable` chooses parameters and
+    `rules` names a gradient rule for each pass (see `dcil.rules`); the first pass uses the
+    network's own norms and head, every further pass gets copies. `prunable` selects parameters and
     `per_pass` modules: a predicate `(name, module) -> bool`, or names and glob patterns such as
-    `["layer?.*.weight"]`; for a parameter the module is its owner. Frozen weights are masked like
-    others and stay frozen. With `fresh=True` the copies are initialised anew, as the authors do
-    when training from scratch; the default copies them, which suits a trained network.
+    `["layer?.*.weight"]`; for a parameter the predicate gets the module that owns it. Frozen weights are masked like
+    others and stay frozen. With `fresh=True` the copies are reinitialised, as the authors do
+    when training from scratch; by default they keep the copied values, which suits a trained network.
 
-    What a network writes in `forward` and holds as a buffer is each pass's own, and every pass gets its own copy of
-    the input. Wrap first, then build the optimizer, over `dual.parameters()`: one built before never trains the norms
-    and heads of further passes. Load a checkpoint into the network before it is wrapped, or into the whole
-    `DualPath`: what is loaded into `dual.net` later does not reach the further passes' copies.
+    Each pass has its own copy of the buffers that `forward` may write (except those of norms that `per_pass` leaves
+    shared) and of the input.
+    Wrap the network first, then build the optimizer over `dual.parameters()`: an optimizer built earlier never trains
+    the norms and heads of further passes. Load a checkpoint into the network before wrapping it, or into the whole
+    `DualPath`: weights loaded into `dual.net` later do not reach the further passes' copies.
 
-    Calling it returns one output per pass, in the order of `rules`, of the shapes that the network returns.
+    Calling it returns one output per pass, in the order of `rules`, each of the network's usual shape.
 
     >>> import torch
     >>> from torch import nn
@@ -53,9 +54,9 @@ class DualPath(nn.Module):
     ('0.weight',)
 
     Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, when a weight is both prunable
-    and per-pass, when `fresh` leaves a copy as it was, for a network that has a `DualPath` inside or an argument
-    `passes`, and at the first call when the linear layer registered last is not the one called last. Source: DCIL
-    (arXiv 2109.04660); the authors' code has a norm and a classifier for each pass.
+    and per-pass, when `fresh` cannot reinitialise a copy, for a network that contains a `DualPath` or whose `forward`
+    has an argument `passes`, and at the first call when the linear layer registered last is not the one called last.
+    Source: DCIL (arXiv 2109.04660); the authors' code has norms and a classifier for each pass.
     """
 
     threshold: Tensor
@@ -75,12 +76,12 @@ class DualPath(nn.Module):
         self.rules = tuple(rules)
         self.pass_names = tuple(RULES[rule].sees for rule in rules)
         if not rules or len(set(self.pass_names)) < len(rules):
-            raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see another network")
+            raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see a different network")
         if any(isinstance(module, DualPath) for module in net.modules()):
             raise DcilError(f"this {type(net).__name__} is or holds a DualPath already; wrap the plain network, once")
         if "passes" in inspect.signature(net.forward).parameters:
             raise DcilError(
-                f"{type(net).__name__}.forward has an argument 'passes', which a DualPath takes for the "
+                f"{type(net).__name__}.forward has an argument 'passes', which a DualPath uses for the "
                 "number of passes to run; give it another name"
             )
         self.prunable, self.own_names = parts.plan(net, prunable, per_pass)
@@ -98,19 +99,19 @@ class DualPath(nn.Module):
         for module in parts.differing(net, (*self.prunable, *self.state_names), self.own_names):
             watch_recomputation(module)
         self.register_load_state_dict_pre_hook(_from_before_state)
-        # Size of the largest pruned weight, for the rule that takes it; saved with the schedule position.
+        # Magnitude of the largest pruned weight, for rules with a soft threshold; saved in the extra state.
         self.register_buffer("threshold", torch.zeros(()), persistent=False)
-        self.target_sparsity = 0.0  # what the masks were last set to; not measured
+        self.target_sparsity = 0.0  # of the last mask refresh; not measured
         self.refreshes = 0
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The shared prunable weights by parameter name: the network's own parameters, no copies."""
+        """The shared prunable weights by parameter name: the network's own parameters, not copies."""
         found: dict[str, Any] = {}
         for name in self.prunable:
-            owner, _, leaf = name.rpartition(".")  # get_parameter() refuses what functional_call lends
+            owner, _, leaf = name.rpartition(".")  # get_parameter() refuses functional_call's tensors
             table = self.net.get_submodule(owner)._parameters
-            if leaf not in table:  # parametrised, or pruned by PyTorch's own means, since
+            if leaf not in table:  # since parametrised, or pruned with torch.nn.utils.prune
                 raise DcilError(
                     f"{name} is no longer a parameter of this {type(self.net).__name__}, as it was when the DualPath "
                     "was made; change the network first (parametrizations, torch.nn.utils.prune), then wrap it"
@@ -120,18 +121,18 @@ class DualPath(nn.Module):
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The boolean masks by parameter name, each of its weight's shape, True = kept."""
+        """The boolean masks by parameter name, each of the shape of its weight, True = kept."""
         masks: dict[str, Any] = {name: self._masks._buffers[key(name)] for name in self.prunable}
         return {name: m.as_subclass(Tensor) if isinstance(m, Mask) else m for name, m in masks.items()}
 
     def named_buffers(self, *args, **kwargs) -> Iterator[tuple[str, Tensor]]:
-        """Yield names and buffers, masks as such for which averages of weights keep the newest (`dcil.averages`)."""
+        """Yield names and buffers, masks as `Mask`, so that weight averages keep the newest (`dcil.averages`)."""
         masks = {id(mask) for mask in self._masks._buffers.values()}
         for name, buffer in super().named_buffers(*args, **kwargs):
             yield name, buffer.as_subclass(Mask) if id(buffer) in masks else buffer
 
     def _tables(self, index: int) -> Iterator[tuple[str, dict[str, Any], str]]:
-        """Yield name in the network, table and place in it of every tensor that a further pass has of its own."""
+        """Yield (name in the network, table, key in the table) of every tensor that belongs to a further pass alone."""
         own: Any = self.own[index - 1]
         for name in self.own_names:
             for prefix, module in own[key(name)].named_modules(prefix=name):
@@ -142,7 +143,7 @@ class DualPath(nn.Module):
         yield from ((name, table, key(name)) for name in self.state_names)
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
-        """Return what pass `index` uses for the network's parameters and buffers, by name; `rule` replaces its rule."""
+        """Return the tensors that pass `index` substitutes, by parameter or buffer name; `rule` overrides its rule."""
         seen = self._seen(RULES[rule or self.rules[index]])
         if index > 0:
             seen.update((name, table[leaf]) for name, table, leaf in self._tables(index))
@@ -150,7 +151,7 @@ class DualPath(nn.Module):
         return tied | seen
 
     def _seen(self, rule: Rule) -> dict[str, Tensor]:
-        """Return what a rule shows of the prunable weights, by name."""
+        """Return the prunable weights as a rule's forward pass sees them, by name."""
         weights: dict[str, Any] = self.weights
         if not rule.takes_threshold:
             masks = self.masks
@@ -163,8 +164,8 @@ class DualPath(nn.Module):
     def forward(self, /, *args, passes: int | None = None, **kwargs) -> tuple:
         """Run every pass, or the first `passes`, on the same input; returns one output per pass.
 
-        Arguments go to the network as they are, to all passes but the last as copies, so that none sees what
-        another wrote into them. In training mode each pass updates its own norms.
+        Arguments are passed on to the network; all passes but the last get copies, so that no pass sees
+        what another wrote into them. In training mode each pass updates the running statistics of its own norms.
         """
         if passes is not None and passes < 1:
             raise DcilError(f"passes is {passes}; it is how many passes run, at least 1")
@@ -173,7 +174,7 @@ class DualPath(nn.Module):
         return *outputs, self.run_pass(last, *args, **kwargs)
 
     def run_pass(self, index: int, /, *args, **kwargs) -> Tensor:
-        """Run one pass, on the very input; the passes need nothing of each other, so they may run side by side."""
+        """Run one pass on the input itself, not a copy; passes are independent, so they may run concurrently."""
         tensors = self.tensors(index)
         if self._guessed_head is None or torch.compiler.is_compiling():
             output = self._run(tensors, args, kwargs)
@@ -181,27 +182,27 @@ class DualPath(nn.Module):
             with parts.calls(self.net) as called:
                 output = self._run(tensors, args, kwargs)
             self._check_head(called)
-        if index > 0:  # what forward put in place of a buffer is the pass's from now on
+        if index > 0:  # keep buffers that forward replaced as this pass's own
             for name, table, leaf in self._tables(index):
                 if tensors[name] is not table[leaf]:
                     table[leaf] = tensors[name].detach()
         return output
 
     def _check_head(self, called: list[str]) -> None:
-        """Refuse, at the first call, to have taken for the head what is not."""
+        """Raise `DcilError`, at the first call, if the guessed head is not the linear layer called last."""
         if called and called[-1] != self._guessed_head:
             raise DcilError(
                 f"the linear layer {called[-1]!r} is called last, but {self._guessed_head!r} is registered "
-                "last, and was taken for the head that each pass has of its own. Name what is: DualPath("
+                "last, and was taken for the head that each pass has of its own. Name the head: DualPath("
                 f"net, per_pass=[*dcil.parts.norms(net), {called[-1]!r}])"
             )
         self._guessed_head = None
 
     def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
-        """Return the gradient of a loss of the output that each prunable weight gets under a rule; changes nothing.
+        """Return the gradient that each prunable weight gets under a rule for a loss of the output; changes nothing.
 
-        `loss_of` takes the output to a scalar; the gradients have the weights' shapes, by parameter name. The
-        norms and head are those of pass `index`, and running statistics stay as they are. Raises `dcil.DcilError`
+        `loss_of` maps the output to a scalar; the gradients have the weights' shapes, by parameter name. The
+        norms and head are those of pass `index`, and running statistics are not updated. Raises `dcil.DcilError`
         for a prunable weight that is frozen.
 
         >>> import torch
@@ -219,21 +220,21 @@ class DualPath(nn.Module):
                 "leave it out of `prunable`, or let it train"
             )
         tensors = self.tensors(index, rule)
-        # Running statistics are written in place: give this forward copies.
+        # Running statistics are updated in place: give this forward pass copies.
         kept = {name: b.clone() for name, b in self.net.named_buffers()}
         kept |= {name: t if t.requires_grad else t.clone() for name, t in tensors.items()}
         loss = loss_of(self._run(kept, own_copy(args)))
         return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
 
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
-        if torch.compiler.is_compiling():  # one graph, in which nothing outlives the pass
+        if torch.compiler.is_compiling():  # one graph, from which nothing outlives the pass
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
         with running(self.net):
             return functional_call(self.net, tensors, args, kwargs or {}, tie_weights=False)
 
     @torch.no_grad()
     def sparsity(self) -> float:
-        """Return the measured fraction of prunable weights that the masks remove, in [0, 1); 0 before the first choice.
+        """Return the measured fraction of prunable weights that the masks remove, in [0, 1); 0 until masks are set.
 
         >>> from torch import nn
         >>> DualPath(nn.Conv2d(3, 8, 3)).sparsity()
@@ -246,8 +247,8 @@ class DualPath(nn.Module):
     def export(self, which: str | None = None) -> nn.Module:
         """Return a plain copy of the network as one pass sees it, masked weights as zeros.
 
-        `which` is "sparse", "dense" or "pruned"; by default the first pass. The copy needs nothing
-        of `dcil`, and its outputs equal that pass exactly. Raises `dcil.DcilError` for a pass that there is not.
+        `which` names a pass: "sparse", "dense", "pruned" or "twin"; by default the first one. The copy does not depend
+        on `dcil`, and its outputs equal that pass exactly. Raises `dcil.DcilError` for an unknown pass.
 
         >>> from torch import nn
         >>> dual = DualPath(nn.Conv2d(3, 8, 3))
@@ -266,9 +267,10 @@ class DualPath(nn.Module):
         return plain
 
     def get_extra_state(self) -> Tensor:
-        """Return the schedule position, which `state_dict()` carries beside weights and masks.
+        """Return the schedule position, which `state_dict()` holds beside weights and masks.
 
-        [3], float64 on the CPU: target sparsity, refreshes, threshold. What walks over a state dict expects tensors.
+        A tensor [3], float64 on the CPU: target sparsity, refreshes, threshold. Code that walks over state dicts
+        expects tensors.
         """
         position = [self.target_sparsity, self.refreshes, float(self.threshold)]
         return torch.tensor(position, dtype=torch.float64)
@@ -288,7 +290,7 @@ class DualPath(nn.Module):
 
 
 def _from_before_state(dual: DualPath, state: dict, prefix: str, *_: object) -> None:
-    """Let a checkpoint from before passes had such buffers of their own give them the network's."""
+    """Load checkpoints from before passes had these buffers of their own: fill them with the network's."""
     for index in range(len(dual.state)):
         for name in dual.state_names:
             if f"{prefix}net.{name}" in state:
@@ -307,12 +309,12 @@ def unwrap(model: nn.Module) -> DualPath:
 
 @torch.no_grad()
 def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: str = "l2") -> Tensor:
-    """Choose the masks anew from the weights' scores, in place and on their device.
+    """Recompute the masks from the weights' scores, in place and on their device.
 
     `model` is a `dcil.DualPath` or a DDP or `torch.compile` wrapper of one; `sparsity` is the fraction to
-    remove, in [0, 1). Returns how many weights changed sides (0-d tensor, not synchronised). See
-    `dcil.masks.compute_masks` for `scope`, `score` and the errors; rules with a soft threshold, which is one over all
-    weights, refuse another scope than "global". Call it between two steps, not in one.
+    remove, in [0, 1). Returns the number of mask flips (0-d tensor, not synchronised). See
+    `dcil.masks.compute_masks` for `scope`, `score` and the errors; rules with a soft threshold, which is global,
+    accept the scope "global" only. Call it between two steps, not within one.
     Source: the authors' code, every 16 steps.
 
     >>> from torch import nn
@@ -325,8 +327,8 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
     dual = unwrap(model)
     if are_soft(dual.rules) and scope != "global":
         raise DcilError(
-            f"scope is {scope!r}, but a soft threshold is one over all weights, under which most of what another scope "
-            f"keeps is zero; leave it out, or take other rules than {dual.rules}"
+            f"scope is {scope!r}, but a soft threshold is global, and most weights that another scope keeps would be "
+            f"zero under it; leave it out, or use other rules than {dual.rules}"
         )
     masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, transposed(dual.net))
     return put_masks(dual, masks, sparsity)
@@ -334,7 +336,7 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
 
 @torch.no_grad()
 def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tensor:
-    """Give a network new masks, in place; returns how many weights changed sides (0-d tensor)."""
+    """Set a network's masks, in place; returns the number of mask flips (0-d tensor)."""
     before = dual.masks
     changed = mask_rules.flips(before, masks)
     for name, mask in masks.items():

@@ -1,7 +1,7 @@
-"""What masks and gradients do while a run trains: small enough to be always on, and kept in the record.
+"""How masks and gradients evolve while a run trains: cheap enough to be always measured, and kept in the record.
 
-Masks are compared by a sample of their positions, every `stride`-th of all prunable weights in order, so
-that a checkpoint and a record stay small for large networks; up to `SAMPLE` weights the sample is all of them.
+Masks are compared on a sample of positions, every `stride`-th of all prunable weights in order, so
+that checkpoints and records stay small for large networks; up to `SAMPLE` weights the sample is all of them.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from dcil.parts import transposed
 
 Booleans = TypeVar("Booleans", Tensor, np.ndarray)
 
-SAMPLE = MOST  # positions at most; ResNet-32 has 463,792 prunable weights
+SAMPLE = MOST  # most positions; ResNet-32 has 463,792 prunable weights
 MOMENTS = 16  # epochs of a run at which the costlier measures are taken
 
 
 def moments(epochs: int) -> list[int]:
-    """Return the epochs after which masks are remembered and gradients compared: at most `MOMENTS`, the last included.
+    """Return the epochs after which masks are stored and gradients compared: at most `MOMENTS`, including the last.
 
-    In a run of 16 epochs that is every one: two extra forward and backward passes in 391 steps of CIFAR.
+    In a run of 16 epochs that is every epoch: two extra forward and backward passes per 391 steps of CIFAR.
     """
     count = min(MOMENTS, epochs)
     return sorted({epochs * (i + 1) // count - 1 for i in range(count)})
 
 
 def control_epochs(epochs: int) -> list[int]:
-    """Return the epochs after which norm statistics are re-estimated for a second look at the accuracy: middle, end."""
+    """Return the epochs after which accuracy is also measured with re-estimated norm statistics: middle and end."""
     return sorted({max(epochs // 2 - 1, 0), epochs - 1})
 
 
 def stride_of(count: int) -> int:
-    """Return the distance between two sampled positions of `count` weights."""
+    """Return the distance between neighbouring sampled positions of `count` weights."""
     return -(-count // SAMPLE)
 
 
 def sample(masks: Mapping[str, Tensor]) -> Tensor:
-    """Return the sampled positions of masks as one boolean vector, on their device."""
+    """Return the masks at the sampled positions as one boolean vector, on their device."""
     everything = torch.cat([mask.flatten() for mask in masks.values()])
     return everything[:: stride_of(len(everything))]
 
@@ -58,9 +58,9 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def final_mask(record: dict[str, Any]) -> np.ndarray | None:
-    """Return the sampled final mask of a record as a boolean vector, or None for one that holds none.
+    """Return the sampled final mask of a record as a boolean vector, or None if the record has none.
 
-    Raises `DcilError` when what it holds cannot be read.
+    Raises `DcilError` when the mask cannot be decoded.
     """
     if not (held := record.get("masks")):
         return None
@@ -71,9 +71,9 @@ def final_mask(record: dict[str, Any]) -> np.ndarray | None:
 
 
 def mask_problems(record: dict[str, Any]) -> list[str]:
-    """Return what of the masks that a record holds does not follow from its curve and its network's size.
+    """Return where the masks of a record contradict its curve or its network's size.
 
-    Raises `DcilError` when the final mask cannot be read.
+    Raises `DcilError` when the final mask cannot be decoded.
     """
     held, curve = record["masks"], record["curve"]
     measured = [row["epoch"] for row in held["overlap_with_last"]]
@@ -93,7 +93,7 @@ def mask_problems(record: dict[str, Any]) -> list[str]:
 
 
 def empty_channels(mask: Booleans) -> Booleans:
-    """Return for each output channel of a mask [out, ...] whether it keeps no weight, as booleans [out]."""
+    """Return for each output channel of a mask [out, ...] whether it keeps no weight, boolean [out]."""
     rows: Any = mask.reshape(len(mask), -1)
     return ~rows.any(1)
 
@@ -101,10 +101,10 @@ def empty_channels(mask: Booleans) -> Booleans:
 def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor], dual: DualPath) -> dict[str, float]:
     """Return how two gradients agree on the pruned weights: `cosine`, and the ratio of their norms, `norm_ratio`.
 
-    `straight` is taken where the pruned weights are zero (what STE gives them), `whole` where they take
-    part (DCIL's refined gradient), both by parameter name. In a channel that keeps no weight the norm
-    after it divides by √ε, which makes STE's gradient large: `empty` counts those channels, `empty_share`
-    is what part of STE's squared norm lies there, `cosine_rest` the cosine without them.
+    `straight` is the gradient at the sparse network, where the pruned weights are zero (STE), `whole` the one at the
+    dense network (DCIL's refined gradient), both by parameter name. In a channel that keeps no weight, the following
+    norm divides by √ε, which makes STE's gradient large: `empty` counts those channels, `empty_share`
+    is the fraction of STE's squared norm in them, `cosine_rest` the cosine without them.
     """
     straight, whole, masks = (filters_first(of, transposed(dual.net)) for of in (straight, whole, dual.masks))
 
@@ -124,20 +124,20 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
 
 
 class Dynamics:
-    """The history of a run's masks: what was ever kept since the target was reached, and masks of some moments."""
+    """The mask history of a run: weights kept at any time since the target was reached, and masks at some epochs."""
 
     def __init__(self, dual: DualPath, config: ResolvedConfig):
         self.dual, self.config = dual, config
-        self.ever = torch.zeros_like(sample(dual.masks))  # kept at some time since the target sparsity was set
+        self.ever = torch.zeros_like(sample(dual.masks))  # kept at any time at the target sparsity
         self.snapshots: dict[int, bytes] = {}  # packed samples by epoch
 
     def refreshed(self) -> None:
-        """Take note of new masks; nothing waits for the device."""
+        """Record new masks, without synchronising with the device."""
         if self.config.sparsity and self.dual.target_sparsity == self.config.sparsity:
             self.ever |= sample(self.dual.masks)
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
-        """Remember the masks at the epochs of `moments`; returns what the epoch's row says of them."""
+        """Store the masks at the epochs of `moments`; returns the entries for the epoch's row of the curve."""
         if not self.config.sparsity:
             return {}
         if epoch in moments(self.config.epochs):
@@ -146,7 +146,7 @@ class Dynamics:
         return {"ever_kept": round(float(self.ever.float().mean()), 6)} if at_target else {}
 
     def summary(self) -> dict[str, Any] | None:
-        """Return the last mask and how far earlier ones overlap with it; None where nothing is pruned."""
+        """Return the last mask and the overlap of earlier masks with it; None if nothing is pruned."""
         if not self.snapshots:
             return None
         count, total = len(self.ever), sum(mask.numel() for mask in self.dual.masks.values())
@@ -163,10 +163,10 @@ class Dynamics:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"ever": self.ever.clone(), "snapshots": dict(self.snapshots)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where `state()` left it."""
+        """Restore what `state()` returned."""
         self.ever.copy_(state["ever"])
         self.snapshots = dict(state["snapshots"])

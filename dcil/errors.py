@@ -1,4 +1,4 @@
-"""The one error people see, and the sentence that suggests what they meant."""
+"""The one error that users see, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class DcilError(ValueError):
-    """Bad input or a run that cannot go on: what came, what was expected, how to mend it.
+    """Bad input, or a run that cannot go on: the message says what came, what was expected and how to mend it.
 
     The command line prints it without a traceback and exits with its `code`.
     """
@@ -16,7 +16,7 @@ class DcilError(ValueError):
 
 
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> DcilError:
-    """Return the error for a name that is not in a closed list, with the nearest name that is."""
+    """Return the error for a name that is not allowed, suggesting the nearest one that is."""
     names = sorted(allowed)
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

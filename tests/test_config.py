@@ -143,7 +143,7 @@ def test_a_resolved_configuration_has_a_type():
     assert ResolvedConfig.from_dict(config.as_dict()) == config
     assert list(config.as_dict()) == list(RunConfig().as_dict())
     assert type(dataclasses.replace(config, seed=1)) is ResolvedConfig
-    with pytest.raises(DcilError, match="milestones is None; a resolved configuration leaves nothing open"):
+    with pytest.raises(DcilError, match="milestones is None; a resolved configuration has every field set"):
         dataclasses.replace(config, milestones=None)
     with pytest.raises(DcilError, match="lr is -1.0; it must be a positive number"):
         dataclasses.replace(config, lr=-1)

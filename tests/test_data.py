@@ -50,8 +50,8 @@ def test_checksum_sees_every_part(tiny_dataset):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 2, 10], "labels run from 0 to 10, but the model has 10 classes, 0 to 9"),
-        ([0, -1, 2, 3], "labels run from -1 to 3"),
+        ([0, 1, 2, 10], "labels range from 0 to 10, but the model has 10 classes, 0 to 9"),
+        ([0, -1, 2, 3], "labels range from -1 to 3"),
         ([0, 1, 2], "4 images and 3 labels"),
     ],
 )
@@ -99,19 +99,19 @@ def test_types_and_shapes_are_checked(field, change, message):
         ({"test_images": torch.zeros(16, 1, 8, 8, dtype=torch.uint8)}, r"test: images are \[16, 1, 8, 8\]"),
         ({"test_images": torch.zeros(16, 3, 8, 0, dtype=torch.uint8)}, r"test: images are \[16, 3, 8, 0\]"),
         ({"mean": (0.4, 0.4)}, "mean has 2 numbers"),
-        ({"std": (0.2, 0.2)}, "a number a channel"),
-        ({"mean": 0.4}, "mean is 0.4; it must have a number a channel"),
-        ({"std": ("a", "b", "c")}, "std is .*; it must have a number a channel"),
+        ({"std": (0.2, 0.2)}, "a number per channel"),
+        ({"mean": 0.4}, "mean is 0.4; it must have a number per channel"),
+        ({"std": ("a", "b", "c")}, "std is .*; it must have a number per channel"),
         ({"mean": (125.3, 123.0, 113.9)}, "that of pixel values in .*divide mean and std by 255"),
         ({"mean": (float("nan"), 0.4, 0.4)}, "that of pixel values in"),
-        ({"classes": ("no", "yes")}, "a name, a str, for each of the 10 classes"),
-        ({"classes": tuple(range(10))}, "a name, a str, for each of the 10 classes"),
+        ({"classes": ("no", "yes")}, "one name .str. for each of the 10 classes"),
+        ({"classes": tuple(range(10))}, "one name .str. for each of the 10 classes"),
         ({"std": (0.2, 0.0, 0.2)}, "must be above 0"),
         ({"num_classes": np.int64(10)}, "must be an int"),
         ({"num_classes": 10.0}, "must be an int"),
-        ({"name": "two\nlines"}, "stands in records, but .*not text"),
-        ({"name": None}, "stands in records, but it must be str, got None"),
-        ({"name": "n" * 201}, "stands in records, but it must have at most 200 characters"),
+        ({"name": "two\nlines"}, "is stored in records, but .*not text"),
+        ({"name": None}, "is stored in records, but it must be str, got None"),
+        ({"name": "n" * 201}, "is stored in records, but it must have at most 200 characters"),
     ],
 )
 def test_what_would_fail_later_is_refused_at_once(change, message, tiny_dataset):

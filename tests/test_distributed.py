@@ -75,7 +75,7 @@ def test_variables_of_torchrun_without_torchrun(monkeypatch):
     assert join("cpu") is ALONE
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with pytest.raises(DcilError, match="the ranks cannot meet .*MASTER_ADDR.*with torchrun, or unset both"):
+    with pytest.raises(DcilError, match="the ranks cannot connect .*MASTER_ADDR.*with torchrun, or unset both"):
         join("cpu")
 
 

@@ -595,7 +595,7 @@ def test_arguments_with_names_of_ours():
         def forward(self, x, passes=1):
             return super().forward(x) * passes
 
-    with pytest.raises(DcilError, match="Passing.forward has an argument 'passes', which a DualPath takes"):
+    with pytest.raises(DcilError, match="Passing.forward has an argument 'passes', which a DualPath uses"):
         DualPath(Passing())
 
 
@@ -638,7 +638,7 @@ def test_a_checkpoint_is_loaded_before_wrapping():
     late = DualPath(Net())
     late.net.load_state_dict(trained.state_dict())
     assert not late.tensors(1)["fc.weight"].equal(trained.fc.weight)
-    assert "Load a checkpoint into the network before it is wrapped" in " ".join(dcil.DualPath.__doc__.split())
+    assert "Load a checkpoint into the network before wrapping it" in " ".join(dcil.DualPath.__doc__.split())
 
 
 # --- where a user looks

@@ -66,7 +66,7 @@ def test_a_soft_threshold_over_layers_or_filters_is_refused(scope):
     dual = DualPath(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), rules=("soft_threshold",), per_pass=[])
     with torch.no_grad():
         dual.net[0].weight.mul_(0.01)
-    with pytest.raises(DcilError, match=f"scope is '{scope}', but a soft threshold is one over all weights"):
+    with pytest.raises(DcilError, match=f"scope is '{scope}', but a soft threshold is global"):
         set_masks(dual, 0.5, scope=scope)
     assert dual.sparsity() == 0
 

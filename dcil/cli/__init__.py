@@ -1,1 +1,1 @@
-"""The command line: one file a command; the only place that parses words."""
+"""The command line: one file per command; the only code that parses arguments."""

@@ -1,4 +1,4 @@
-"""`authors`: fetch and measure the authors' checkpoints."""
+"""`authors`: fetch and evaluate the authors' checkpoints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dcil.data import datasets
 
 def add_parser(commands: Any) -> None:
     """Add `authors fetch` and `authors check`."""
-    actions, names = group(commands, "authors", "fetch and measure the authors' checkpoints"), (*authors.KNOWN, "all")
+    actions, names = group(commands, "authors", "fetch and evaluate the authors' checkpoints"), (*authors.KNOWN, "all")
     fetching = command(actions, "fetch", fetch_authors, "download one checkpoint or all, checksum verified")
     fetching.add_argument("name", metavar="CHECKPOINT", choices=names, help=" | ".join(names))
-    fetching.add_argument("--to", metavar="D", type=as_path, help="folder to put them in [authors, in the data folder]")
-    checking = command(actions, "check", check_authors, "measure both passes on CIFAR; exit code 1 if not as expected")
+    fetching.add_argument("--to", metavar="D", type=as_path, help="folder to save to [authors, in the data folder]")
+    checking = command(actions, "check", check_authors, "evaluate both passes on CIFAR; exit code 1 if not as expected")
     checking.add_argument(
         "files", metavar="FILE", nargs="+", type=as_path, help="an authors' .pth, or its arrays as .npz"
     )
@@ -24,14 +24,14 @@ def add_parser(commands: Any) -> None:
 
 
 def fetch_authors(args: argparse.Namespace) -> int:
-    """Download checkpoints and print where they lie."""
+    """Download checkpoints and print their paths."""
     for name in authors.KNOWN if args.name == "all" else [args.name]:
         print(authors.fetch(name, args.to or datasets.data_folder() / "authors"), flush=True)
     return 0
 
 
 def check_authors(args: argparse.Namespace) -> int:
-    """Measure checkpoints and print the figures beside the expected ones, where the file's name is known."""
+    """Evaluate checkpoints and print the results beside the expected ones, where the checkpoint is known."""
     networks, rows = {path: authors.load(path) for path in args.files}, []
     for path, dual in networks.items():
         dataset = datasets.cifar(f"cifar{authors.num_classes(dual)}", args.data_dir)

@@ -1,4 +1,4 @@
-"""`chapter`: a chapter of the book, executed with other parameters."""
+"""`chapter`: execute a chapter of the book with other parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run_chapter(args: argparse.Namespace) -> int:
-    """Execute a chapter, say where the result is, and note beside it when and on what it was made."""
+    """Execute a chapter, print where the result is, and write a note beside it of when and on what it was executed."""
     from dcil.lab.book import chapters, freshness  # they need Jinja2, which a machine that only trains may lack
 
     notebook, started = chapters.find_chapter(args.name), time.monotonic()
@@ -37,6 +37,6 @@ def run_chapter(args: argparse.Namespace) -> int:
     given = {name: chapters.parse_value(value) for name, value in args.given}
     print(chapters.execute(notebook, out, given))
     book = checkout.root() / "book"
-    if notebook.resolve().parent == book and out.resolve().parent != book:  # what is committed holds no clock
+    if notebook.resolve().parent == book and out.resolve().parent != book:  # committed chapters carry no timing
         freshness.write_note(notebook, out, given, started, checkout.root())
     return 0

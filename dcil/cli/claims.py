@@ -1,4 +1,4 @@
-"""`claims`: the verdict on each claim, and what changed since the log's last entry."""
+"""`claims`: the verdict on each claim, and the changes since the log's last entry."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dcil.lab import checkout
 
 def add_parser(commands: Any) -> None:
     """Add `claims`."""
-    parser = command(commands, "claims", show_claims, "the verdict on each claim, and what changed since the log's end")
+    parser = command(commands, "claims", show_claims, "print verdicts on the claims, and changes since the log's end")
     parser.add_argument(
         "--precision",
         metavar="NAME",
         choices=PRECISIONS,
-        help="judge the records of this precision by the same rules, beside the book's verdicts, which are on bf16",
+        help="judge the records of this precision instead, by the same rules; the book's verdicts are on bf16",
     )
-    parser.add_argument("--log", metavar="WHY", help="enter the changes into book/verdicts.yml, with this reason")
+    parser.add_argument("--log", metavar="WHY", help="append the changes to book/verdicts.yml, with this reason")
 
 
 def show_claims(args: argparse.Namespace) -> int:
-    """Print the verdicts and what the log does not have yet; exit code 1 if that is anything and was not entered.
+    """Print the verdicts and the changes not yet in the log; exit code 1 if there are any and they were not entered.
 
-    The log is of the book's own precision; of another one the verdicts are printed only.
+    The log holds the verdicts on the book's own precision; verdicts on another precision are only printed.
     """
     from dcil.lab.evidence import (  # they need pandas, which a machine that only trains may lack
         claims,

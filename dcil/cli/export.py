@@ -1,4 +1,4 @@
-"""`export`: a trained network as a file for other machines."""
+"""`export`: write a trained network as a file for other machines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dcil.export.trained_run import calibration, network
 
 def add_parser(commands: Any) -> None:
     """Add `export`."""
-    parser = command(commands, "export", run_export, "write a trained network as a file for other machines, checked")
+    parser = command(commands, "export", run_export, "write a trained network as a file for other machines; verify it")
     parser.add_argument(
         "source",
         metavar="RUN",
-        help="a finished run: its id, the beginning of that, its hash or its folder; or an authors' .pth or .npz",
+        help="a finished run: its id, a prefix of it, its hash or its folder; or an authors' .pth or .npz",
     )
     parser.add_argument(
         "--to",
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the files, each read back and compared, and say how large they are and how close."""
+    """Write the files, read each back to compare its outputs, and print file sizes and differences."""
     net, card, config = network(args.source, args.runs_dir)
     print(f"{card.run_id}: {card.model}, sparsity {card.sparsity:.4f}, takes [N, 3, {card.side}, {card.side}]")
     rows = []

@@ -1,4 +1,4 @@
-"""`methods` and `models`: what there is to train."""
+"""`methods` and `models`: list what can be trained."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def add_parser(commands: Any) -> None:
 
 
 def list_methods(args: argparse.Namespace) -> int:
-    """Print each method, its passes' gradient rules and where it comes from."""
+    """Print each method, its passes' gradient rules and its source."""
     rows = [(m.name, " + ".join(m.rules), m.summary, m.source) for m in methods.METHODS.values()]
     print(table(("method", "gradient rules", "what it is", "source"), rows))
     return 0
 
 
 def list_models(args: argparse.Namespace) -> int:
-    """Print each network, its size with ten classes and what its blocks are."""
+    """Print each network, its number of parameters with ten classes and its kind of block."""
     rows = []
     for name in models.MODELS:
         with torch.device("meta"):  # shapes only
             net = models.build(name, 10)
         kinds = {kind.__name__: kind for kind in (models.BasicBlock, models.Bottleneck, models.PreActBlock)}
-        blocks = [m for m in net.modules() if type(m).__name__ in kinds]  # torchvision's have the same names
+        blocks = [m for m in net.modules() if type(m).__name__ in kinds]  # torchvision's blocks have the same names
         summary = (kinds[type(blocks[0]).__name__].__doc__ or "").partition(";")[0].rstrip(".")
         rows.append((name, f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M", len(blocks), summary))
     print(table(("model", "parameters", "blocks", "a block"), rows))

@@ -1,6 +1,6 @@
-"""The command line: `python -m dcil COMMAND`. A command is one file of this folder: its parser, and what it calls.
+"""The command line: `python -m dcil COMMAND`. Each command is one file of this folder: its parser, and what it calls.
 
-Whatever a person can mend ends in one line, `dcil: error: ...`, and exit code 2.
+Every error that the user can fix ends in one line, `dcil: error: ...`, and exit code 2.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, 2 for what a person can mend, 69 for a run that another process trains, 75 for a time limit that came first, 129,
-    130 and 143 when interrupted, 141 when its reader left.
+    0 for success, 2 for an error that the user can fix, 69 if another process trains the run, 75 if the time limit was
+    reached first, 129, 130 and 143 when interrupted by a signal, 141 when the reader of the output closed the pipe.
     """
     try:
         args, extra = build_parser().parse_known_args(argv)
@@ -40,20 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = args.run(args)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # as in `| head`, which has read enough; the flush at exit must not fail either
+    except BrokenPipeError:  # as in `| head`, which closes the pipe early; the flush at exit must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, as a shell says it
+        return 141  # 128 + SIGPIPE, as shells report it
     except Stopped as stopped:
         print(f"dcil: {stopped}", file=sys.stderr)
         return stopped.code
     except UnicodeEncodeError as error:
         print(
-            f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename what has it in its name",
+            f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename the file or folder named so",
             file=sys.stderr,
         )
         return 2
     except (DcilError, OSError) as error:
-        print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file's name holds
+        print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file name contains
         return getattr(error, "code", 2)
     except ModuleNotFoundError as error:
         if (name := str(error.name).partition(".")[0]) == "dcil":
@@ -65,6 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt as error:
-        number = next(iter(error.args), signal.SIGINT)  # Stop names the signal
+        number = next(iter(error.args), signal.SIGINT)  # `Stop` raises it with the signal's number
         print(f"\ndcil: interrupted by {Stop.SIGNALS[number]}", file=sys.stderr)
         return 128 + number

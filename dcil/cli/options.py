@@ -1,4 +1,4 @@
-"""Arguments of the command line: options made from `RunConfig`, errors that name the nearest choice, plain tables."""
+"""Command-line arguments: options generated from `RunConfig`, errors that suggest the nearest choice, plain tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcil.errors import DcilError, unknown
 from dcil.io.files import expanded
 from dcil.io.intake import plain
 
-# How an option of each type of field is read, and what stands for its value in the help.
+# For each type of field: how its option is parsed, and the placeholder for its value in the help.
 OPTIONS: dict[str, dict[str, Any]] = {
     "str": {"metavar": "NAME"},
     "int": {"type": int, "metavar": "N"},
@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are `DcilError`s that name the nearest choice."""
+    """An `ArgumentParser` whose errors are `DcilError`s that suggest the nearest choice."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs, allow_abbrev=False)
@@ -38,34 +38,34 @@ class Parser(argparse.ArgumentParser):
 
 
 def as_path(text: str) -> Path:
-    """Return the path that an argument names, `~` as the home folder."""
+    """Return an argument as a path, with `~` expanded to the home folder."""
     try:
         return expanded(text)
-    except DcilError as error:  # argparse would hide its words
+    except DcilError as error:  # argparse would hide the message
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Parser:
-    """Add a command that calls `run`; returns its parser."""
+    """Add a command that calls `run`; returns the command's parser."""
     parser = commands.add_parser(name, help=summary, description=summary)
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
 def group(commands: Any, name: str, summary: str) -> Any:
-    """Add a command that has actions; returns where to add them."""
+    """Add a command that has subcommands; returns the object to add them to."""
     return commands.add_parser(name, help=summary, description=summary).add_subparsers(metavar="ACTION", required=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return aligned plain text; a line break or an escape sequence in a cell is shown, not obeyed."""
+    """Return an aligned plain-text table; line breaks and escape sequences in cells are printed as escapes."""
     lines = [[plain(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def add_config_options(parser: Any) -> None:
-    """Add one option for each field of `RunConfig`, explained by the field's own reason and default."""
+    """Add one option for each field of `RunConfig`; its help is the field's own explanation and default."""
     for field in fields(RunConfig):
         default = "by model" if field.default is None else field.default
         explained = f"{field.metadata['why']} [{default}]".replace("%", "%%")
@@ -74,12 +74,12 @@ def add_config_options(parser: Any) -> None:
 
 
 def values_of_config(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `RunConfig` that were given."""
+    """Return the fields of `RunConfig` that were given on the command line."""
     return {f.name: value for f in fields(RunConfig) if (value := getattr(args, f.name)) is not None}
 
 
 def refuse_unknown(parser: Parser, extra: list[str]) -> None:
-    """Raise `DcilError`, with the nearest option, for the first of the arguments that nothing took."""
+    """Raise `DcilError`, suggesting the nearest option, for the first unrecognised argument."""
     if extra and not extra[0].startswith("-"):
         raise DcilError(f"{extra[0]!r} is one argument too many. See: {parser.prog} --help")
     if extra:

@@ -1,4 +1,4 @@
-"""`queue`: what a grid asks for and has no record yet, run."""
+"""`queue`: train the runs of a grid that have no record yet."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dcil.stopping import TRY_AGAIN
 
 def add_parser(commands: Any) -> None:
     """Add `queue`."""
-    summary = "run what is missing of a grid, most urgent first; call it again and again"
+    summary = "train the missing runs of a grid, most urgent first; may be called repeatedly"
     parser = command(commands, "queue", work_queue, summary)
     parser.add_argument("grid", metavar="GRID", type=as_path, help="a file such as experiments/quick.yaml")
-    parser.add_argument("--status", action="store_true", help="only say what is done, partial and missing")
-    parser.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or their beginnings")
-    parser.add_argument("--minutes", metavar="M", type=float, help="stop in time, with checkpoints [no limit]")
-    parser.add_argument("--pack", metavar="K", type=int, default=1, help="runs at a time on this machine [1]")
+    parser.add_argument("--status", action="store_true", help="only print which runs are done, partial and missing")
+    parser.add_argument("--only", metavar="RUN", nargs="+", default=[], help="only these run ids, or prefixes of them")
+    parser.add_argument("--minutes", metavar="M", type=float, help="time limit; stops with checkpoints [no limit]")
+    parser.add_argument("--pack", metavar="K", type=int, default=1, help="number of runs at a time on this machine [1]")
     parser.add_argument(
         "--separate",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="a process for each, not a thread [CPU: processes; GPU: threads]",
+        help="train each run in a process, not a thread [CPU: processes; GPU: threads]",
     )
     parser.add_argument(
         "--precision",
         metavar="NAME",
         choices=PRECISIONS,
-        help=f"every run in this precision, not the grid's: {' | '.join(PRECISIONS)}",
+        help=f"train every run in this precision instead of the grid's: {' | '.join(PRECISIONS)}",
     )
     parser.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
     parser.add_argument("--runs-dir", metavar="D", type=as_path, default="runs", help="[runs]")
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
-    """Return the runs of the grid, or those asked for; raises `DcilError` for one it does not have."""
+    """Return the runs of the grid, or those that `--only` names; raises `DcilError` for a name not in the grid."""
     runs = grid.read_grid(args.grid, args.precision)
     for name in args.only:
         if not any(run.run_id.startswith(name) for run in runs):
@@ -50,7 +50,7 @@ def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
 
 
 def work_queue(args: argparse.Namespace) -> int:
-    """Work through a grid, or say how far it is; exit code 0: all done, 1: a run failed, 75: some is left."""
+    """Train the runs of a grid, or print its status; exit code 0: all done, 1: a run failed, 75: some runs are left."""
     if args.pack < 1:
         raise DcilError(f"--pack is {args.pack}; it must be at least 1")
     runs = planned_runs(args)

@@ -1,4 +1,4 @@
-"""`records`: list, take in, check, compare or describe run records."""
+"""`records`: list, add, check, compare or describe run records."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from dcil.lab.runs import json_schema, side_by_side
 
 def add_parser(commands: Any) -> None:
     """Add `records list`, `add`, `check`, `diff` and `schema`."""
-    actions = group(commands, "records", "list, take in, check, compare or describe run records")
+    actions = group(commands, "records", "list, add, check, compare or describe run records")
     listing = command(actions, "list", list_records, "one line for each record")
     choices = {"dataset": DATASETS, "method": sorted(methods.METHODS), "tier": ("smoke", "quick", "paper")}
     for name, allowed in choices.items():
         listing.add_argument(f"--{name}", metavar=name.upper(), choices=allowed, help=" | ".join(allowed))
-    adding = command(actions, "add", add_records, "check records of any machine and take them in, never overwriting")
+    adding = command(actions, "add", add_records, "check records from any machine and add them, never overwriting")
     adding.add_argument("files", metavar="FILE", nargs="+", type=as_path)
-    comparing = command(actions, "diff", diff_records, "two records side by side; exit code 1 if they differ")
+    comparing = command(actions, "diff", diff_records, "compare two records side by side; exit code 1 if they differ")
     for which in ("A", "B"):
-        comparing.add_argument(which, help="a file, a run id or its beginning, or the hash at its end")
+        comparing.add_argument(which, help="a file, a run id or a prefix of it, or the hash at its end")
     for action in (listing, adding, comparing):
         action.add_argument("--records-dir", metavar="D", type=as_path, default="records", help="[records]")
-    checking = command(actions, "check", check_records, "check every record of a folder and name the bad ones")
+    checking = command(actions, "check", check_records, "check every record in a folder and name the bad ones")
     checking.add_argument("records_dir", metavar="DIR", nargs="?", type=as_path, default="records", help="[records]")
     command(actions, "schema", print_schema, "print the JSON Schema of a record, for tools that are not dcil")
 
 
 def folder_of_records(folder: Path) -> Path:
-    """Return the folder; raises `DcilError` when there is none."""
+    """Return the folder if it exists; raises `DcilError` otherwise."""
     if not folder.is_dir():
         raise DcilError(f"there is no folder {folder}; give the folder of the records")
     return folder
 
 
 def list_records(args: argparse.Namespace) -> int:
-    """Print the records as a table, one row a run."""
+    """Print the records as a table, one row per run."""
     asked = {k: v for k in ("dataset", "method", "tier") if (v := getattr(args, k))}
     found = records.load_all(folder_of_records(args.records_dir), **asked)
     rows = []
@@ -68,7 +68,7 @@ def list_records(args: argparse.Namespace) -> int:
 
 
 def add_records(args: argparse.Namespace) -> int:
-    """Check all the files, then take them in."""
+    """Check all files first, then add them to the folder."""
     for path in args.files:
         records.read(path)
     for path in args.files:

@@ -1,4 +1,4 @@
-"""`status`: when each chapter was executed, and whether it is fresh."""
+"""`status`: when each chapter was executed, and whether it is up to date."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dcil.lab.book import freshness
 
 def add_parser(commands: Any) -> None:
     """Add `status`."""
-    parser = command(commands, "status", show_status, "when each chapter was executed, and why it is stale if it is")
+    parser = command(commands, "status", show_status, "print when each chapter was executed and, if it is stale, why")
     parser.add_argument("--executed", metavar="D", type=as_path, help="folder of executed chapters [_build/executed]")
-    parser.add_argument("--out", metavar="FILE", type=as_path, help="write it as Markdown, for the site")
+    parser.add_argument("--out", metavar="FILE", type=as_path, help="write Markdown, for the site, instead of printing")
 
 
 def show_status(args: argparse.Namespace) -> int:
-    """Print the state of each chapter, or write it; exit code 1 if one is not fresh and it was printed."""
+    """Print the state of each chapter, or write it to a file; when printed, exit code 1 if a chapter is not fresh."""
     root = checkout.root()
     names = sorted(path.stem for path in (root / "book").glob("*.ipynb"))
     notes = freshness.read_notes(args.executed or root / "_build" / "executed")

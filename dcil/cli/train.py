@@ -18,21 +18,21 @@ from dcil.train import fit
 
 def add_parser(commands: Any) -> None:
     """Add `train`, with one option for each field of `RunConfig`."""
-    parser = command(commands, "train", train, "train one run; interrupted, it resumes with the same command")
+    parser = command(commands, "train", train, "train one run; the same command resumes an interrupted run")
     where = parser.add_argument_group("where things are")
     where.add_argument("--data-dir", metavar="D", help="folder of the data sets [DCIL_DATA, else data]")
-    where.add_argument("--download", action="store_true", help="fetch CIFAR or Imagenette into it if it is missing")
+    where.add_argument("--download", action="store_true", help="download CIFAR or Imagenette into it if missing")
     where.add_argument(
         "--runs-dir", metavar="D", type=as_path, default="runs", help="folder of checkpoints and records [runs]"
     )
-    where.add_argument("--records-dir", metavar="D", type=as_path, help="take the finished record in here as well")
-    where.add_argument("--no-resume", action="store_true", help="start anew and replace the run's files")
+    where.add_argument("--records-dir", metavar="D", type=as_path, help="also add the finished record to this folder")
+    where.add_argument("--no-resume", action="store_true", help="start from scratch and replace the run's files")
     how = parser.add_argument_group("how it runs", "none of these changes a number")
-    how.add_argument("--max-minutes", metavar="M", type=float, help="stop in time, with a checkpoint [no limit]")
+    how.add_argument("--max-minutes", metavar="M", type=float, help="time limit; stops with a checkpoint [no limit]")
     how.add_argument(
         "--until-eof",
         action="store_true",
-        help="stop, with a checkpoint, when standard input ends: whoever began this is gone",
+        help="stop, with a checkpoint, when standard input closes, as it does when the parent process ends",
     )
     how.add_argument(
         "--workers",
@@ -45,17 +45,17 @@ def add_parser(commands: Any) -> None:
         metavar="G",
         type=float,
         default=10.0,
-        help="keep a folder's images decoded under --runs-dir if they fit; 0: never [10]",
+        help="cache a folder's decoded images under --runs-dir if they fit; 0: never [10]",
     )
-    how.add_argument("--eager", action="store_true", help="on a GPU: plain steps, no CUDA graph, one stream")
-    how.add_argument("--quiet", action="store_true", help="no progress, only what was run and where it ended")
-    what = parser.add_argument_group("the run", "options not given come from the preset, else have the default shown")
+    how.add_argument("--eager", action="store_true", help="on a GPU: eager steps, no CUDA graph, one stream")
+    how.add_argument("--quiet", action="store_true", help="no progress, only the run and its result")
+    what = parser.add_argument_group("the run", "options not given take the preset's value, else the default shown")
     what.add_argument("--preset", metavar="NAME", help=" | ".join(PRESETS))
     add_config_options(what)
 
 
 def train(args: argparse.Namespace) -> int:
-    """Say what runs on what, train it, say where it ended."""
+    """Print the device and the run, train it, print its result."""
     if args.until_eof:
         stop_at_eof()
     given = values_of_config(args)
@@ -67,7 +67,7 @@ def train(args: argparse.Namespace) -> int:
         words += " (emulated: this device has no bf16 instructions, float32 would be faster)"
     elif args.preset and not args.precision and config.precision != PRESETS[args.preset].get("precision", "float32"):
         words += f" (the preset's {PRESETS[args.preset]['precision']} would be emulated on this device, slower)"
-    leads = os.environ.get("RANK", "0") == "0"  # under torchrun one process talks
+    leads = os.environ.get("RANK", "0") == "0"  # under torchrun only rank 0 prints
     if leads:
         print(f"{words}, {torch.get_num_threads()} thread(s)\nrun {config.run_id}", flush=True)
     before = record_path.stat().st_mtime_ns if record_path.exists() else None

@@ -1,4 +1,4 @@
-"""Crops of images, as ImageNet networks are trained and tested: pure functions of tensors and of seeds."""
+"""The crops with which ImageNet networks are trained and tested: pure functions of tensors and seeds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # of a training crop (Szegedy et al. 2015; torchvision)
-LARGEST_SIDE = 4096  # of a crop, in pixels: more than any network here is for, less than fills a memory
+AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # for a training crop (Szegedy et al. 2015; torchvision)
+LARGEST_SIDE = 4096  # of a crop, in pixels: more than any network here needs, too little to exhaust memory
 RESIZE = 256 / 224  # a test image's short side over the side of its central crop
 
 
@@ -27,7 +27,7 @@ class Crop(NamedTuple):
 def training_crop(seed: int, epoch: int, index: int, size: tuple[int, int]) -> Crop:
     """Draw a crop of 8 to 100 % of an image's area (height, width), aspect 3:4 to 4:3, mirrored or not.
 
-    The first of ten draws that fits counts, else the largest central crop of an allowed aspect (torchvision).
+    Takes the first of ten draws that fits, else the largest central crop of an allowed aspect (as torchvision does).
     """
     height, width = size
     draws = np.random.default_rng((seed, epoch, index)).random(2 * TRIES + 3)
@@ -45,7 +45,7 @@ def training_crop(seed: int, epoch: int, index: int, size: tuple[int, int]) -> C
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """Return a uint8 image [C, H, W] in another size, bilinear with antialiasing, as Pillow does it."""
+    """Return a uint8 image [C, H, W] resized, bilinear with antialiasing, as Pillow does."""
     return F.interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
 
 
@@ -57,7 +57,7 @@ def training_sample(image: Tensor, crop: Crop, side: int) -> Tensor:
 
 
 def central_sample(image: Tensor, side: int, short: int | None = None) -> Tensor:
-    """Return an image [3, H, W] resized to the short side `short`, by default 256/224 of `side`; its central square."""
+    """Resize an image [3, H, W] to the short side `short` (default 256/224 of `side`); return its central square."""
     height, width = image.shape[-2:]
     short = round(side * RESIZE) if short is None else short
     if height <= width:

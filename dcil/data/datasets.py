@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors, every file checked."""
+"""Data sets as uint8 tensors, every file verified."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dcil.io.shapes import Text, problems, unfit
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images [N, C, H, W] uint8 and labels [N] int64 of a train and a test part, and how to feed them.
+    """Images [N, C, H, W] uint8 and labels [N] int64 of a training and a test set, and how to normalise and flip them.
 
-    `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored
-    image is still its class. Raises `DcilError` for other types and shapes, labels outside [0, num_classes),
-    means outside [0, 1], another number of class names, and a name that a record cannot hold.
+    `mean` and `std` are per channel, of pixel values in [0, 1]; `flip` says whether a mirrored image still belongs
+    to its class. Raises `DcilError` for other types and shapes, labels outside [0, num_classes),
+    means outside [0, 1], a wrong number of class names, and a name that a record cannot hold.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool = True
-    classes: tuple[str, ...] = ()  # names, where they are known
+    classes: tuple[str, ...] = ()  # names, if known
 
     def __post_init__(self):
         if odd := next(iter(problems(self.name, Text())), "") or unfit(self.name):
-            raise DcilError(f"the name of a data set stands in records, but {odd.replace('the file', 'it')}")
+            raise DcilError(f"the name of a data set is stored in records, but {odd.replace('the file', 'it')}")
         if type(self.num_classes) is not int or self.num_classes < 1:
             raise DcilError(f"{self.name}: num_classes is {self.num_classes!r}; it must be an int of at least 1")
         for scale in ("mean", "std"):
@@ -52,17 +52,17 @@ class Dataset:
         self._check_part("test", self.test_images, self.test_labels)
         if len(self.mean) != len(self.std) or not all(0 < spread < math.inf for spread in self.std):
             raise DcilError(
-                f"{self.name}: mean is {self.mean} and std {self.std}; they must have a number a channel, and those of "
-                "std must be above 0"
+                f"{self.name}: mean is {self.mean} and std {self.std}; each must have one number per channel, and "
+                "those of std must be above 0"
             )
         if not all(0 <= value <= 1 for value in self.mean):
             raise DcilError(
-                f"{self.name}: mean is {self.mean}; it is that of pixel values in [0, 1]. Of values from 0 to 255, "
-                "divide mean and std by 255"
+                f"{self.name}: mean is {self.mean}; it must be that of pixel values in [0, 1]. For values from 0 to "
+                "255, divide mean and std by 255"
             )
         if self.classes and (len(self.classes) != self.num_classes or not all(type(c) is str for c in self.classes)):
             raise DcilError(
-                f"{self.name}: classes is {self.classes!r:.200}; it must have a name, a str, for each of the "
+                f"{self.name}: classes is {self.classes!r:.200}; it must have one name (str) for each of the "
                 f"{self.num_classes} classes, or be left out"
             )
 
@@ -70,9 +70,9 @@ class Dataset:
         value = getattr(self, scale)
         try:
             return tuple(map(float, value))
-        except (TypeError, ValueError, RuntimeError) as error:  # the last one of tensors
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: from tensors
             raise DcilError(
-                f"{self.name}: {scale} is {value!r}; it must have a number a channel, e.g. (0.5, 0.5, 0.5)"
+                f"{self.name}: {scale} is {value!r}; it must have one number per channel, e.g. (0.5, 0.5, 0.5)"
             ) from error
 
     def _check_part(self, part: str, images: Tensor, labels: Tensor) -> None:
@@ -84,18 +84,18 @@ class Dataset:
         if len(images) != len(labels) or not len(images):
             raise DcilError(
                 f"{self.name}, {part}: {len(images)} images and {len(labels)} labels; "
-                "there must be as many of one as of the other, and at least one"
+                "there must be equally many of both, and at least one"
             )
         if images.dtype != torch.uint8 or images.dim() != 4:
             raise DcilError(
                 f"{self.name}, {part}: images are {images.dtype} {list(images.shape)}; they must be "
-                "torch.uint8 [N, C, H, W], from 0 to 255. Of floats in [0, 1]: "
+                "torch.uint8 [N, C, H, W], from 0 to 255. For floats in [0, 1]: "
                 "(255 * images).round().to(torch.uint8)"
             )
         if images.shape[1] != len(self.mean) or not images.numel():
             raise DcilError(
                 f"{self.name}, {part}: images are {list(images.shape)} and mean has {len(self.mean)} numbers; images "
-                "must be [N, C, H, W] with a number for each of the C channels. Of [N, H, W, C]: "
+                "must be [N, C, H, W], and mean must have C numbers. For [N, H, W, C]: "
                 "images.permute(0, 3, 1, 2)"
             )
         if labels.dtype != torch.int64 or labels.dim() != 1:
@@ -106,12 +106,12 @@ class Dataset:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.num_classes:
             raise DcilError(
-                f"{self.name}, {part}: labels run from {low} to {high}, but the model has "
+                f"{self.name}, {part}: labels range from {low} to {high}, but the model has "
                 f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
             )
 
     def checksum(self) -> str:
-        """Return the SHA-256 over all images and labels, so that a record says what it was trained on."""
+        """Return the SHA-256 over all images and labels, by which a record identifies its data."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(np.ascontiguousarray(tensor.numpy()).data)
@@ -119,18 +119,18 @@ class Dataset:
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """Return where data sets lie: the argument, else the variable DCIL_DATA, else ./data, else the checkout's data."""
+    """Return the folder of the data sets: the argument, else DCIL_DATA, else ./data, else the checkout's data."""
     given = data_dir or os.environ.get("DCIL_DATA")
     checkout = Path(__file__).resolve().parents[2] / "data"
     if given or not checkout.is_dir() or Path("data").is_dir():
         return expanded(given or "data")
-    return checkout  # so that a chapter started in book/, or anywhere, finds what the checkout has
+    return checkout  # so that a chapter started in book/, or anywhere, finds the checkout's data
 
 
 def read_digits(known: Known, place: Place) -> Dataset:
-    """Return scikit-learn's 1,797 handwritten digits, upsampled from 8×8 to 3×16×16; every fifth is for testing.
+    """Return scikit-learn's 1,797 handwritten digits, upsampled from 8×8 to 3×16×16; every fifth is a test image.
 
-    Large enough for three stages of a ResNet, and a quarter of the work of CIFAR's 32×32.
+    16×16 is large enough for the three stages of a ResNet, at a quarter of the cost of CIFAR's 32×32.
     """
     try:
         from sklearn.datasets import load_digits
@@ -147,16 +147,16 @@ def read_digits(known: Known, place: Place) -> Dataset:
 def _read_batch(path: Path, md5: str) -> dict:
     raw = path.read_bytes()
     found = hashlib.md5(raw).hexdigest()
-    if found != md5:  # also what makes unpickling it safe
+    if found != md5:  # this check also makes unpickling safe
         raise DcilError(
             f"{path} is damaged: md5 {found} ({len(raw):,} bytes), expected {md5}. "
-            "It was left as it is; move it away and fetch it again, e.g. with --download"
+            "It was left as it is; move it away and download it again, e.g. with --download"
         )
     return pickle.loads(raw, encoding="latin1")
 
 
 def read_cifar(known: Known, place: Place) -> Dataset:
-    """Read CIFAR-10 or CIFAR-100 from the official python files, every checksum verified."""
+    """Read CIFAR-10 or CIFAR-100 from the official Python files, every checksum verified."""
     folder = place.folder
     if place.download and not all((folder / file).exists() for file in known.files):
         known.download(folder)
@@ -174,7 +174,7 @@ def read_cifar(known: Known, place: Place) -> Dataset:
 
 
 def _dataset(known: Known, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
-    """Return images and labels, for training and testing, with what is known of them."""
+    """Return a `Dataset` of these images and labels with the properties in `known`."""
     assert known.num_classes is not None
     return Dataset(
         known.name,
@@ -190,16 +190,16 @@ def _dataset(known: Known, images: Tensor, labels: Tensor, test_images: Tensor, 
     )
 
 
-# The authors use CIFAR-10's figures for CIFAR-100 too.
+# The authors use CIFAR-10's mean and std for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision has them
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as in torchvision
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # github.com/fastai/imagenette
 IMAGENETTE = {"n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
               "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
               "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
               "n03888257": "parachute"}  # fmt: skip
-# Checksums of the official python versions (cs.toronto.edu/~kriz/cifar.html), as torchvision has them.
+# MD5 of the official Python versions (cs.toronto.edu/~kriz/cifar.html), as in torchvision.
 CIFAR10_FILES = {
     "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
     "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -214,7 +214,7 @@ CIFAR100_FILES = {
 }
 
 ROWS = (
-    # Normalised by the training part; a mirrored digit is another sign, so no flip.
+    # mean and std are those of the training set; a mirrored digit is no longer a digit, so no flip.
     Known("digits", read_digits, (0.305,) * 3, (0.319,) * 3, side=16, num_classes=10, classes=tuple("0123456789"),
           flip=False, comes_with="scikit-learn"),
     Known("cifar10", read_cifar, CIFAR_MEAN, CIFAR_STD, side=32, num_classes=10, classes=CIFAR10_CLASSES,
@@ -232,7 +232,7 @@ DATASETS: dict[str, Known] = {known.name: known for known in ROWS}
 
 
 def get(name: str) -> Known:
-    """Return what is known of a data set; raises `dcil.DcilError` with the nearest name for an unknown one.
+    """Return the entry of a data set; raises `dcil.DcilError` suggesting the nearest name for an unknown one.
 
     >>> get("cifar10").num_classes, get("imagenet").is_folder
     (10, True)
@@ -245,10 +245,10 @@ def get(name: str) -> Known:
 def load(
     name: str, data_dir: str | Path | None = None, download: bool = False, store: Store | None = None
 ) -> Dataset | ImageFolder:
-    """Load a data set by name, fetched first with `download` where it is missing and can be.
+    """Load a data set by name; with `download`, fetch it first if it is missing and can be downloaded.
 
-    `store` is where decoded images of a folder are kept, by default nowhere.
-    Raises `dcil.DcilError` for an unknown name, missing, damaged or unreadable files.
+    `store` is where decoded images of a folder are cached, by default nowhere.
+    Raises `dcil.DcilError` for an unknown name and for missing, damaged or unreadable files.
 
     >>> digits = load("digits")
     >>> digits.train_images.shape, digits.train_images.dtype, digits.num_classes
@@ -269,12 +269,12 @@ def cifar(name: str, data_dir: str | Path | None = None, download: bool = False)
 
 
 def imagefolder(folder: str | Path, store: Store | None = None) -> ImageFolder:
-    """Return a folder of one's own, as `dcil.data.images.read_folder` does."""
+    """Return your own folder of images as a data set, see `dcil.data.images.read_folder`."""
     return read_folder(get("imagefolder"), Place(expanded(folder), store=store))
 
 
 def checksum_of_folder(name: str, data_dir: str | Path | None = None) -> str | None:
-    """Return the checksum of a folder of images, none of them opened; None for a data set that is one file's content.
+    """Return the checksum of a folder of images without opening any image; None for a data set that is not a folder.
 
     Raises `DcilError` as `load` does, except for unreadable images.
     """

@@ -1,4 +1,4 @@
-"""Image files: each decoded once before training, so that no bad file ends it later, and kept so if there is room."""
+"""Image files: each is decoded once before training, so that no bad file ends a run later, and cached if it fits."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from tqdm import tqdm
 from dcil.errors import DcilError
 from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically
 
-# What an image may be, as torchvision lists their endings. Pillow reads many others, some by starting programs.
+# The formats that are read: torchvision's file extensions. Pillow reads many others, some by starting programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
-MOST_PIXELS = 2**26  # of an image; 201 MB decoded
-MOST_ASPECT = 200  # a crop begins with the short side at a fixed size, so the long one decides the memory
-AT_ONCE = 2**27  # bytes of images decoded and waiting to be written
-LOOK_S = 1  # until a process that waits for another one's decoding says so
+MOST_PIXELS = 2**26  # per image; 201 MB decoded
+MOST_ASPECT = 200  # resizing fixes the short side, so the long side determines the memory
+AT_ONCE = 2**27  # bytes of decoded images waiting to be written
+LOOK_S = 1  # seconds after which a process that waits for another one to decode says so
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where decoded images are kept, and how much may be: `limit_gib` 0 keeps none."""
+    """Where decoded images are cached, and up to which size; `limit_gib` 0 caches none."""
 
     folder: Path
     limit_gib: float = 10.0
 
     def __post_init__(self):
         if not self.limit_gib >= 0:
-            raise DcilError(f"decoded_gib is {self.limit_gib}; it must be a number of GiB, 0 to keep none")
+            raise DcilError(f"decoded_gib is {self.limit_gib}; it must be a number of GiB, 0 to cache none")
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep other processes from decoding into the store; what one that was killed left behind is removed."""
+        """Lock the store against other processes; partial files left by killed processes are removed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
             lock.acquire(timeout=LOOK_S)
         except Timeout:
-            print(f"dcil: another process decodes images into {self.folder}; waiting for it", file=sys.stderr)
+            print(f"dcil: another process is decoding images into {self.folder}; waiting for it", file=sys.stderr)
             lock.acquire()
         try:
             remove_parts(self.folder)
@@ -59,51 +59,51 @@ class Store:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """Open an image with Pillow; raises `DcilError` naming the file for whatever goes wrong with it in the block."""
-    from PIL import Image  # here: nothing else of dcil needs it
+    """Open an image with Pillow; raises `DcilError` naming the file for any error of the image inside the block."""
+    from PIL import Image  # imported here: nothing else in dcil needs it
 
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             short, long = sorted(image.size)
             if short * long > MOST_PIXELS or long > MOST_ASPECT * short:
                 raise DcilError(
-                    f"{path} is an image of {image.width} × {image.height} pixels; more than "
-                    f"{MOST_PIXELS:,}, or {MOST_ASPECT} times as long as wide, is not read. Shrink it"
+                    f"{path} is an image of {image.width} × {image.height} pixels; images of more than "
+                    f"{MOST_PIXELS:,} pixels or an aspect above {MOST_ASPECT} are not read. Shrink it"
                 )
             yield image
     except DcilError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
         raise DcilError(
-            f"{path} cannot be read as an image ({error}); mend or remove it. Read are {', '.join(FORMATS)}"
+            f"{path} cannot be read as an image ({error}); mend or remove it. Supported formats: {', '.join(FORMATS)}"
         ) from error
 
 
 def decode(path: str) -> tuple[np.ndarray, str]:
-    """Return an image as uint8 [H, W, 3], and the mode it had; greys, palettes and CMYK become RGB.
+    """Return an image as uint8 [H, W, 3], and its mode in the file; grey, palette and CMYK images become RGB.
 
-    Raises `DcilError` naming the file when it cannot be read whole, or has more than eight bits a channel.
+    Raises `DcilError` naming the file when it cannot be read completely, or has more than eight bits per channel.
     """
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):  # Pillow would clip them: white, or black
             raise ValueError(
-                f"Pillow's mode {image.mode!r} has more than 8 bits a channel, and which values are black "
+                f"Pillow's mode {image.mode!r} has more than 8 bits per channel, and which values are black "
                 "and white is not known; save it with 8 bits"
             )
         return np.asarray(image.convert("RGB")), image.mode
 
 
 def size_of(path: str) -> tuple[int, int]:
-    """Return an image's (height, width), from its first bytes alone."""
+    """Return an image's (height, width), from its header alone."""
     with _opened(path) as image:
         return image.height, image.width
 
 
 def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.ndarray, Path | None]:
-    """Decode every file, once in a store's life; returns the sizes [N, 2] and the decoded copy, if it fits the store.
+    """Decode every file, once per store; returns the sizes [N, 2] and the path of the decoded copy, None if too large.
 
-    `key` stands for these very files: what was found is kept under it with its checksums. Raises `DcilError` naming
-    the first file that cannot be read; then nothing is kept.
+    `key` identifies the files: sizes, pixels and their checksums are stored under it. Raises `DcilError` naming
+    the first file that cannot be read; then nothing is stored.
     """
     if store is None:
         _decode_all(files, sizes := _sizes(files), None)
@@ -113,14 +113,14 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
             return _kept(files, key, store)
     except OSError as error:
         raise DcilError(
-            f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or read the "
+            f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or decode the "
             "originals at every epoch with --decoded-gib 0"
         ) from error
 
 
 def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | None]:
-    """Return what the store holds of these files, made now where it is not there yet."""
-    folder = store.folder.absolute()  # the pixels are opened later, wherever the process works by then
+    """Return sizes and decoded copy of these files from the store; create them there if missing."""
+    folder = store.folder.absolute()  # the pixels are opened later, possibly from another working directory
     sizes_file, pixels_file, sums_file = (folder / f"{key}.{what}" for what in ("sizes.npy", "pixels", "sha256"))
     if sizes_file.exists():
         sizes, sums = _load(sizes_file), _read_sums(sums_file)
@@ -137,22 +137,22 @@ def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | 
     else:
         _decode_all(files, sizes, None)
     np.save(raw := io.BytesIO(), sizes)
-    lines = [f"{hashlib.sha256(raw.getvalue()).hexdigest()}  {sizes_file.name}\n"]  # as the program sha256sum has them
+    lines = [f"{hashlib.sha256(raw.getvalue()).hexdigest()}  {sizes_file.name}\n"]  # the format of sha256sum
     if keep:
         lines.append(f"{sha256(pixels_file)}  {pixels_file.name}\n")
     write_atomically(sums_file, lambda part: part.write_text("".join(lines)))
-    write_atomically(sizes_file, lambda part: part.write_bytes(raw.getvalue()))  # last: it says that all are there
+    write_atomically(sizes_file, lambda part: part.write_bytes(raw.getvalue()))  # last: it marks the others as complete
     return sizes, pixels_file if keep else None
 
 
 def _read_sums(path: Path) -> dict[str, str] | None:
-    """Return the checksums of the store's files by name; None, with a word, where an earlier dcil wrote none."""
+    """Return the checksums of the store's files by name; None, with a warning, if an earlier dcil wrote none."""
     try:
         lines = read_bytes(path, 4096).decode(errors="replace").splitlines()
     except FileNotFoundError:
         print(
             f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
-            "goes unseen. Remove the folder, and they are made anew",
+            "goes undetected. Remove the folder to have them decoded again",
             file=sys.stderr,
         )
         return None
@@ -160,22 +160,22 @@ def _read_sums(path: Path) -> dict[str, str] | None:
 
 
 def _compare(path: Path, sums: dict[str, str] | None) -> None:
-    """Raise `DcilError` for a file that is not what was written, as far as that is known."""
+    """Raise `DcilError` for a file that differs from its recorded checksum, if there is one."""
     if sums is not None and sha256(path) != sums.get(path.name):
         raise DcilError(
-            f"{path} is not what was written: its SHA-256 is another. It was left as it is; it holds "
-            "decoded images: move it away, and it is made anew"
+            f"{path} is damaged: its SHA-256 is not the one recorded. It was left as it is; it holds "
+            "decoded images: move it away to have them decoded again"
         )
 
 
 def _sizes(files: list[str]) -> np.ndarray:
-    """Return the images' (height, width), [N, 2]."""
+    """Return the (height, width) of every image, [N, 2]."""
     with ThreadPoolExecutor() as pool:
         return np.array(list(pool.map(size_of, files)), dtype=np.int32).reshape(-1, 2)
 
 
 def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> None:
-    """Decode every file of these sizes [N, 2]; with `into`, write the pixels one after the other to that file."""
+    """Decode every file and check its size against `sizes` [N, 2]; with `into`, write all pixels to that file."""
     modes, bar = Counter[str](), tqdm(total=len(files), desc="decoding images", leave=False, disable=None)
     with bar, ThreadPoolExecutor() as pool, open(into or os.devnull, "wb") as out:
         for rows in _groups(3 * sizes.prod(1, dtype=np.int64)):
@@ -194,7 +194,7 @@ def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> None:
 
 
 def _groups(num_bytes: np.ndarray) -> Iterator[range]:
-    """Yield ranges of images that have at most `AT_ONCE` bytes together, or are a single one."""
+    """Yield ranges of images that together have at most `AT_ONCE` bytes, or a single image."""
     start, total = 0, 0
     for i, size in enumerate(num_bytes.tolist()):
         if i > start and total + size > AT_ONCE:
@@ -210,7 +210,7 @@ def _load(sizes_file: Path) -> np.ndarray:
     except (ValueError, EOFError) as error:
         raise DcilError(
             f"{sizes_file} cannot be read ({error}) and was left as it is. It holds the sizes of images "
-            "that were decoded: move it away, and it is made anew"
+            "that were decoded: move it away to have it made again"
         ) from error
 
 

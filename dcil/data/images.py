@@ -1,4 +1,4 @@
-"""Folders of images as data sets: Imagenette and ImageNet by name, and any folder of one's own."""
+"""Folders of images as data sets: Imagenette and ImageNet by name, and any folder of your own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dcil.errors import DcilError
 
 @dataclass(frozen=True)
 class Part:
-    """The training or test part: its files, their labels [N] and sizes [N, 2] (height, width), and the decoded copy."""
+    """A training or test set: its files, their labels [N] and sizes [N, 2] (height, width), and the decoded copy."""
 
     files: tuple[str, ...]
     labels: Tensor
@@ -31,12 +31,12 @@ class Part:
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """Where each image's bytes begin in the decoded copy."""
+        """Byte offsets [N + 1] of the images in the decoded copy."""
         return np.concatenate(([0], np.cumsum(self.sizes.prod(1, dtype=np.int64) * 3)))
 
     @cached_property
     def pixels(self) -> np.ndarray | None:
-        """The decoded copy, mapped into memory; "c" because PyTorch wants arrays it may write to."""
+        """The decoded copy, memory-mapped; mode "c" (copy-on-write) because PyTorch wants writable arrays."""
         return None if self.pixels_file is None else np.memmap(self.pixels_file, np.uint8, "c")
 
     def image(self, index: int) -> Tensor:
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images of any size in train/CLASS/ and val/CLASS/, read when they are needed."""
+    """Images of any size in train/CLASS/ and val/CLASS/, read on demand."""
 
     name: str
     train: Part
@@ -62,26 +62,26 @@ class ImageFolder:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.classes)
 
     @property
     def train_labels(self) -> Tensor:
-        """Labels of the training part [N]."""
+        """Labels [N] of the training set."""
         return self.train.labels
 
     @property
     def test_labels(self) -> Tensor:
-        """Labels of the test part [N]."""
+        """Labels [N] of the test set."""
         return self.test.labels
 
     def checksum(self) -> str:
-        """Return the SHA-256 over every file's place and size; ImageNet's 150 GB of content are not read for it."""
+        """Return the SHA-256 over every file's relative path and size; contents (150 GB for ImageNet) are not read."""
         return self.digest
 
 
 class Contents(NamedTuple):
-    """What lies in a folder of images: the classes, by part the files and their labels, and the checksum."""
+    """The contents of a folder of images: the classes, files and labels by part ("train", "val"), and the checksum."""
 
     classes: list[str]
     parts: dict[str, tuple[list[str], Tensor]]
@@ -91,21 +91,21 @@ class Contents(NamedTuple):
 def listing(root: Path) -> tuple[list[str], list[str], Tensor]:
     """Return the classes, the files and their labels of one part.
 
-    Raises `DcilError` for a class without images and for links that lead in a circle.
+    Raises `DcilError` for a class without images and for circular links.
     """
     refuse_circles(root)
     try:
         found = import_torchvision().datasets.ImageFolder(str(root))
     except FileNotFoundError as error:
         raise DcilError(
-            f"{root}: {str(error).rstrip('.')}. Each class is a folder that holds an image, {root.name}/CLASS/*.jpg; "
+            f"{root}: {str(error).rstrip('.')}. Each class is a folder of at least one image, {root.name}/CLASS/*.jpg; "
             "add one, or remove the folder"
         ) from error
     return found.classes, [path for path, _ in found.samples], torch.tensor(found.targets)
 
 
 def stats_of(files: Sequence[str]) -> list[os.stat_result]:
-    """Return what the system says of files; raises `DcilError` for one that is a link to nothing, or out of reach."""
+    """Return `os.stat` of each file; raises `DcilError` for a dangling link or a file that cannot be accessed."""
     found = []
     for file in files:
         try:
@@ -117,20 +117,21 @@ def stats_of(files: Sequence[str]) -> list[os.stat_result]:
 
 
 def refuse_circles(root: Path) -> None:
-    """Raise `DcilError` for a link below a folder that leads back above where it was met: the walk would not end."""
+    """Raise `DcilError` for a link to one of its own parent folders: walking the tree would not end."""
     for place, folders, _ in os.walk(root, followlinks=True):
         links = [path for name in folders if os.path.islink(path := os.path.join(place, name))]
         met = [os.path.realpath(path) for path in (Path(place), *Path(place).parents)] if links else []
         for link in links:
             target = os.path.realpath(link)
             if any(os.path.commonpath([target, path]) == target for path in met):
-                raise DcilError(f"{link} is a link to {target}, where the way to it leads through; remove it")
+                raise DcilError(f"{link} is a link to {target}, one of its own parent folders; remove it")
 
 
 def contents(known: Known, folder: Path) -> Contents:
-    """Look through a folder of train/CLASS/ and val/CLASS/; no image is opened.
+    """List a folder of train/CLASS/ and val/CLASS/; no image is opened.
 
-    Raises `DcilError` for a part that is missing, a class without images, in one part only or named in no UTF-8.
+    Raises `DcilError` for a missing part and for a class without images, in one part only or with a name that is not
+    UTF-8.
     """
     classes: dict[str, list[str]] = {}
     parts: dict[str, tuple[list[str], Tensor]] = {}
@@ -149,8 +150,8 @@ def contents(known: Known, folder: Path) -> Contents:
         raise DcilError(f"{folder.resolve()} is not {known.name}: {why}. For other images: --dataset imagefolder")
     if odd := [place for place in classes["train"] if os.fsencode(place) != place.encode(errors="replace")]:
         raise DcilError(
-            f"{folder}: the class {os.fsencode(odd[0])!r} is not UTF-8; rename its folders, for classes are "
-            "named in files that must be"
+            f"{folder}: the class {os.fsencode(odd[0])!r} is not UTF-8; rename its folders, for class names are "
+            "written to files that must be UTF-8"
         )
     whole = hashlib.sha256()
     for files, _ in parts.values():
@@ -161,11 +162,11 @@ def contents(known: Known, folder: Path) -> Contents:
 
 
 def read_folder(known: Known, place: Place) -> ImageFolder:
-    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg, every image decoded once to see that it can be.
+    """Read a folder of train/CLASS/*.jpg and val/CLASS/*.jpg; every image is decoded once to check that it is readable.
 
     Raises `DcilError` as `find` and `contents` do, and for an image that cannot be read, naming it.
     """
-    folder = find(known, place.folder, place.download).absolute()  # whatever the working directory will be later
+    folder = find(known, place.folder, place.download).absolute()  # the working directory may change later
     found, parts = contents(known, folder), {}
     for part, (files, labels) in found.parts.items():
         paths = (os.path.relpath(file, folder) for file in files)
@@ -178,9 +179,9 @@ def read_folder(known: Known, place: Place) -> ImageFolder:
 
 
 def find(known: Known, folder: Path, download: bool = False) -> Path:
-    """Return where a folder of images lies: the folder given, or one of its usual names in there.
+    """Return the path of a folder of images: the given folder, or one of the data set's usual names inside it.
 
-    With `download` it is fetched first where it is absent. Raises `DcilError` where it is not.
+    With `download`, a missing one is fetched first. Raises `DcilError` if there is none.
     """
     if not known.folders:  # any folder will do
         return folder

@@ -1,4 +1,4 @@
-"""What is known of a data set before it is read: a row of `ROWS` in `dcil.data.datasets`."""
+"""The properties of a data set that are known before it is read: a row of `ROWS` in `dcil.data.datasets`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcil.errors import DcilError
 
 
 class Place(NamedTuple):
-    """Where data sets lie, whether one that is absent may be fetched, and where decoded images are kept."""
+    """The folder of the data sets, whether a missing one may be downloaded, and where decoded images are cached."""
 
     folder: Path
     download: bool = False
@@ -22,14 +22,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that has a name.
+    """A data set that can be loaded by name.
 
-    `read` returns it. `mean` and `std` are per channel, of pixel values in [0, 1]. `side` is that of its images in
-    pixels, None for a folder of images of any size. `num_classes` is None where the folder says it. `classes` has
-    their names in the order of the labels, `class_of` by their folders. `flip` says whether a mirrored image is still
-    its class. `files` has the files' checksums (MD5) by their place, `folders` the names that its folder usually has.
-    `comes_with` is the package that brings it along, `fetch` lets torchvision put it into a folder, and `by_hand` is
-    what to do there where that fails.
+    `read` loads it. `mean` and `std` are per channel, of pixel values in [0, 1]. `side` is the side of its images in
+    pixels, None for a folder of images of any size. `num_classes` is None if the folder determines it. `classes` has
+    the class names in the order of the labels, `class_of` by folder name. `flip` says whether a mirrored image still
+    belongs to its class. `files` maps the path of each file to its MD5, `folders` has the usual names of its folder.
+    `comes_with` is the package that contains it, `fetch` downloads it with torchvision into a folder, and `by_hand`
+    says what to do by hand where that fails.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Known:
         return self.side is None
 
     def problem(self, found: list[str]) -> str:
-        """Return in words what is wrong with the folders of classes found, or nothing."""
+        """Return what is wrong with the class folders found, or ""."""
         if self.num_classes is not None and len(found) != self.num_classes:
             return f"it has {len(found)} classes, expected {self.num_classes}"
         odd = sorted(set(found) - set(self.class_of)) if self.class_of else []
         return f"it has the class {odd[0]}" if odd else ""
 
     def download(self, folder: Path) -> None:
-        """Fetch it into a folder; raises `DcilError` where that fails."""
+        """Download the data set into a folder; raises `DcilError` if that fails."""
         assert self.fetch is not None
         try:
             self.fetch(str(folder))
@@ -72,5 +72,5 @@ class Known:
 
 
 def from_torchvision(name: str, **options: Any) -> Callable[[str], object]:
-    """Return a function that lets torchvision fetch one of its data sets into a folder."""
+    """Return a function that downloads one of torchvision's data sets into a folder."""
     return lambda folder: getattr(import_torchvision().datasets, name)(folder, download=True, **options)

@@ -1,4 +1,4 @@
-"""Batches: of a data set that stays on the device, or of images read from a folder. The same on any device."""
+"""Batches of a data set that stays on the device, or of images read from a folder; the same on every device."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PAD = 4  # pixels of black around an image before the random crop (authors)
 
 
 def feed_of(data: Dataset | ImageFolder | Known, size: Sequence[int], cropped: bool) -> dict[str, Any]:
-    """Return what of a data set goes into a network: its name, its test images' (height, width) and normalisation.
+    """Return the input format of a network: the data set's name, size (height, width) and normalisation of test images.
 
-    `short` is the short side that an image has before its centre is taken, larger than `size` where they are `cropped`.
+    `short` is the short side to which an image is resized before the central crop; larger than `size` if `cropped`.
     """
     short = round(size[0] * RESIZE) if cropped else min(size)
     return {"dataset": data.name, "size": list(size), "short": short, "mean": list(data.mean), "std": list(data.std)}
@@ -43,13 +43,14 @@ class Normalize:
 
 
 class Batches:
-    """The order of a training set in batches, by seed and epoch; several ranks cut each batch between them.
+    """The batches of a training set, whose order depends on seed and epoch; several ranks share each batch.
 
-    Rank r takes every size-th image from the r-th on. The last batch may be smaller, as in the authors' code.
+    Rank r of n takes the images r, r + n, r + 2n, ... of a batch. The last batch may be smaller, as in the authors'
+    code.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, ranks: Ranks = ALONE):
-        self.least = min(batch_size, count % batch_size or batch_size) // ranks.size  # images of a rank in a step
+        self.least = min(batch_size, count % batch_size or batch_size) // ranks.size  # fewest images per rank and step
         if not self.least:
             raise DcilError(
                 f"{count} images in batches of {batch_size} leave a batch smaller than "
@@ -61,25 +62,25 @@ class Batches:
         return -(-self.count // self.batch_size)
 
     def generator(self, epoch: int) -> torch.Generator:
-        """Return the source of an epoch's random numbers, on the CPU."""
+        """Return the random generator of an epoch, on the CPU."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
 
     def part(self, index: int) -> slice:
-        """Return which places in the epoch's order are this rank's part of a batch."""
+        """Return the slice of the epoch's order that is this rank's part of a batch."""
         start = index * self.batch_size
         return slice(start + self.ranks.rank, min(start + self.batch_size, self.count), self.ranks.size)
 
     def share(self, index: int) -> float:
-        """Return how this rank's part of a batch weighs in the mean over ranks: 1 where all parts are equal."""
+        """Return the weight of this rank's part of a batch in the mean over ranks: 1 if all parts are of equal size."""
         whole = min(self.batch_size, self.count - index * self.batch_size)
         return len(range(self.ranks.rank, whole, self.ranks.size)) * self.ranks.size / whole
 
 
 class TrainLoader(Batches):
-    """Batches of padded, randomly cropped and flipped training images, made on the device.
+    """Batches of padded, randomly cropped and flipped training images, augmented on the device.
 
-    The order and every crop depend only on (seed, epoch), on any device: they are drawn on the
-    CPU, once an epoch.
+    The order and every crop depend only on (seed, epoch), whatever the device: they are drawn on the
+    CPU, once per epoch.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class TrainLoader(Batches):
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images [B, C, H, W], labels [B]) for one pass over the training set, from batch `first` on."""
-        pin = self.device.type == "cuda"  # from other memory the copy would wait for all that the device has to do
+        pin = self.device.type == "cuda"  # from pageable memory the copy would synchronise with the device
         order, corners, flips = (
             (drawn.pin_memory() if pin else drawn).to(self.device, non_blocking=pin) for drawn in self.draws(epoch)
         )
@@ -123,9 +124,9 @@ class TrainLoader(Batches):
 
 
 class TestLoader:
-    """Batches of the test set in file order, unaugmented; of several ranks each has its share."""
+    """Batches of the test set in file order, without augmentation; each of several ranks has its share."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # pytest would collect it by its name
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class TestLoader:
     ):
         mine = slice(ranks.rank, None, ranks.size)
         self.images, self.labels = dataset.test_images[mine].to(device), dataset.test_labels[mine].to(device)
-        # On a CPU the activations of few images stay in its caches, which halves the time of a float32 test.
+        # On a CPU the activations of a small batch stay in cache, which halves the time of a float32 test.
         self.batch_size = batch_size or (1000 if device.type == "cuda" else 100)
         self.normalize = Normalize(dataset, device, dtype)
         self.feed = feed_of(dataset, dataset.test_images.shape[2:], cropped=False)
@@ -152,10 +153,10 @@ class TestLoader:
 
 
 class Samples(torch.utils.data.Dataset):
-    """Batches of samples of a folder, as `DataLoader` and its workers take them: number `i` is the batch `rows[i]`.
+    """Batches of images of a folder, as a data set for `DataLoader` and its workers: item `i` is the batch `rows[i]`.
 
-    Training crops with an `epoch`, central ones without. A sample depends only on (seed, epoch, its
-    row): not on the order, the workers, the ranks, or on where its pixels come from.
+    Random training crops with an `epoch`, central crops without. A sample depends only on (seed, epoch,
+    row): not on the order, the workers, the ranks, or on whether its pixels come from the cache.
     """
 
     def __init__(self, part: Part, rows: list[Tensor], side: int, seed: int = 0, epoch: int | None = None):
@@ -179,20 +180,20 @@ class Samples(torch.utils.data.Dataset):
 
     def batches(self, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images uint8 [B, 3, side, side], labels [B]) on the device."""
-        pin, unused = device.type == "cuda", torch.Generator()  # else it would draw from the caller's
+        pin, unused = device.type == "cuda", torch.Generator()  # else it would draw from the global generator
         for images, labels in DataLoader(self, batch_size=None, num_workers=workers, pin_memory=pin, generator=unused):
             yield images.to(device, non_blocking=pin), labels.to(device, non_blocking=pin)
 
 
 def default_workers(device: torch.device) -> int:
-    """Return how many processes should prepare images: on a CPU none, beside a GPU its share of the cores."""
+    """Return how many processes should prepare images: none on a CPU; with GPUs, each GPU's share of the cores."""
     if device.type == "cpu":
         return 0
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 class FolderTrainLoader(Batches):
-    """Batches of training crops of a folder's images, prepared by `workers` processes (none: by this one)."""
+    """Batches of training crops of a folder's images, prepared by `workers` processes (0: by this process)."""
 
     def __init__(
         self,
@@ -219,7 +220,7 @@ class FolderTrainLoader(Batches):
 
 
 class FolderTestLoader:
-    """Batches of central crops of a folder's test images in file order; of several ranks each has its share."""
+    """Batches of central crops of a folder's test images in file order; each of several ranks has its share."""
 
     def __init__(
         self,
@@ -242,7 +243,7 @@ class FolderTestLoader:
 
 
 class Sampling(Protocol):
-    """What of a run's configuration decides its batches; a `dcil.config.ResolvedConfig` is one."""
+    """The fields of a configuration that determine its batches; a `dcil.config.ResolvedConfig` has them."""
 
     @property
     def batch_size(self) -> int: ...
@@ -260,9 +261,9 @@ def loaders_of(
     ranks: Ranks = ALONE,
     workers: int | None = None,
 ) -> tuple[TrainLoader | FolderTrainLoader, TestLoader | FolderTestLoader]:
-    """Return the loaders of a data set's training and test part; `workers` by default fits the machine.
+    """Return the training and the test loader of a data set; the default of `workers` is `default_workers`.
 
-    Raises `DcilError` for fewer workers than none.
+    Raises `DcilError` for a negative number of workers.
     """
     if workers is not None and workers < 0:
         raise DcilError(f"workers is {workers}; it must be 0 (the training process prepares images itself) or more")

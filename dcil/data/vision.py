@@ -1,8 +1,8 @@
-"""Import torchvision, also beside a PyTorch without CUDA.
+"""Import torchvision, even with a PyTorch without CUDA.
 
-PyPI's torchvision is built for CUDA. Beside a CPU build of torch its import fails because two
+PyPI's torchvision is built for CUDA. With a CPU build of torch its import fails because two
 compiled operators are not registered; declaring their schemas is enough for data sets, models and
-transforms. What needs the compiled code (`torchvision.io`, `ops.nms`) still fails, and says so.
+transforms. Whatever needs the compiled code (`torchvision.io`, `ops.nms`) still fails, with an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def import_torchvision() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
             raise
-        raise DcilError("torchvision is needed here and not installed: pip install 'dcil[vision]'") from error
+        raise DcilError("torchvision is needed here but not installed: pip install 'dcil[vision]'") from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise

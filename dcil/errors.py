@@ -15,9 +15,27 @@ class DcilError(ValueError):
     code = 2
 
 
+# A list longer than this is shown in part. Its names, such as run ids, have half of their letters in common anyway.
+LONG = 35
+
+# Other names for ours. By spelling, "gpu" is nearest to "cpu", and "fp32" to "tf32".
+SYNONYMS = {
+    "gpu": "cuda",
+    "fp32": "float32",
+    "fp64": "float64",
+    "double": "float64",
+    "bfloat16": "bf16",
+}
+
+
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> DcilError:
-    """Return the error for a name that is not allowed, suggesting the nearest one that is."""
+    """Return the error for a name that is not allowed, suggesting the one that was probably meant."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    if not names:
+        return DcilError(f"unknown {kind} {value!r}: there is none yet.")
+    synonym = SYNONYMS.get(str(value).lower())
+    cutoff = 0.5 if len(names) <= LONG else 0.8
+    near = [synonym] if synonym in names else difflib.get_close_matches(str(value), names, n=1, cutoff=cutoff)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return DcilError(f"unknown {kind} {value!r}: {hint}Allowed: {', '.join(names)}.")
+    listed = ", ".join(names) if len(names) <= LONG else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return DcilError(f"unknown {kind} {value!r}: {hint}Allowed: {listed}.")

@@ -265,6 +265,7 @@ def test_records_list_filters_and_aligns(records_folder, capsys):
     assert run(capsys, "records", "list", "--tier", "paper")[1] == "0 record(s) in records, tier paper\n"
     assert "unknown method 'dcli': did you mean 'dcil'?" in refused(capsys, "records", "list", "--method", "dcli")
     assert "there is no folder nowhere" in refused(capsys, "records", "list", "--records-dir", "nowhere")
+    assert "unknown precision 'fp32': did you mean 'float32'?" in refused(capsys, "claims", "--precision", "fp32")
 
 
 def test_records_add_checks_every_file_first(records_folder, capsys):

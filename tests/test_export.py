@@ -225,7 +225,7 @@ def test_sources(run, tmp_path, capsys):
     for name in (str(runs / record["run_id"]), record["run_id"], record["run_id"].rpartition("-")[2]):
         assert trained_run.network(name, runs)[1].run_id == record["run_id"]
     assert main(["export", "nothing", "--runs-dir", str(runs)]) == 2
-    assert f"unknown finished run of {runs} 'nothing'" in capsys.readouterr().err
+    assert f"unknown finished run in {runs} 'nothing'" in capsys.readouterr().err
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "record.json").write_text(json.dumps(record | {"status": "failed"}))
     assert main(["export", "broken", "--runs-dir", str(tmp_path)]) == 2

@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise unknown(str(action.metavar).lower(), value, action.choices)
+            kind = action.dest if action.metavar == "NAME" else str(action.metavar).lower()
+            raise unknown(kind, value, action.choices)
 
 
 def as_path(text: str) -> Path:

@@ -62,7 +62,7 @@ def find_run(name: str, runs_dir: str | Path) -> Path:
     if ((folder := expanded(name)) / "record.json").is_file():
         return folder
     known = {path.parent.name: path.parent for path in sorted(expanded(runs_dir).glob("*/record.json"))}
-    return by_id(name, known, f"finished run of {runs_dir}")
+    return by_id(name, known, f"finished run in {runs_dir}")
 
 
 def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, ResolvedConfig]:

@@ -24,7 +24,7 @@ def find_record(name: str, folder: str | Path) -> Run:
     if name.endswith(".json") or Path(name).is_file():
         return Run(records.read(name))
     known = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}
-    return Run(records.read(by_id(name, known, f"record of {folder}")))
+    return Run(records.read(by_id(name, known, f"record in {folder}")))
 
 
 def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Row]:

@@ -611,7 +611,7 @@ def test_the_optimizer_is_built_after_wrapping():
     seen = [{id(p) for group in o.param_groups for p in group["params"]} for o in (before, after)]
     assert not any(id(p) in seen[0] for p in dual.own.parameters())
     assert all(id(p) in seen[1] for p in dual.own.parameters())
-    assert "then build the optimizer, over `dual.parameters()`" in " ".join(dcil.DualPath.__doc__.split())
+    assert "then build the optimizer over `dual.parameters()`" in " ".join(dcil.DualPath.__doc__.split())
 
 
 def test_a_network_is_changed_before_wrapping():

@@ -1,7 +1,7 @@
-"""What keeps the passes of one network apart: inputs, cached weights, recomputed forwards, kept activations.
+"""Keep the passes of one network apart: inputs, cached weights, recomputed forward passes, stored activations.
 
-`torch.func.functional_call` lends a network a pass's tensors for one forward. What outlives that
-forward, or was there before it, would carry one pass into the other.
+`torch.func.functional_call` swaps a pass's tensors into the network for one forward pass. State that outlives
+that forward pass, or existed before it, would leak from one pass into another.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.nn.utils import parametrize
 
 from dcil.errors import DcilError
 
-_THREADS: dict[int, int] = {}  # by network, the thread that runs a pass of it now
+_THREADS: dict[int, int] = {}  # the thread that is running a pass, by id of the network
 
 
 @contextmanager
 def running(net: nn.Module) -> Iterator[None]:
-    """Run one pass: weights that `parametrize.cached()` holds are another's, and calls of layers are the pass's own.
+    """Context of one pass: weights in the cache of `parametrize.cached()` belong to another pass and are set aside.
 
-    Raises `DcilError` while another thread runs a pass of this network: it would see that pass's tensors.
+    Raises `DcilError` while another thread runs a pass of this network, for each would see the other's tensors.
     """
     thread = threading.get_ident()
     inside = _THREADS.get(id(net)) == thread
@@ -45,10 +45,10 @@ def running(net: nn.Module) -> Iterator[None]:
 
 
 def refuse_recomputation(module: nn.Module, args: tuple) -> None:
-    """Refuse, as a forward pre-hook, a layer that is called again in backward, when no pass lends it its tensors."""
+    """Forward pre-hook: refuse a layer that is recomputed during backward, outside a pass and without its tensors."""
     if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
         return
-    if threading.get_ident() in _THREADS.values():  # a pass that is itself run again; on a GPU backward has its thread
+    if threading.get_ident() in _THREADS.values():  # a whole pass is recomputed; GPUs have a backward thread
         return
     raise DcilError(
         f"a {type(module).__name__} of this network ran again during backward, by torch.utils.checkpoint or the like. "
@@ -60,22 +60,22 @@ def refuse_recomputation(module: nn.Module, args: tuple) -> None:
 
 
 def watch_recomputation(module: nn.Module) -> None:
-    """Let `refuse_recomputation` look at every call of a module."""
+    """Register `refuse_recomputation` on a module, once."""
     if refuse_recomputation not in module._forward_pre_hooks.values():
         module.register_forward_pre_hook(refuse_recomputation)
 
 
 def unwatch(net: nn.Module) -> None:
-    """Take `refuse_recomputation` off a network's modules."""
+    """Remove `refuse_recomputation` from all modules of a network."""
     for module in net.modules():
         for key in [k for k, hook in module._forward_pre_hooks.items() if hook is refuse_recomputation]:
             del module._forward_pre_hooks[key]
 
 
 def own_copy(value: Any) -> Any:
-    """Return a network's argument with its tensors, and the containers that hold them, copied.
+    """Return a copy of a network's argument: its tensors and the containers that hold them are copied.
 
-    What is neither a tensor nor a mapping, sequence or set goes on as it is.
+    Anything that is neither a tensor nor a mapping, sequence or set is passed on uncopied.
     """
     if isinstance(value, Tensor):
         return value.clone()
@@ -94,9 +94,9 @@ def own_copy(value: Any) -> Any:
 
 
 def copy_module(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
-    """Return a deep copy of a module, with what a forward left on it cut from its graph.
+    """Return a deep copy of a module, with tensors that a forward pass left on it detached from their graph.
 
-    `copy.deepcopy` refuses tensors that have a history: activations kept on `self`, and the weights that
+    `copy.deepcopy` refuses non-leaf tensors: activations stored on `self`, and the weights that
     hooks of `spectral_norm`, `weight_norm` and `torch.nn.utils.prune` compute.
     """
     memo = {} if memo is None else memo

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dcil.errors import DcilError
 
-# The authors add this to the teacher's probabilities (and do not renormalise) so that its
-# logarithm stays finite; the conformance trajectories depend on it.
+# The authors add this to the teacher's probabilities, without renormalising, to keep the
+# logarithm finite; the conformance trajectories depend on it.
 TEACHER_EPSILON = 1e-7
-IGNORED = -100  # a label that counts in no loss, as PyTorch's cross-entropy has it
+IGNORED = -100  # the label that no loss counts; `ignore_index` of PyTorch's cross-entropy
 
 
 def teach(
@@ -22,10 +22,10 @@ def teach(
 ) -> Tensor:
     """Return T²·KL(teacher ‖ student) of softened probabilities; logits [N, C], or [N, C, d1, ...] -> scalar.
 
-    The mean over images and, of dense predictions, over positions, as cross-entropy's; `counted`, boolean
-    [N] or [N, d1, ...], leaves some of them out. With `detach` the teacher is fixed and only the student
-    moves. T² keeps the size of the gradient when T changes (Hinton et al. 2015). Source of the small
-    addition to the teacher: the authors' code.
+    The mean is over images and, for dense predictions, over positions, as in cross-entropy; `counted`, boolean
+    [N] or [N, d1, ...], leaves out those that are False. With `detach` only the student gets a gradient.
+    T² keeps the scale of the gradient when T changes (Hinton et al. 2015). Source of
+    `TEACHER_EPSILON`: the authors' code.
 
     >>> import torch
     >>> round(teach(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])).item(), 4)
@@ -44,9 +44,9 @@ def teach(
 
 
 def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
-    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]; or with d1, ... behind.
+    """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]; or with d1, ... appended.
 
-    With `smoothing` that part of each target is spread evenly over all classes.
+    `smoothing` is the part of each target that is spread evenly over all classes.
 
     >>> import torch
     >>> losses = cross_entropies({"sparse": torch.tensor([[2.0, 0.0]])}, torch.tensor([0]))
@@ -63,9 +63,10 @@ def divergences(
     detach: bool = True,
     counted: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return what each of two passes learns from the other, as `kl_NAME`; `learners` names some of them only.
+    """Return the distillation loss of each of two passes with the other as teacher, as `kl_NAME`.
 
-    Logits [N, C] by pass, temperature, `detach` and `counted` as in `dcil.losses.teach`.
+    `learners` restricts the students, by default both. Logits [N, C] by pass; `temperature`, `detach` and `counted` as
+    in `dcil.losses.teach`.
 
     >>> import torch
     >>> sorted(divergences({"sparse": torch.zeros(1, 2), "dense": torch.ones(1, 2)}))
@@ -83,7 +84,7 @@ def divergences(
 def collective_parts(
     sparse_logits: Tensor, dense_logits: Tensor, labels: Tensor, temperature: float = 2.0, distill: bool = True
 ) -> dict[str, Tensor]:
-    """Return the terms of the collective loss by name; their sum is the loss. Arguments as of `collective_loss`.
+    """Return the terms of the collective loss by name; their sum is the loss. Arguments as in `collective_loss`.
 
     >>> import torch
     >>> sorted(collective_parts(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0])))
@@ -112,14 +113,14 @@ def total(parts: Mapping[str, Tensor]) -> Tensor:
 def collective_loss(
     sparse_logits: Tensor, dense_logits: Tensor, labels: Tensor, temperature: float = 2.0, distill: bool = True
 ) -> Tensor:
-    """Return cross-entropy of both passes plus, with `distill`, what each teaches the other (scalar).
+    """Return the cross-entropies of both passes plus, with `distill`, their mutual distillation (scalar).
 
-    Logits [N, C], labels [N] in [0, C), whole numbers; of dense predictions, such as segmentation, logits
-    [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over what is labelled: a label of -100
-    leaves its image or position out. A pass learns from the other's logits but does not move them:
-    teachers are detached. `temperature` softens both. Raises `dcil.DcilError` for what is no tensor, as the
-    output of many networks; wrong shapes and labels raise PyTorch's own errors. A training run sums the same
-    terms by `dcil.methods.mutual`, which weighs them by its phase. Source: the authors' code, which switches
+    Logits [N, C], labels [N], integers in [0, C); for dense predictions, such as segmentation, logits
+    [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over labelled images or positions: a label of -100
+    leaves one out. Teachers are detached: each pass learns from the other's logits without moving them.
+    `temperature` softens both. Raises `dcil.DcilError` for logits that are not a tensor, such as the
+    dict that many networks return; wrong shapes and labels raise PyTorch's own errors. Training runs use
+    `dcil.methods.mutual`, which weights the same terms by the phase. Source: the authors' code, which switches
     `distill` on from epoch 70 of 300.
 
     >>> import torch

@@ -1,4 +1,4 @@
-"""What a run runs on and with which code: the facts a record states."""
+"""The hardware a run uses and the version of the code, as stated in a record."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def require(device: str) -> torch.device:
-    """Return the device "cpu" or "cuda" if it is there; raises `DcilError` for a GPU that PyTorch does not see."""
+    """Return the device "cpu" or "cuda"; raises `DcilError` for "cuda" if PyTorch sees no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise DcilError("device is 'cuda' but this PyTorch sees no GPU; use --device cpu, or 'auto'")
     return torch.device(device)
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Return the process's peak memory so far: the resident set on a CPU, on a GPU what PyTorch had allocated.
+    """Return the process's peak memory so far in MiB: resident set size on a CPU, PyTorch's allocations on a GPU.
 
-    Runs that share a process share its peak; on a GPU only those under way at once (`Engine.counted`).
+    Runs that share a process share its peak; on a GPU, only concurrent runs do (`Engine.counted`).
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -36,10 +36,10 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether the device computes in bf16 itself; others emulate it, slowly."""
+    """Return whether the device has bf16 instructions; others emulate bf16, slowly."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # all that there is, or all that ATEN_CPU_CAPABILITY allows
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":  # of the processor, or all that ATEN_CPU_CAPABILITY allows
         return False
     with contextlib.suppress(OSError):
         return "bf16" in CPUINFO.read_text()  # avx512_bf16, amx_bf16; bf16 on Arm
@@ -58,7 +58,7 @@ def device_name(device: torch.device) -> str:
 
 
 def source_state() -> tuple[str, bool]:
-    """Return the commit of this checkout and whether tracked files differ from it ("unknown" outside git)."""
+    """Return the commit of this checkout ("unknown" outside git) and whether tracked files differ from it."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:

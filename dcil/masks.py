@@ -20,7 +20,7 @@ SCOPES = ("global", "layer", "filter")
 
 
 def cubic_sparsity(epoch: float, final: float, ramp_end: int) -> float:
-    """Return the target sparsity at an epoch or in the midst of one: cubic up to `ramp_end`, then `final`.
+    """Return the target sparsity at an epoch, which may be fractional: cubic up to `ramp_end`, then `final`.
 
     s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017, step by step; the authors' code evaluates
     it on whole epochs). With `ramp_end = 0` there is no ramp and the target holds from the start.
@@ -66,7 +66,7 @@ def filter_scores(scores: Tensor) -> Tensor:
 
 
 def over_filters(values: Tensor, like: Tensor) -> Tensor:
-    """Return what each filter has [out] at every weight of it, in the shape of `like` [out, ...]; a view.
+    """Broadcast a value per filter [out] to every weight of the filter, in the shape of `like` [out, ...]; a view.
 
     >>> over_filters(torch.tensor([1, 2]), torch.zeros(2, 3)).tolist()
     [[1, 1, 1], [2, 2, 2]]
@@ -152,7 +152,7 @@ def _filter_masks(
 
 
 def flips(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
-    """Return how many weights changed sides between two sets of masks (0-d integer tensor).
+    """Return the number of flips, weights kept in only one of two sets of masks (0-d integer tensor).
 
     >>> import torch
     >>> flips({"w": torch.tensor([True, True, False])}, {"w": torch.tensor([True, False, True])}).item()

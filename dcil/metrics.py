@@ -1,4 +1,4 @@
-"""What is measured while a run trains: sums that stay on the device until someone reads them."""
+"""Metrics of a run in training: sums that stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REESTIMATED_OVER = 16  # batches; a running average over so many has settled
 
 
 def percent(hits: int, count: int) -> float:
-    """Return an accuracy as a record has it."""
+    """Return an accuracy in percent, rounded as in a record."""
     return round(100 * hits / count, 4)
 
 
@@ -56,7 +56,7 @@ class Tally:
         return top1
 
     def reset(self) -> None:
-        """Set every sum back to nought, in place."""
+        """Reset every sum to zero, in place."""
         for tensor in (*self.hits.values(), *self.losses.values()):
             tensor.zero_()
 
@@ -88,7 +88,7 @@ class Tally:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up sums from a checkpoint."""
+        """Restore the sums from a checkpoint."""
         for name, value in state["hits"].items():
             self.hits[name].copy_(value)
         self.losses = {name: value.to(self.device, copy=True) for name, value in state["losses"].items()}
@@ -97,7 +97,7 @@ class Tally:
 def evaluate(
     model: nn.Module, passes: tuple[str, ...], test: Batches, engine: Engine, ranks: Ranks = ALONE
 ) -> dict[str, dict[str, float]]:
-    """Return test accuracy (top-1, top-5, in percent) of each pass, with running statistics."""
+    """Return test accuracy (top-1, top-5, in percent) of each pass in eval mode, with running statistics."""
     return evaluate_images(model, passes, test, engine, ranks)[0]
 
 
@@ -136,11 +136,11 @@ def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
 @contextlib.contextmanager
 @torch.no_grad()
 def reestimated(dual: DualPath, index: int, batches: Batches, engine: Engine, ranks: Ranks = ALONE) -> Iterator[None]:
-    """Within the block norm statistics are plain means over some training batches of what pass `index` sees today.
+    """Context in which norm statistics are plain means over `REESTIMATED_OVER` training batches of pass `index`.
 
-    Running statistics trail behind weights and masks, and norms that passes share average over all of them; where
-    accuracy comes back with fresh ones, only they were off. Everything is as before afterwards. A network without batch
-    norm is left alone.
+    Running statistics lag behind weights and masks, and shared norms average over all passes; where accuracy recovers
+    with fresh statistics, only the statistics were off. Everything is restored afterwards. A network without batch norm
+    is unaffected.
     """
     norms = [m for m in dual.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     kept = [({n: b.clone() for n, b in m.named_buffers()}, m.momentum) for m in norms]
@@ -166,7 +166,7 @@ def evaluate_reestimated(
     engine: Engine,
     ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:
-    """Return test accuracy as `evaluate` does, each pass with statistics `reestimated` for it alone."""
+    """Return test accuracy as `evaluate` does, each pass with norm statistics `reestimated` for that pass alone."""
     found = {}
     for index, name in enumerate(dual.pass_names):
         with reestimated(dual, index, batches(), engine, ranks):

@@ -203,7 +203,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def without_timing(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record less clocks, memory, date and company: what two runs of one seed must share."""
+    """Return the record without time, memory, date and concurrency: what two runs of one seed must share."""
     copy = json.loads(json.dumps(record))
     for row in copy["curve"]:
         del row["time_s"]
@@ -259,7 +259,7 @@ def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list
 
 
 def add(path: str | Path, folder: str | Path) -> Path:
-    """Take a record into a folder under its run id, checked and never overwriting; returns the new path."""
+    """Check a record and add it to a folder under its run id, never overwriting; returns the new path."""
     record, content = _parsed(path)
     target = expanded(folder) / f"{record['run_id']}.json"
     try:

@@ -1,4 +1,4 @@
-"""How masks change at a refresh: what a method's mask policy asks for, carried out on a network."""
+"""Mask policies, which say when and how a method's masks change, and the refresh that carries out a change."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Policy = Callable[[Schedule, float, int], Change | None]
 
 
 def require_target(policy: Policy, config: Schedule, steps_per_epoch: int) -> None:
-    """Raise `DcilError` for a run that would end at another sparsity than its own: no last choice of masks has it."""
+    """Raise `DcilError` for a run whose last mask refresh would not reach its configured sparsity."""
     total = config.epochs * steps_per_epoch
     changes = (policy(config, step / steps_per_epoch, step) for step in reversed(range(total)))
     last = next((change.sparsity for change in changes if change), 0.0)
@@ -251,7 +251,7 @@ def generator_of(config: Schedule, step: int) -> torch.Generator:
 
 
 def require_kept(dual: DualPath, config: Schedule) -> None:
-    """Raise `DcilError` for a run that would end without a weight."""
+    """Raise `DcilError` for a run whose final masks would keep no weight."""
     if not any(mask.any() for mask in _chosen(dual, dual.weights, Change(config.sparsity), config).values()):
         raise DcilError(
             f"sparsity {config.sparsity:g} with the scope {config.scope!r} leaves no weight of this network; lower "
@@ -261,9 +261,9 @@ def require_kept(dual: DualPath, config: Schedule) -> None:
 
 @torch.no_grad()
 def refresh(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Tensor | None:
-    """Carry out a change, in place and on the device; returns how many weights changed sides (0-d tensor).
+    """Carry out a change, in place and on the device; returns the number of mask flips (0-d tensor).
 
-    None where masks are to stay: "hold" is asked at every step and has nothing to do at most of them.
+    Returns None if the masks stay: "hold" is asked at every step and changes them at few.
     """
     masks = WAYS[change.how](dual, change, config, step, gradients)
     return None if masks is None else put_masks(dual, masks, change.sparsity)

@@ -1,4 +1,4 @@
-"""A run's folder: who trains in it, and where its checkpoints and its record lie."""
+"""A run's folder: the process that trains in it, its checkpoints and its record."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class RunFolder:
             lock.release()
 
     def holder(self) -> str:
-        """Return in words who holds the run, as far as it said so."""
+        """Return a description of the process that holds the run, as far as its note says."""
         try:
             note = json.loads(read_bytes(self.holder_note, NOTE_BYTES))
             return f"process {note['pid']} on {note['host']}, since {note['since']}"

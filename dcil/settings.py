@@ -1,4 +1,4 @@
-"""What the caller has switched on in PyTorch, which a run must neither take over nor leave changed."""
+"""PyTorch settings of the caller, which a run must neither inherit nor leave changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run must stop before its end: a time limit, a signal, or a parent that is gone."""
+"""Reasons for a run to stop before its end: a time limit, a signal, or a parent process that is gone."""
 
 from __future__ import annotations
 

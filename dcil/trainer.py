@@ -257,7 +257,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a run where `state()` left it."""
+        """Resume a run from what `state()` returned."""
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
@@ -273,7 +273,7 @@ class Trainer:
         self.first = self.position
 
     def note_session(self) -> None:
-        """Write down what this process has done so far, in place of its earlier note."""
+        """Record what this process has trained so far, replacing its earlier entry."""
         note = {
             "first_epoch": self.first,
             "epochs": round(self.position - self.first, 6),

@@ -240,9 +240,9 @@ def loop(path):
 
 
 FILES = [
-    (os.mkfifo, "is no regular file"),
+    (os.mkfifo, "is not a regular file"),
     (os.mkdir, "is a folder"),
-    (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
     (sparse_file, "has more than 8 MiB"),
     (loop, "symbolic links"),
     (lambda path: None, "No such file"),

@@ -1,4 +1,4 @@
-"""A trained network as a file, in five formats, and back."""
+"""Save a trained network in one of five file formats, and load it again."""
 
 from dcil.export.formats import ENDINGS, TOLERANCE, Card, difference, load, pack, save, unpack
 

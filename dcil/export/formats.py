@@ -1,7 +1,7 @@
 """A trained network as a file for other machines: dense, sparse, shrunk, ONNX or int8.
 
-Every file carries a card: which run it is from, how sparse it is and what it takes. Reading one runs
-no code, whoever wrote it, and a damaged one is refused by name.
+Every file carries a card: the run it comes from, its sparsity and its input format. Loading an untrusted
+file runs no code, and a damaged file is refused with an error that names it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
 IN_TORCH = ("state_dict", "sparse", "shrunk")  # the others are ONNX
 MOST_CLASSES = 2**16  # ImageNet has 21,841 at most
-#: How far outputs may be from the network's; None: they are other numbers by design.
+#: Largest allowed difference between the outputs of a file and of the network; None: int8 outputs differ by design.
 TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
 
 Network = Callable[[Tensor], Tensor]
@@ -39,10 +39,10 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Card:
-    """What a file says of its network: where it is from, and what goes in and comes out.
+    """The metadata of an exported network: where it comes from, and its input and output format.
 
     An image is resized to the short side `short`, its central `side` × `side` taken, divided by 255,
-    and normalised by `mean` and `std` per channel; in goes float32 [N, 3, side, side], out come
+    and normalised by `mean` and `std` per channel. Input: float32 [N, 3, side, side]; output:
     logits [N, classes].
     """
 
@@ -58,14 +58,14 @@ class Card:
     std: tuple[float, ...]
 
     def prepare(self, pixels: np.ndarray) -> Tensor:
-        """Return an image, uint8 [H, W, 3], as what the network takes, [1, 3, side, side]."""
+        """Return an image, uint8 [H, W, 3], as network input, float32 [1, 3, side, side]."""
         image = central_sample(torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.side, self.short)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return ((image / 255 - mean) / std)[None]
 
     @classmethod
     def from_dict(cls, values: Any) -> Card:
-        """Build from what a file holds; raises `KeyError`, `TypeError` or `ValueError` if that is no card."""
+        """Build from a file's content; raises `KeyError`, `TypeError` or `ValueError` if it is not a card."""
         kinds: dict[str, Callable[[Any], Any]] = {
             "str": str,
             "int": int,
@@ -94,7 +94,7 @@ class Card:
 
 
 def pack(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Return a state dict with each weight as a bitmap of what is not zero and those values: 1 bit + 4 bytes each."""
+    """Return a state dict with each weight as a bitmap and its nonzeros: a bit per weight, 4 bytes per nonzero."""
 
     def packed(tensor: Tensor) -> Any:
         if tensor.dim() < 2 or not tensor.is_floating_point():
@@ -107,7 +107,7 @@ def pack(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict that `dcil.export.pack` was given, bit by bit; raises `ValueError` if it does not fit.
+    """Return the bit-exact state dict that `dcil.export.pack` was given; raises `ValueError` for a misfit bitmap.
 
     >>> state = {"weight": torch.tensor([[0.0, 1.5], [0.0, 0.0]])}
     >>> torch.equal(unpack(pack(state))["weight"], state["weight"])
@@ -119,7 +119,7 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
             return value
         shape, values = value["shape"], value["values"]
         count = math.prod(shape)
-        # 32 bytes at most for each that is there, whatever the shape says.
+        # This bounds the memory by the bitmap in the file, whatever the shape says.
         if value["there"].untyped_storage().nbytes() != -(-count // 8) or min(shape, default=1) < 0:
             raise ValueError(f"a bitmap of {value['there'].numel()} bytes is not that of a tensor {list(shape)}")
         there = torch.from_numpy(np.unpackbits(value["there"].numpy(), count=count)).bool().view(shape)
@@ -130,15 +130,15 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
     return {name: unpacked(value) for name, value in state.items()}
 
 
-# --- writing and reading any of them
+# --- writing and reading, any format
 
 
 def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
-    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare.
+    """Write a plain network with its card in a format of `ENDINGS`, read it back and compare outputs.
 
-    Returns the largest difference between an output of the file and one of the network. "int8" needs
+    Returns the largest absolute difference between the outputs of the file and of the network. "int8" needs
     `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
-    the outputs are farther apart than `TOLERANCE` allows; then nothing is written.
+    the outputs differ by more than `TOLERANCE` allows; then nothing is written.
 
     >>> import tempfile
     >>> net = models.build("resnet8", num_classes=10).eval()
@@ -156,7 +156,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
     path, net, said = expanded(path), copy.deepcopy(net).eval(), json.dumps(asdict(card))
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.add_(0.0)  # -0.0, which masks make of negative weights, becomes 0.0
+            parameter.add_(0.0)  # turns -0.0, which masking makes of negative weights, into 0.0
     apart = 0.0
 
     def write(part: Path) -> None:
@@ -181,7 +181,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
         write_atomically(path, write)
     except OSError as error:
         raise DcilError(
-            f"{path} could not be written: {error.strerror}. Nothing was kept of it; make room, or choose "
+            f"{path} could not be written: {error.strerror}. Nothing was left behind; make room, or choose "
             "another folder"
         ) from error
     return apart
@@ -196,18 +196,18 @@ def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     most = TOLERANCE[to]
     if most is not None and not apart <= most:
         raise DcilError(
-            f"the file in format {to} gives outputs up to {apart:.2g} apart from the network's, more than "
+            f"the file in format {to} gives outputs that differ by up to {apart:.2g} from the network's, more than "
             f"{most:g}; nothing was written"
         )
     return apart
 
 
 def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
-    """Return the network of an exported file, ready to use, and its card; no code in the file is run.
+    """Return the network of an exported file, in eval mode, and its card; no code in the file is run.
 
     The network takes float32 [N, 3, side, side], normalised as the card says, and gives logits [N, classes].
-    Raises `dcil.DcilError` naming the file, which stays as it is, when it is absent, damaged or not of `dcil export`.
-    An example stands at `dcil.export.save`.
+    Raises `dcil.DcilError` naming the file, which is left untouched, when it is absent, damaged or was not written by
+    `dcil export`. See `dcil.export.save` for an example.
     """
     path = expanded(path)
     if not path.is_file():
@@ -219,8 +219,8 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
                 raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
             if not network.is_sealed:
                 print(
-                    f"dcil: {path} has no checksum, as an earlier dcil wrote it; damage to it goes unseen. "
-                    "Export it anew",
+                    f"dcil: {path} has no checksum, since an earlier dcil wrote it; damage to it goes undetected. "
+                    "Export it again",
                     file=sys.stderr,
                 )
             return network, Card.from_dict(json.loads(network.card))
@@ -243,7 +243,7 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
 
 
 def _kept(plan: dict[str, Any]) -> Kept:
-    """Return which filters a file says are kept; raises `ValueError` for one named twice, of which there is no end."""
+    """Return the kept filters of a file's plan; raises `ValueError` for repeats, of which there could be any number."""
     filters = tuple(plan["filters"])
     if list(filters) != sorted(set(filters)) or min(filters, default=0) < 0:
         raise ValueError("the plan must name filters in order, each once")

@@ -1,4 +1,4 @@
-"""ONNX files: written with PyTorch's exporter, made int8 and run by onnxruntime."""
+"""ONNX files: written by PyTorch's exporter, quantised to int8 and run by onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from torch import Tensor, nn
 from dcil.errors import DcilError
 
 OPSET = 20
-CARD = "dcil"  # the key of the card among a file's metadata
-SEALED = "dcil.seal"  # and of the word that a seal ends the file
-# One more entry of the metadata as protobuf writes it, field 14 of the model: a key, and a value of 64 digits.
+CARD = "dcil"  # the metadata key of the card
+SEALED = "dcil.seal"  # the metadata key that announces a checksum at the end of the file
+# The start of one more metadata entry in protobuf's encoding (field 14 of the model): a key, and a value of 64 digits.
 _SEAL = b"\x72\x4e\x0a\x0adcil.check\x12\x40"
 
 
 def sealed(payload: bytes) -> bytes:
-    """Return an ONNX file with its SHA-256 behind it; other programs see one more entry among the metadata."""
+    """Return an ONNX file with its SHA-256 appended; other programs see one more metadata entry."""
     return payload + _SEAL + hashlib.sha256(payload).hexdigest().encode()
 
 
 def is_whole(raw: bytes) -> bool | None:
-    """Return whether a file is what its seal says; None where no seal ends it."""
+    """Return whether a file matches the checksum at its end; None if it has none."""
     payload, seal = raw[: -len(_SEAL) - 64], raw[-len(_SEAL) - 64 :]
     return raw == sealed(payload) if seal.startswith(_SEAL) else None
 
 
 def needs(name: str) -> Any:
-    """Import a module of the extra `export`; raises `DcilError` when it is not installed."""
+    """Import a module of the `export` extra; raises `DcilError` when it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise DcilError(f"{error.name} is needed here and not installed: pip install 'dcil[export]'") from error
+        raise DcilError(f"{error.name} is needed here but not installed: pip install 'dcil[export]'") from error
 
 
 def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
-    """Write a network that takes [N, 3, side, side] as ONNX, its card among the metadata; any N goes in."""
+    """Write a network with input [N, 3, side, side] as ONNX, with its card as metadata; N is dynamic."""
     onnx = needs("onnx")
     needs("onnxscript")
     example = torch.randn(2, 3, side, side)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's exporter about PyTorch
+        warnings.simplefilter("ignore", FutureWarning)  # from PyTorch's exporter, about PyTorch itself
         program = torch.onnx.export(
             net,
             (example,),
@@ -64,16 +64,16 @@ def write_onnx(net: nn.Module, side: int, card: str, path: Path) -> None:
 
 
 def _write(onnx: Any, made: Any, card: str, path: Path) -> None:
-    """Write a model of the package onnx with its card, sealed."""
+    """Write an `onnx.ModelProto` with its card and checksum."""
     onnx.helper.set_model_props(made, {CARD: card, SEALED: "sha256"})
     path.write_bytes(sealed(made.SerializeToString()))
 
 
 def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: Iterable[Tensor]) -> None:
-    """Write a network as ONNX in int8: weights a scale a filter, activations a scale measured on some batches.
+    """Write a network as int8 ONNX: weights with one scale per filter, activations with a scale from `calibration`.
 
-    Weights use seven of their eight bits. On x86 processors without VNNI two products are added in 16 bits, and full
-    ones would be cut off there, silently (onnxruntime's documentation on quantization, `reduce_range`).
+    Weights use seven of their eight bits: x86 processors without VNNI add two products in 16 bits, where full-range
+    weights would saturate silently (onnxruntime's documentation on quantization, `reduce_range`).
     """
     onnx, quantization = needs("onnx"), needs("onnxruntime.quantization")
 
@@ -95,14 +95,14 @@ def write_int8(net: nn.Module, side: int, card: str, path: Path, calibration: It
             per_channel=True,
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
-        )  # what x86 multiplies fastest
+        )  # fastest on x86
         _write(onnx, onnx.load(small), card, path)
 
 
 class OnnxNetwork:
     """An ONNX file as a function of images [N, 3, H, W] to logits [N, classes], run by onnxruntime on the CPU.
 
-    Raises `DcilError` naming the file if it is damaged, or takes or gives something else.
+    Raises `DcilError` naming the file if it is damaged or has other inputs or outputs.
     """
 
     def __init__(self, path: Path, threads: int | None = None):
@@ -134,6 +134,6 @@ class OnnxNetwork:
     def __call__(self, images: Tensor) -> Tensor:
         try:
             return torch.from_numpy(self.session.run(["logits"], {"images": images.numpy()})[0])
-        except Exception as error:  # onnxruntime's own, of no common base
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             shape, why = list(images.shape), str(error).strip().splitlines()[-1]
             raise DcilError(f"{self.path} does not take images {shape}: {why:.200}") from error

@@ -1,8 +1,8 @@
-"""Pruned filters taken out of a network instead of masked: fewer channels, the same outputs.
+"""Remove pruned filters from a network instead of masking them: fewer channels, the same outputs.
 
-A filter of zeros does not give zeros: its norm makes a constant of it. That constant is kept. Where the
-filter's channel is read by convolutions alone, all removed channels become one channel of ones, which
-each reader weighs by what they add up to; zero padding stays exact that way, at any image size.
+The channel of an all-zero filter is not zero: the following norm turns it into a constant, which must be kept.
+Where only convolutions read the channel, all removed channels are merged into one channel of ones, to which each
+reader gives the sum of their contributions as weight; zero padding stays exact that way, at any image size.
 Elsewhere (a residual sum) the constant is put back in its place after the smaller convolution.
 """
 
@@ -27,21 +27,21 @@ RELUS: tuple[Callable, ...] = (F.relu, torch.relu, torch.relu_)
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a convolution: the numbers of its filters, and whether a channel of ones follows them."""
+    """What remains of a convolution: the indices of its kept filters, and whether a channel of ones follows them."""
 
     filters: tuple[int, ...]
     ones: bool = False
 
 
 class Spread(nn.Module):
-    """Put channels [N, k, H, W] back among `total`, [N, total, H, W]; the others have a constant value each."""
+    """Scatter channels [N, k, H, W] into [N, total, H, W]; every other channel has a constant value."""
 
     places: Tensor
     constants: Tensor
 
     def __init__(self, filters: tuple[int, ...], constants: Tensor):
         super().__init__()
-        places = torch.full((len(constants),), len(filters))  # the removed ones read the zeros appended below
+        places = torch.full((len(constants),), len(filters))  # removed: the zero channel appended in `forward`
         places[list(filters)] = torch.arange(len(filters))
         self.register_buffer("places", places)
         self.register_buffer("constants", constants.view(1, -1, 1, 1).clone())
@@ -52,7 +52,7 @@ class Spread(nn.Module):
 
 @dataclass(frozen=True)
 class _Chain:
-    """The names of a convolution and the norm right behind it, whether a ReLU follows, and who reads the result."""
+    """A convolution and the norm right after it, by name, whether a ReLU follows, and the node that others read."""
 
     conv: str
     norm: str | None
@@ -73,15 +73,15 @@ def _is_plain(norm: nn.BatchNorm2d) -> bool:
 
 
 def _is_bare(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether a module does what its class does and nothing else; what a hook does to channels is unknown."""
+    """Return whether a module is exactly of this class and has no hooks, which could do anything to its channels."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     return type(module) is kind and not hooks and "forward" not in vars(module)  # parametrized ones are of another type
 
 
 def _chains(traced: fx.GraphModule) -> dict[str, _Chain]:
-    """Return the chain of each plain convolution that is called once, by the module's name.
+    """Return the chain of each plain convolution that is called once, by module name.
 
-    A layer with hooks, parametrizations or a replaced `forward` is in none, so it stays as it is.
+    A layer with hooks, parametrizations or a replaced `forward` is in no chain, so it stays unchanged.
     """
     modules: dict[Any, Any] = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
@@ -105,12 +105,12 @@ def _chains(traced: fx.GraphModule) -> dict[str, _Chain]:
 
 
 def _is_inner(chain: _Chain, chains: Mapping[str, _Chain]) -> bool:
-    """Return whether only convolutions that can be rewritten read the chain."""
+    """Return whether the chain's output is read only by convolutions that can be rewritten."""
     return bool(chain.readers) and all(reader.target in chains for reader in chain.readers)
 
 
 def _constants(chain: _Chain, modules: Mapping[str, Any]) -> Tensor:
-    """Return what each channel of a chain is where its filter is all zeros [O]."""
+    """Return the constant value of each channel of a chain, were its filter all zeros [O]."""
     conv = modules[chain.conv]
     value = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias.clone()
     if chain.norm is not None:
@@ -119,14 +119,14 @@ def _constants(chain: _Chain, modules: Mapping[str, Any]) -> Tensor:
 
 
 def _empty(conv: nn.Conv2d) -> Tensor:
-    """Return which filters are all zeros [O]; the first one is kept if they all are."""
+    """Return which filters are all zeros, boolean [O]; if all are, the first one counts as kept."""
     empty = (conv.weight == 0).flatten(1).all(1)
     empty[0] &= not empty.all()
     return empty
 
 
 def _smaller(chain: _Chain, modules: Mapping[str, Any], kept: Kept) -> dict[str, nn.Module]:
-    """Return the convolution and norm of a chain with the kept filters alone, and the ones behind them."""
+    """Return a chain's convolution and norm reduced to the kept filters, with the channel of ones after them if any."""
     conv, rows = modules[chain.conv], list(kept.filters)
     more = int(kept.ones)
     new = nn.Conv2d(
@@ -159,13 +159,13 @@ def _smaller(chain: _Chain, modules: Mapping[str, Any], kept: Kept) -> dict[str,
 
 @torch.no_grad()
 def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.Module, dict[str, Kept]]:
-    """Return a smaller network for inference whose outputs equal those of `net` in eval mode, and what was kept.
+    """Return a smaller network for inference whose outputs equal those of `net` in eval mode, and the kept filters.
 
-    Every filter that is all zeros goes, except where a hook or a parametrization is on its layer or on
-    that layer's norm or reader, which stay whole. With `plan`, what an earlier call returned, the network is cut
-    to that very shape instead, whatever its weights: it can then load the smaller network's state
+    Removes every all-zero filter, except where its layer or that layer's norm or reader has a hook or a
+    parametrization. With `plan`, returned by an earlier call, the network is cut
+    to that shape instead, whatever its weights: it can then load the smaller network's state
     dict. Raises `DcilError` for a network that `torch.fx` cannot trace, or with hooks of its own.
-    Source: none; removing channels exactly, norms included, is worked out here.
+    Source: none; exact removal of channels, norms included, is derived here.
     """
     if net._forward_hooks or net._forward_pre_hooks or "forward" in vars(net):
         raise DcilError(
@@ -183,7 +183,7 @@ def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.M
     chains = _chains(traced)
     done: dict[str, Kept] = {}
     for name, chain in chains.items():
-        modules: dict[Any, Any] = dict(traced.named_modules())  # readers were rewritten
+        modules: dict[Any, Any] = dict(traced.named_modules())  # anew: earlier iterations rewrote readers
         conv = modules[name]
         inner, constants = _is_inner(chain, chains), _constants(chain, modules)
         if plan is None:

@@ -1,4 +1,4 @@
-"""From a finished run, or an authors' checkpoint, to a plain network with its card."""
+"""Load a finished run, or an authors' checkpoint, as a plain network with its card."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ CALIBRATION = 8  # batches of 64 images on which int8 measures activations
 
 
 def card_of(run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPath, state: Mapping[str, Any]) -> Card:
-    """Return the card of a network trained by a configuration; classes without known names are numbers.
+    """Return the card of a network trained with a configuration; classes without known names are numbered.
 
-    `state` is the run's checkpoint, which says what data the run was given. Those from before it did, and authors'
-    files, which have none, are taken to be of the data set that the configuration names. Raises `DcilError` for images
-    that are not square.
+    `state` is the run's checkpoint, which names the data that the run was given. For older checkpoints and for authors'
+    files, the data set is assumed to be the configuration's. Raises `DcilError` for images that are not square.
     """
     known = datasets.get(config.dataset)
     side = known.side or config.image_size
@@ -40,7 +39,7 @@ def card_of(run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPat
     if height != width:
         raise DcilError(
             f"{run_id} takes images of {height} × {width} pixels, and only networks of square images are exported; "
-            "train it on squares"
+            "train it on square images"
         )
     classes = state.get("classes") or (known.classes if feed["dataset"] == known.name else ())
     return Card(
@@ -58,7 +57,7 @@ def card_of(run_id: str, config: ResolvedConfig, num_classes: int, dual: DualPat
 
 
 def find_run(name: str, runs_dir: str | Path) -> Path:
-    """Return a finished run's folder, given its path, its id, the beginning of that or its hash."""
+    """Return a finished run's folder, given its path, its id, a prefix of the id or its hash."""
     if ((folder := expanded(name)) / "record.json").is_file():
         return folder
     known = {path.parent.name: path.parent for path in sorted(expanded(runs_dir).glob("*/record.json"))}
@@ -68,9 +67,8 @@ def find_run(name: str, runs_dir: str | Path) -> Path:
 def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> tuple[nn.Module, Card, ResolvedConfig]:
     """Return the plain network of a finished run, or of an authors' .pth or .npz, its card and configuration.
 
-    With `dense` it is the last pass's: the dense twin, where the method trains one.
-
-    Raises `DcilError` for a run that is not there or not finished, and for a damaged file.
+    With `dense`, the network is that of the last pass: the dense network, where the method trains one.
+    Raises `DcilError` for a run that does not exist or is not finished, and for a damaged file.
     """
     if source.endswith((".pth", ".npz")):
         dual = authors.load(source)
@@ -84,7 +82,7 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
     config, classes = ResolvedConfig.from_dict(record["config"]), record["data"]["num_classes"]
     if record["run_id"] != folder.resolve().name:
         raise DcilError(
-            f"{folder} has the record of {record['run_id']}; a run's folder has the run's name. Rename it "
+            f"{folder} has the record of {record['run_id']}; a run's folder must be named by the run id. Rename it "
             "if it was moved, and leave it if it was filled with another run's files"
         )
     if record["status"] != "complete":
@@ -97,14 +95,14 @@ def network(source: str, runs_dir: str | Path = "runs", dense: bool = False) -> 
 
 
 def plain(dual: DualPath, dense: bool) -> nn.Module:
-    """Return the network as its first pass sees it, or its last, in float32, for inference."""
+    """Return the network of the first pass, or with `dense` of the last, in float32 and eval mode."""
     return dual.export(dual.pass_names[-1 if dense else 0]).float().eval()
 
 
 def calibration(config: ResolvedConfig, card: Card, data_dir: str | None) -> list[Tensor]:
-    """Return some batches of training images, normalised.
+    """Return `CALIBRATION` batches of training images, normalised.
 
-    Raises `DcilError` where the data set is not there, and for a run on a data set of one's own.
+    Raises `DcilError` if the data set is missing, and for a run on a data set of your own.
     """
     if card.dataset != config.dataset:
         raise DcilError(
@@ -119,6 +117,6 @@ def calibration(config: ResolvedConfig, card: Card, data_dir: str | None) -> lis
 
 @torch.no_grad()
 def predict(net: Network, card: Card, pixels: np.ndarray) -> list[tuple[str, float]]:
-    """Return every class with its probability, the likeliest first, of an image uint8 [H, W, 3]."""
+    """Return every class with its probability, most likely first, for an image uint8 [H, W, 3]."""
     chances = net(card.prepare(pixels)).softmax(1)[0]
     return [(card.classes[i], float(chances[i])) for i in chances.argsort(descending=True).tolist()]

@@ -1,4 +1,4 @@
-"""Boolean vectors as bits: eight a byte in a checkpoint, and as text in a record, read back within bounds."""
+"""Boolean vectors as packed bits in checkpoints and as text in records, decoded with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import zlib
 import numpy as np
 from torch import Tensor
 
-MOST = 2**19  # bits of a text; packed and in base64 they are some 87,000 characters
+MOST = 2**19  # bits per text; packed and in base64 they take about 87,000 characters
 
 
 def pack(vector: Tensor) -> bytes:
-    """Return a boolean vector as bits, eight a byte."""
+    """Return a boolean vector as packed bits, eight per byte."""
     return np.packbits(vector.cpu().numpy()).tobytes()
 
 
@@ -22,15 +22,15 @@ def unpack(bits: bytes, count: int) -> np.ndarray:
 
 
 def to_text(bits: bytes) -> str:
-    """Return packed bits as text for JSON, compressed."""
+    """Return packed bits as compressed base64 text for JSON."""
     return base64.b64encode(zlib.compress(bits, 9)).decode()
 
 
 def from_text(text: str, count: int) -> np.ndarray:
-    """Return the boolean vector [count] of a text that `to_text` made.
+    """Return the boolean vector [count] from a text of `to_text`.
 
-    Raises `ValueError` for what is no such text or holds another number of bytes. Few characters can unpack to very
-    many bytes, so no more are unpacked than `count` bits take.
+    Raises `ValueError` for any other text and for a wrong number of bytes. A short text can decompress to a huge
+    number of bytes, so no more are decompressed than `count` bits take.
 
     >>> from_text(to_text(pack(Tensor([1, 0, 1]).bool())), 3).tolist()
     [True, False, True]

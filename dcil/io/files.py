@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read with a bound, and only if they are regular ones."""
+"""Files: written atomically; read up to a size limit, and only if they are regular files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from dcil.errors import DcilError
 
-ABANDONED_S = 24 * 3600  # a part that nobody has written to for so long was left by a process that was killed
+ABANDONED_S = 24 * 3600  # a part not written to for so long was left by a killed process
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with a leading `~` or `~user` as that home folder; raises `DcilError` where there is none.
+    """Return a path with a leading `~` or `~user` expanded; raises `DcilError` if there is no such home folder.
 
-    A shell does this only for words that begin so, not within `--runs-dir=~/runs`, nor in Python or a variable.
+    A shell expands only words that begin with `~`, not `--runs-dir=~/runs`, nor paths in Python or in a variable.
     """
     try:
         return Path(path).expanduser()
@@ -34,13 +34,13 @@ def write_atomically(
 ) -> None:
     """Let `write` fill a file beside `path`, flush it to disk and let `replace` rename it into place.
 
-    Whatever goes wrong, `path` holds either what it held or the whole new content. Parts that earlier processes
-    left of it are removed. An `OSError` names the file.
+    Whatever goes wrong, `path` has either its old content or all of the new. Parts of this file that earlier
+    processes left behind are removed. An `OSError` names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(path.parent, glob.escape(path.name), ABANDONED_S)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    part.touch(exist_ok=False)  # with the rights that the umask leaves, where mkstemp's files are private
+    part.touch(exist_ok=False)  # with permissions by the umask; mkstemp's files would be private
     try:
         write(part)
         with open(part, "rb") as file:
@@ -49,36 +49,36 @@ def write_atomically(
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
+        if isinstance(error, OSError) and error.filename is None:  # e.g. when the disk is full
             error.filename = str(path)
         raise
 
 
 def remove_parts(folder: Path, name: str = "*", older_s: float = 0.0) -> None:
-    """Remove what writers that were killed left in a folder: all parts, or those of the files `name`, old enough."""
+    """Remove parts that killed writers left in a folder, of files matching `name`, at least `older_s` seconds old."""
     for part in folder.glob(f".{name}.*.part"):
-        with contextlib.suppress(OSError):  # another process did it, or it is another person's
+        with contextlib.suppress(OSError):  # another process removed it, or another user owns it
             if time.time() - part.stat().st_mtime >= older_s:
                 part.unlink()
 
 
 @contextlib.contextmanager
 def open_regular(path: str | Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading; raises `DcilError` for a FIFO, a device or a folder, which could keep a reader waiting.
+    """Open a regular file for reading; raises `DcilError` for a folder, and for a FIFO or device, which could block.
 
-    An `OSError` of a file that is not there, or may not be read, passes through.
+    The `OSError` of a missing or unreadable file passes through.
     """
     without_waiting = getattr(os, "O_NONBLOCK", 0)
     if os.path.isdir(path):
         raise DcilError(f"{path} is a folder; a file is needed here")
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DcilError(f"{path} is no regular file but a pipe or a device; nothing was read from it")
+            raise DcilError(f"{path} is not a regular file but a pipe or a device; nothing was read from it")
         yield file
 
 
 def read_bytes(path: str | Path, most: int) -> bytes:
-    """Return a regular file's bytes; raises `DcilError` if there are more than `most`, before they are read."""
+    """Return a regular file's bytes; raises `DcilError` if there are more than `most`, without reading on."""
     with open_regular(path) as file:
         raw = file.read(most + 1)
     if len(raw) > most:

@@ -1,4 +1,4 @@
-"""What others wrote: only JSON that every reader understands alike, and words that keep to their line."""
+"""Untrusted input: JSON that every parser reads the same way, and text made safe for one line of a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 import re
 from typing import Any, NoReturn
 
-VALUES = 2**19  # in a text, counted by its commas; each takes some hundred bytes once it is read
-DIGITS = 40  # of a number in a file; the longest that Python writes of a double has 24
+VALUES = 2**19  # most values per text, counted by commas; each takes about a hundred bytes once parsed
+DIGITS = 40  # most characters of a number; the longest that Python writes for a double has 24
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,10 +34,10 @@ def _number(text: str, kind: type) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """Return what JSON in UTF-8 says; raises `ValueError` for what readers take differently, or not at all.
+    """Return the value of JSON in UTF-8; raises `ValueError` for anything that parsers read differently, or not at all.
 
-    That is a key twice in an object, NaN and Infinity, numbers of more than `DIGITS` characters or beyond a double,
-    values nested deeper than Python reads, and more than `VALUES` of them.
+    That is a duplicate key in an object, NaN and Infinity, numbers of more than `DIGITS` characters or beyond a double,
+    values nested deeper than Python can parse, and more than `VALUES` values.
 
     >>> parse_json(b'{"lr": 0.1, "lr": 0.2}')
     Traceback (most recent call last):
@@ -58,7 +58,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def checksum(value: Any) -> str:
-    """Return the SHA-256 of a JSON value, in hex; neither the order of keys nor how a number is written changes it.
+    """Return the SHA-256 of a JSON value, in hex; independent of the order of keys and of how numbers are written.
 
     >>> checksum({"a": 1, "b": 2.0}) == checksum({"b": 2, "a": 1.0})
     True
@@ -72,7 +72,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 
 
 def plain(text: str) -> str:
-    r"""Return text for a terminal or a log: control characters, line breaks and halves of characters as escapes.
+    r"""Return text for a terminal or a log: control characters, line breaks and lone surrogates as escapes.
 
     >>> print(plain("one\nline \x1b[31m"))
     one\nline \x1b[31m

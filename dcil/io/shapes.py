@@ -1,7 +1,7 @@
-"""What JSON must look like: a shape is compared with a value, and each difference named with its place.
+"""A small schema language for JSON: a value is checked against a shape, and each difference is named with its place.
 
-A shape is a type, a `Number`, a `Text`, a `Named`, [shape of each item] or {key: shape}. All keys of the last must be
-there but those that end in "?"; others may be, and must only be fit (`unfit`).
+A shape is a type, a `Number`, a `Text`, a `Named`, [shape of each item] or {key: shape}. Keys of the last are required,
+except those that end in "?"; further keys are allowed and must only pass `unfit`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 from dcil.io.intake import CONTROL
 
-DEPTH = 12  # values within values; a record has 6
-CHARACTERS = 2**17  # of any text; the longest is a packed mask
-WHOLE = 2**53  # JSON's readers agree about whole numbers up to here
+DEPTH = 12  # deepest nesting; a record has 6 levels
+CHARACTERS = 2**17  # most in any text; the longest is a packed mask
+WHOLE = 2**53  # JSON parsers agree on whole numbers up to here
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `least` to `most`, both included; `whole` ones have no decimal point."""
+    """A number from `least` to `most`, inclusive; a `whole` one must be an integer."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -28,21 +28,21 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """Text of at most so many characters."""
+    """Text of at most `most` characters."""
 
     most: int = 200
 
 
 @dataclass(frozen=True)
 class Named:
-    """An object whose values have one shape, under at most `most` names."""
+    """An object of at most `most` names whose values all have the shape `each`."""
 
     each: Any
     most: int = 10_000
 
 
 def problems(value: Any, shape: Any, place: str = "") -> list[str]:
-    """Return what of `value` does not have the shape, each with its place."""
+    """Return where and how `value` differs from the shape, one message per difference."""
     at = place or "the file"
     if isinstance(shape, (dict, Named)) and not isinstance(value, dict):
         return [f"{at} must be an object, got {type(value).__name__}"]
@@ -82,10 +82,10 @@ def _leaf(value: Any, shape: Any, at: str) -> list[str]:
 
 
 def unfit(value: Any) -> str:
-    """Return the first thing at any depth that a page, a table or another reader of JSON could choke on, or "".
+    """Return the first problem, at any depth, that would break a page, a table or another JSON parser, or "".
 
-    Values nested more than `DEPTH` deep, text that is too long or no text (control characters, half a character),
-    whole numbers beyond `WHOLE`, numbers that are not finite.
+    Problems are nesting deeper than `DEPTH`, text that is too long or has control characters or lone surrogates,
+    whole numbers beyond `WHOLE`, and numbers that are not finite.
     """
     return _unfit(value, 1).removeprefix(".")
 

@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     adding.add_argument("files", metavar="FILE", nargs="+", type=as_path)
     comparing = command(actions, "diff", diff_records, "compare two records side by side; exit code 1 if they differ")
     for which in ("A", "B"):
-        comparing.add_argument(which, help="a file, a run id or a prefix of it, or the hash at its end")
+        comparing.add_argument(which, help="a file, a run's folder, a run id or a prefix of it, or the hash at its end")
     for action in (listing, adding, comparing):
         action.add_argument("--records-dir", metavar="D", type=as_path, default="records", help="[records]")
     checking = command(actions, "check", check_records, "check every record in a folder and name the bad ones")

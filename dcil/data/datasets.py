@@ -161,8 +161,11 @@ def read_cifar(known: Known, place: Place) -> Dataset:
     if place.download and not all((folder / file).exists() for file in known.files):
         known.download(folder)
     if missing := [file for file in known.files if not (folder / file).exists()]:
+        here = folder.resolve()
+        inside = here.name == Path(missing[0]).parent.name  # the folder of the batches itself was given
+        which = f"the folder above it, {here.parent}," if inside else "its folder"
         raise DcilError(
-            f"{known.name} is not in {folder.resolve()}: {missing[0]} is missing. Give its folder with "
+            f"{known.name} is not in {here}: {missing[0]} is missing. Give {which} with "
             "--data-dir or DCIL_DATA, or fetch it with --download"
         )
     batches = [_read_batch(folder / file, md5) for file, md5 in known.files.items()]

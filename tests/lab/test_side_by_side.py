@@ -52,10 +52,16 @@ def test_networks_are_compared_image_by_image(folder):
     assert not any("images" in row[0] and "MACs" not in row[0] for row in side_by_side.comparison(a, other))
 
 
-def test_found_by_file_beginning_or_hash(folder):
+def test_found_by_file_run_folder_beginning_or_hash(folder, tmp_path):
     """A beginning of two runs, or of none, is refused with the names."""
     a, b = records.load_all(folder)
     assert side_by_side.find_record(str(folder / f"{a.run_id}.json"), folder) == a
+    run = tmp_path / "begun" / a.run_id
+    run.mkdir(parents=True)
+    with pytest.raises(DcilError, match=r"record\.json"):  # begun, not finished
+        side_by_side.find_record(str(run), folder)
+    (run / "record.json").write_bytes((folder / f"{a.run_id}.json").read_bytes())
+    assert side_by_side.find_record(str(run), folder) == a
     assert (
         side_by_side.find_record(b.run_id[:-3], folder)
         == side_by_side.find_record(b.run_id.rpartition("-")[2], folder)

@@ -17,10 +17,12 @@ Row = tuple[str, str, str, str]  # what, in A, in B, the difference
 
 
 def find_record(name: str, folder: str | Path) -> Run:
-    """Return the run of a record file, or the one in a folder whose run id begins with `name`.
+    """Return the run of a record file or of a run's folder, or the one in `folder` whose run id begins with `name`.
 
     Raises `DcilError` if there is none, or more than one.
     """
+    if Path(name).is_dir():
+        name = str(Path(name) / "record.json")
     if name.endswith(".json") or Path(name).is_file():
         return Run(records.read(name))
     known = {path.stem: path for path in sorted(Path(folder).glob("*.json"))}

@@ -70,10 +70,16 @@ def equivalent(differences: Values, margin: float) -> bool | None:
 
 
 def p_difference(differences: Values) -> float:
-    """Return the two-sided p-value of a paired t test for no difference; NaN below two differences."""
+    """Return the two-sided p-value of a paired t test for no difference; NaN below two differences.
+
+    It is 1 if every difference is 0, as between runs that are the same to the last bit; there SciPy returns NaN.
+    """
     from scipy.stats import ttest_1samp
 
-    return float(ttest_1samp(list(differences), 0).pvalue) if len(differences) > 1 else math.nan
+    values = list(differences)
+    if len(values) < 2:
+        return math.nan
+    return float(ttest_1samp(values, 0).pvalue) if any(values) else 1.0
 
 
 def p_equivalence(differences: Values, margin: float) -> float:

@@ -194,8 +194,7 @@ def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.S
     rule = claim.rule
     if isinstance(rule, PairOfFigures):
         figures = stability.stability_table(found)
-        mine, other = (figures[figures["variant"] == name] for name in (rule.a, rule.b))
-        a, b = (paired.one_value_a_seed(rows, name, rule.figure) for rows, name in ((mine, rule.a), (other, rule.b)))
+        a, b = (stability.figure_by_seed(figures, name, rule.figure) for name in (rule.a, rule.b))
     else:
         table = runs_table(found)
         a = paired.by_seed(table, rule.a, rule.a_pass)

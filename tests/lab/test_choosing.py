@@ -93,6 +93,7 @@ def test_expected_accuracies():
         ("STE", "90", "1"),
         ("dense", "0", "1"),
     ]
+    assert set(table["n"]) == {3}
     assert table["method"].tolist()[:2] == ["dense", "DCIL"] and table["sparsity, %"].tolist()[-1] == "95"
     assert table["top-1, %"].tolist()[:2] == ["91.00\u00a0±\u00a01.00", "86.00\u00a0±\u00a00.00"]
 

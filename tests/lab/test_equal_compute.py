@@ -30,6 +30,8 @@ def test_only_equal_budgets_stand_side_by_side():
     assert table.loc["STE, 4 epochs", "last epoch, %"] == "80.00 ± 0.00" and table["n"].tolist() == [2, 2]
     assert table.loc["STE, 4 epochs", "DCIL, 2 epochs minus it, points"].startswith("+1.50 (")
     assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude by epoch, 4 epochs"]
+    more = [*runs, *(run("ste", s, 99.0, train_macs=30, epochs=4) for s in range(2, 8))]
+    assert equal_compute.budget_table(more, 12_000, wanted, wanted[1], 0.3).equals(table.reset_index())
 
 
 def test_two_runs_of_one_seed_are_refused():

@@ -65,3 +65,16 @@ def test_the_authors_number_has_a_spread_too():
     found = [fake_run("dcil", seed, last) for seed, last in enumerate((92.7, 92.75, 92.8))]
     alone, (_, low, high) = claims.findings(claim, found)[0], familywise.unpaired_interval(claim, found)
     assert low < alone.low < alone.high < high
+
+
+def test_the_unpaired_interval_is_of_the_paired_seeds():
+    """A side with eight seeds beside one with three: both intervals are about the same runs."""
+    found = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2, 99, 99, 99, 99, 99))
+    row = familywise.corrected_table([fake_claim()], found).iloc[0]
+    assert row["measured"].startswith("+1.00 (") and row["unpaired"] == "+1.00 (+0.77 to +1.23) points"
+
+
+def test_a_claim_about_equal_runs_stays_in_the_family():
+    """Runs that are the same to the last bit show no difference, and the correction counts them."""
+    rows = familywise.corrected_table([fake_claim()], fake_runs(ste=(80, 81, 82), dcil=(80, 81, 82)))
+    assert rows["verdict"].tolist() == ["does not hold at this scale"] and rows["p, Holm"].tolist() == [1.0]

@@ -30,9 +30,21 @@ def test_findings_name_cost_and_best_epoch():
     """The list holds the cost ratio, the second network and what picking the best epoch would add."""
     both = [fake_run("dense", 0, 85.0, ("dense",)), *PAIRED[:2], fake_run("dcil", 0, 81.0, ("sparse", "dense"))]
     text = frames.findings_in_words(frames.runs_table(both))
-    assert "DCIL minus dense training: -4.00 points" in text and "does 100.0 % of the dense network's" in text
+    assert (
+        "DCIL minus dense training: -4.00 points, n = 1. The pruned" in text
+        and "does 100.0 % of the dense network's" in text
+    )
     assert "DCIL's dense pass minus its sparse pass" in text and "on average over all runs: +1.00 points" in text
     assert frames.findings_in_words(frames.runs_table([])) == "Nothing yet: not run."
+
+
+def test_findings_are_at_equal_seeds():
+    """A seed that dense training lacks does not move the difference; without a common one there is none."""
+    dense = fake_run("dense", 0, 85.0, ("dense",))
+    more = frames.runs_table([dense, *(fake_run("dcil", seed, last) for seed, last in enumerate((81.0, 99.0)))])
+    assert "DCIL minus dense training: -4.00 points, n = 1." in frames.findings_in_words(more)
+    apart = frames.runs_table([dense, fake_run("dcil", 1, 81.0)])
+    assert "DCIL minus dense training: no seed in common." in frames.findings_in_words(apart)
 
 
 def test_findings_are_on_the_methods_as_they_are():

@@ -53,9 +53,11 @@ def test_published_table():
     # The README's table at 1 × ends at 90 %; a figure at 95 % would be another table's.
     assert table[table["method"] == "RigL, ERK"]["95 %"].item() == ""
     assert (ours[["80 %", "90 %", "95 %"]] == "not run").all(axis=None)
-    run = fake_run("ste", 0, 71.25, sparsity=0.9, dataset="imagenet", model="resnet50", epochs=90)
-    table = imagenet.published_table(published, [run])
-    assert table[table["method"] == "STE"]["90 %"].item() == "71.25"
+    at = COMPARED["paper"] | {"dataset": "imagenet", "model": "resnet50", "epochs": 90, "scope": "global"}
+    others = [{"model": "resnet18"}, {"epochs": 9}, {"precision": "float32"}, {"scope": "layer"}, {"mask_period": 64}]
+    runs = [fake_run("ste", 0, 71.25, **at), *(fake_run("ste", 0, 1.0, **at | other) for other in others)]
+    table = imagenet.published_table(published, [run | {"tier": "paper"} for run in runs])
+    assert table[table["method"] == "STE"]["90 %"].item() == "71.25"  # no run trained otherwise is averaged in
 
 
 @pytest.mark.parametrize(("dataset", "open_"), [("imagenette", True), ("imagefolder", True), ("imagenet", False)])

@@ -30,6 +30,7 @@ def test_what_each_ingredient_is_worth_is_said():
     _, alone, *_, bent = ingredients.worth_in_words(table(**runs, **level))
     assert "STE minus training kept weights only -0.10 (-0.10 to -0.10), n = 3; DCIL without teaching minus" in alone
     assert bent.startswith("Gradient and teaching are **not separable**") and "is worth +2.10 (" in bent
+    assert bent.endswith("more than without, n = 3.")
     *_, few = ingredients.worth_in_words(table(dcil=(85,), ste_split=(83,)))
     assert few.endswith("+2.00, n = 1 of the 3 seeds that a verdict takes.")
     assert "No variant shares a seed" in ingredients.worth_in_words(table(dcil=(85,)))[0]
@@ -92,6 +93,8 @@ def test_effects_are_paired_and_interact():
     assert ingredients.interaction(runs).tolist() == [-2, -2.5]
     corners = ingredients.square_table(runs)
     assert len(corners) == 8 and corners.loc[corners["variant"] == "ste_split", "mutual loss"].all()
+    more = table(dcil=(85, 86, 99), dcil_no_mutual=(84, 85), ste_split=(83, 84.5), ste=(80, 81, 0))
+    assert ingredients.square_table(more).equals(corners)  # means are over the seeds that all have
     levels = ingredients.square_table(table(kept_only=(80,), ste_tenth=(81,), ste=(82,), dcil_no_mutual=(83,)))
     assert levels["gradient"].tolist() == list(ingredients.LEVELS) and not levels["mutual loss"].any()
 

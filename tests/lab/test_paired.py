@@ -94,6 +94,16 @@ def test_compared_table():
     assert paired.variants_without_run(table, wanted) == ["RigL without return"]
 
 
+def test_the_mean_beside_a_difference_is_of_its_seeds():
+    """n says of how many: seeds that the baseline lacks count in neither column."""
+    table = frames.runs_table(fake_runs(ste=(80, 81, 82, 99, 99), dcil=(81, 82, 83)))
+    row = paired.paired_table(table, "dcil", ["ste"], 0.3).iloc[0]
+    assert row["n"] == 3 and row["last epoch, %"] == "81.00 ± 1.00"
+    apart = frames.runs_table([fake_run("ste", 0, 80.0), fake_run("dcil", 1, 81.0)])
+    row = paired.paired_table(apart, "dcil", ["ste"], 0.3).iloc[0]
+    assert row["n"] == 0 and row["last epoch, %"] == "80.00" and row["DCIL ends"] == "not run"
+
+
 def test_signed():
     """A sign always, an interval where there is one."""
     assert paired.signed_interval(0.4, -0.1, 0.9) == "+0.40 (-0.10 to +0.90)"

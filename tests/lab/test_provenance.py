@@ -27,6 +27,7 @@ def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
         "versions": "Python 3.11.7, torch 2.13.0",
     }
     assert sources.recorded(PAIRED[:1]).words == "1 recorded run, tier quick, seed 0"
+    assert sources.recorded(PAIRED[1:]).words == "3 recorded runs, tier quick, seeds 0, 1 (1 or 2 of them a setting)"
     assert sources.recorded([]) == sources.Source("no records: not run")
 
 

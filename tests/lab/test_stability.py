@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dcil import fit
@@ -113,6 +114,15 @@ def test_beside_says_what_is_missing():
     unlike = stability.stability_by_variant([run, *more], ["ste", "dcil", "gmp"]).set_index("figure")["n"]
     assert unlike[stability.FIGURES["jitter_high"]] == "1, 2 and 1"  # in the order of the columns
     assert stability.stability_table([run | {"status": "failed"}]).empty
+
+
+def test_exchanges_are_compared_at_equal_seeds(monkeypatch):
+    """Half of STE's at one seed, a quarter at another; the seeds that only one has do not count."""
+    flips = {("ste", 0): 2.0, ("ste", 1): 4.0, ("ste", 2): 99.0, ("gmp", 0): 1.0, ("gmp", 1): 1.0, ("gmp", 3): 99.0}
+    rows = [{"run": f"{v}-{s}", "variant": v, "seed": s, "flips": share} for (v, s), share in flips.items()]
+    monkeypatch.setattr(stability, "stability_table", lambda runs: pd.DataFrame(rows))
+    assert dict(stability.fewer_exchanges([], "gmp")) == {0: 0.5, 1: 0.75}
+    assert stability.fewer_exchanges([], "dcil").empty
 
 
 def test_empty_channels_of_a_record(tiny_config, tiny_dataset, tmp_path):

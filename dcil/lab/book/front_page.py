@@ -50,22 +50,23 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
 
 
 def _seeds(decided: Mapping[str, Finding]) -> str:
-    counts = [len(finding.effects) for finding in decided.values()]
-    if not counts:
-        return ""
-    fewest, most = min(counts), max(counts)
-    return f", {fewest} seeds" if fewest == most else f", {fewest} to {most} seeds"
+    counts = sorted({len(finding.effects) for finding in decided.values()})
+    return f", {listed(counts, 'or')} seeds" if counts else ""
 
 
 def _gain(decided: Mapping[str, Finding]) -> str:
+    """Return a sentence on DCIL and STE at equal epochs; it says on which side DCIL ends where the interval does."""
     gains = {share: gain for share in (90, 95) if (gain := decided.get(f"better-than-ste-{share}"))}
     if not gains:
         return ""
     ends = [f"{gain.mean:+.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
     ends[1:] = [end.replace(" points", "").replace(" sparsity", "") for end in ends[1:]]  # said once
-    above = all(gain.mean > 0 for gain in gains.values())
-    side = "above" if above else "not above"
-    said = f"**At equal epochs, so twice the compute, DCIL ends {side} STE**: {' and '.join(ends)}"
+    above = [f"{share} %" for share, gain in gains.items() if gain.low > 0]
+    if above:
+        side = "ends above STE" + (f" at {listed(above)}" if len(above) < len(gains) else "")
+    else:
+        side = "ends below STE" if all(gain.high < 0 for gain in gains.values()) else "is not shown to end above STE"
+    said = f"**At equal epochs, so twice the compute, DCIL {side}**: {' and '.join(ends)}"
     if rival := decided.get("better-than-st3-stepwise"):
         said += f"; against {label('st3_stepwise')} {rival.mean:+.2f} at 90 % ({_in_short(rival)})"
     swaps = decided.get("fewer-exchanges")

@@ -187,18 +187,23 @@ def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None
 
 
 def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.Series]:
-    """Return the values of a and b that a claim's rule compares, by seed; for `matches`, b holds the authors' runs."""
+    """Return the values of a and b that a claim's rule compares, by seed: at seeds that both have, up to the last look.
+
+    For `matches`, b holds the authors' runs, which have no seeds.
+    """
     rule = claim.rule
     if isinstance(rule, PairOfFigures):
         figures = stability.stability_table(found)
-        mine, other = (figures[figures["variant"] == name] for name in (rule.a, rule.b))
-        a = paired.one_value_a_seed(mine, rule.a, rule.figure)
-        return a, paired.one_value_a_seed(other, rule.b, rule.figure)
-    table = runs_table(found)
-    a = paired.by_seed(table, rule.a, rule.a_pass)
-    if isinstance(rule, MatchesLogs):
-        return a, pd.Series([run["last"] for run in claim.authors["runs"]], dtype=float)
-    return a, paired.by_seed(table, rule.b)
+        a, b = (stability.figure_by_seed(figures, name, rule.figure) for name in (rule.a, rule.b))
+    else:
+        table = runs_table(found)
+        a = paired.by_seed(table, rule.a, rule.a_pass)
+        if isinstance(rule, MatchesLogs):
+            return a.sort_index().head(reached(len(a))), pd.Series([run["last"] for run in claim.authors["runs"]])
+        b = paired.by_seed(table, rule.b)
+    pairs = pd.concat([a, b], axis=1, keys=["a", "b"], join="inner").dropna().sort_index()
+    pairs = pairs.head(reached(len(pairs)))
+    return pairs["a"], pairs["b"]
 
 
 def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
@@ -211,8 +216,7 @@ def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:
             effects = a - claim.authors["last"][0]
         case _:
             effects = a - b
-    pairs = effects.dropna().sort_index().tolist()
-    return pairs[: reached(len(pairs))]
+    return effects.tolist()
 
 
 def verdict_by_rule(kind: str, values: Sequence[float], margin: float, tier: str) -> str:

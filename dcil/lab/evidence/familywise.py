@@ -53,8 +53,8 @@ def claim_p_value(rule: claims.Rule, values: Sequence[float]) -> float:
 def unpaired_interval(claim: Claim, found: Sequence[Run]) -> tuple[float, float, float]:
     """Return a claim's effect with Welch's interval (mean, low, high), as if the seeds were not paired.
 
-    A share (kind "smaller") is computed from the ratio of geometric means. For "matches", the other side is the
-    authors' runs, one by one.
+    The seeds are those of the paired interval, so that both are about the same runs. A share (kind "smaller") is
+    computed from the ratio of geometric means. For "matches", the other side is the authors' runs, one by one.
     """
     a, b = claims.compared_values(claim, found)
     if claim.rule.kind != "smaller":

@@ -70,10 +70,16 @@ def equivalent(differences: Values, margin: float) -> bool | None:
 
 
 def p_difference(differences: Values) -> float:
-    """Return the two-sided p-value of a paired t test for no difference; NaN below two differences."""
+    """Return the two-sided p-value of a paired t test for no difference; NaN below two differences.
+
+    It is 1 if every difference is 0, as between runs that are the same to the last bit; there SciPy returns NaN.
+    """
     from scipy.stats import ttest_1samp
 
-    return float(ttest_1samp(list(differences), 0).pvalue) if len(differences) > 1 else math.nan
+    values = list(differences)
+    if len(values) < 2:
+        return math.nan
+    return float(ttest_1samp(values, 0).pvalue) if any(values) else 1.0
 
 
 def p_equivalence(differences: Values, margin: float) -> float:
@@ -133,13 +139,13 @@ def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> st
 def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
     """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
 
-    The difference comes with its 95 % interval, the conclusion at `margin` (points, fixed beforehand), and how many
-    seeds it takes to detect that margin. Variants that did not run have no row: see `variants_without_run`.
+    The mean is over the same n seeds as the difference, if there are any. The difference comes with its 95 % interval,
+    the conclusion at `margin` (points, fixed beforehand), and how many seeds it takes to detect that margin. Variants
+    that did not run have no row: see `variants_without_run`.
     """
     name, rows = label(baseline), []
-    ends = table[table["deployed"] & (table["status"] == "complete")]
     for variant in variants:
-        mine = ends.loc[ends["variant"] == variant, "last"]
+        mine = by_seed(table, variant)
         if mine.empty:
             continue
         gaps = differences(table, baseline, variant)
@@ -147,8 +153,8 @@ def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], ma
         rows.append(
             {
                 "method": label(variant),
-                "n": len(mine) if itself else len(gaps),
-                "last epoch, %": spread(mine),
+                "n": len(gaps),
+                "last epoch, %": spread(mine[gaps.index] if len(gaps) else mine),
                 f"{name} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
                 f"{name} ends": "" if itself else conclusion(gaps, margin),
                 f"seeds to show {margin:g}": "" if itself else seeds_needed_in_words(gaps, margin),

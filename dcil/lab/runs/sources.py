@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dcil.config import RunConfig
-from dcil.lab.runs.names import data_set_label, label, network_label
+from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.run_record import Run
 
 
@@ -57,6 +58,12 @@ def config_in_words(config: RunConfig) -> str:
     return ", ".join(said)
 
 
+def _seeds_a_setting(runs: Iterable[Run]) -> str:
+    """Return how many seeds the settings have, " (3 or 8 of them a setting)", or "" if all have equally many."""
+    counts = sorted(set(Counter(replace(run.config, seed=0) for run in runs).values()))
+    return f" ({listed(counts, 'or')} of them a setting)" if len(counts) > 1 else ""
+
+
 def recorded(runs: Iterable[Run]) -> Source:
     """Return the source of numbers read from run records."""
     runs = list(runs)
@@ -67,7 +74,7 @@ def recorded(runs: Iterable[Run]) -> Source:
     dates = [e.date for e in env]
     return Source(
         f"{number_of(len(runs), 'recorded run')}, tier {joined(tiers)}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}",
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}{_seeds_a_setting(runs)}",
         tuple(run.run_id for run in runs),
         (
             ("commit", joined(commit_in_words(e.commit, e.dirty) for e in env)),

@@ -14,6 +14,7 @@ import torch
 
 from dcil import models
 from dcil.dynamics import empty_channels, jaccard
+from dcil.lab.runs import paired
 from dcil.lab.runs.frames import spread
 from dcil.lab.runs.names import listed
 from dcil.run_record import Run
@@ -104,6 +105,17 @@ def stability_table(runs: Iterable[Run]) -> pd.DataFrame:
         if run.complete
     ]
     return pd.DataFrame(rows, columns=["run", "variant", "seed", *FIGURES])
+
+
+def figure_by_seed(table: pd.DataFrame, variant: str, figure: str) -> pd.Series:
+    """Return a variant's values of one of `FIGURES`, by seed; `table` is a `stability_table` of one setting."""
+    return paired.one_value_a_seed(table[table["variant"] == variant], variant, figure)
+
+
+def fewer_exchanges(runs: Iterable[Run], variant: str, baseline: str = "ste") -> pd.Series:
+    """Return the share of a baseline's exchanges (`flips`) that a variant does without, at each seed that both have."""
+    found = stability_table(runs)
+    return (1 - figure_by_seed(found, variant, "flips") / figure_by_seed(found, baseline, "flips")).dropna()
 
 
 def stability_by_variant(

@@ -108,9 +108,9 @@ def _speeds(devices: pd.DataFrame) -> str:
 def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row for each method, sparsity and length of schedule with at least `SEEDS` seeds, dense first.
 
-    Columns: last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, and the training's MACs as
-    a multiple of the dense run's. A name says its epochs if they are fewer than the longest schedule's. The runs must
-    be of one data set, network and precision.
+    Columns: last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, their number n, and the
+    training's MACs as a multiple of the dense run's. A name says its epochs if they are fewer than the longest
+    schedule's. The runs must be of one data set, network and precision.
     """
     usual, rows = max((run.config.epochs for run in runs), default=0), []
     for sparsity in sorted({run.config.sparsity for run in runs}):
@@ -122,8 +122,9 @@ def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
                 {
                     "method": label(name),
                     "top-1, %": spread(end.lasts).replace(" ", "\u00a0"),  # on one line on a phone
+                    "n": end.n,
                     "sparsity, %": f"{100 * sparsity:g}",
                     "cost, dense runs": f"{end.cost:.3g}",
                 }
             )
-    return pd.DataFrame(rows, columns=["method", "top-1, %", "sparsity, %", "cost, dense runs"])
+    return pd.DataFrame(rows, columns=["method", "top-1, %", "n", "sparsity, %", "cost, dense runs"])

@@ -94,18 +94,20 @@ def budget_table(
     """Return one row for each wanted label (see `run_label`) with runs whose training took `budget` MACs, within 2 %.
 
     Columns: last-epoch top-1 of the deployed pass, `baseline` minus it at equal seeds with its 95 % interval, and the
-    conclusion at `margin` (points).
+    conclusion at `margin` (points). The top-1 is over the same n seeds as the difference, if there are any.
     """
     lasts, rows, title = lasts_by_label(at_budget(runs, budget)), [], names.label(baseline)
     for label in wanted:
         if label not in lasts:
             continue
-        itself, gaps = label == baseline, gaps_at_common_seeds(lasts.get(baseline, {}), lasts[label])
+        itself, its = label == baseline, lasts.get(baseline, {})
+        gaps = gaps_at_common_seeds(its, lasts[label])
+        shown = [last for seed, last in lasts[label].items() if seed in its or not gaps]
         rows.append(
             {
                 "trained": names.label(label),
-                "n": len(lasts[label]),
-                "last epoch, %": spread(list(lasts[label].values())),
+                "n": len(gaps),
+                "last epoch, %": spread(shown),
                 f"{title} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
                 f"{title} ends": "" if itself else conclusion(gaps, margin),
             }

@@ -9,7 +9,9 @@ import pandas as pd
 from pydantic import Field
 
 from dcil.config import preset
+from dcil.lab.runs.compared import is_compared, looked_at
 from dcil.lab.runs.frames import MISSING, spread
+from dcil.lab.runs.names import label
 from dcil.lab.tables.training_cost import by_machine, ratio_in_words, rows_where, three_digits
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
@@ -36,19 +38,24 @@ def read_published(path: str | Path) -> list[Published]:
 
 
 def published_table(rows: list[Published], runs: Iterable[Run]) -> pd.DataFrame:
-    """Return published top-1 (percent) by sparsity, with budget, what is counted and source; then this book's rows."""
+    """Return published top-1 (percent) by sparsity, with budget, what is counted and source; then this book's rows.
+
+    A row of this book is of the runs that a claim at the paper's scale would compare, all of the preset's network,
+    epochs and scope.
+    """
     lines = []
     for r in rows:
         line = {"method": r.method}
         for s in SPARSITIES:
             line[f"{s} %"] = f"{r.top1[s]:.2f}" if s in r.top1 else ""
         lines.append(line | {"budget": r.budget, "what the sparsity counts": r.counts, "source": r.source})
-    mine = [run for run in runs if run.complete and run.config.dataset == "imagenet"]
-    epochs = preset("imagenet").epochs
-    for method, budget in (("dcil", f"{epochs} epochs, two passes a step"), ("ste", f"{epochs} epochs")):
-        line = {"method": method.upper()}
+    usual = preset("imagenet")
+    asked = {name: getattr(usual, name) for name in ("dataset", "model", "epochs", "scope")}
+    mine = looked_at(run for run in runs if is_compared(run, "paper", asked))
+    for method, budget in (("dcil", f"{usual.epochs} epochs, two passes a step"), ("ste", f"{usual.epochs} epochs")):
+        line = {"method": label(method)}
         for s in SPARSITIES:
-            lasts = [r.last for r in mine if (r.config.method, round(100 * r.config.sparsity)) == (method, s)]
+            lasts = [run.last for run in mine if (run.variant, round(100 * run.config.sparsity)) == (method, s)]
             line[f"{s} %"] = spread(lasts)
         counts = "one threshold over all convolutions"
         lines.append(line | {"budget": budget, "source": "this book", "what the sparsity counts": counts})

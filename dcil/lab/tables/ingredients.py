@@ -102,10 +102,19 @@ def worth_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def square_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run of a variant in `LEVELS` or `SQUARE`, with its last-epoch top-1 (%)."""
-    rows = []
-    for (gradient, taught), name in ({(gradient, False): name for gradient, name in LEVELS.items()} | SQUARE).items():
-        rows += [(gradient, taught, name, seed, top1) for seed, top1 in by_seed(table, name).items()]
+    """Return one row for each run of a variant in `LEVELS` or `SQUARE`, with its last-epoch top-1 (%).
+
+    The seeds are those that all of these variants have that ran, so that their means differ by what the variants do.
+    """
+    places = {(gradient, False): name for gradient, name in LEVELS.items()} | SQUARE
+    ran = {place: tops for place, name in places.items() if len(tops := by_seed(table, name))}
+    common = set.intersection(*(set(tops.index) for tops in ran.values())) if ran else set()
+    rows = [
+        (gradient, taught, places[gradient, taught], seed, top1)
+        for (gradient, taught), tops in ran.items()
+        for seed, top1 in tops.items()
+        if seed in common
+    ]
     return pd.DataFrame(rows, columns=["gradient", "mutual loss", "variant", "seed", "top1"])
 
 
@@ -117,12 +126,13 @@ def interaction(table: pd.DataFrame) -> pd.Series:
 
 def interaction_in_words(table: pd.DataFrame) -> str:
     """Return a sentence on the interaction of gradient and mutual loss if its interval excludes zero, else ""."""
-    mean, low, high = t_interval(interaction(table))
+    gaps = interaction(table)
+    mean, low, high = t_interval(gaps)
     if not (low > 0 or high < 0):
         return ""
     return (
         f"Gradient and teaching are **not separable**: with teaching the refined gradient in the place of STE's is "
-        f"worth {signed_interval(mean, low, high)} points more than without."
+        f"worth {signed_interval(mean, low, high)} points more than without, n = {len(gaps)}."
     )
 
 

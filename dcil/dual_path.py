@@ -21,7 +21,7 @@ from dcil import parts
 from dcil.averages import Mask
 from dcil.errors import DcilError, unknown
 from dcil.isolation import copy_module, own_copy, running, unwatch, watch_recomputation
-from dcil.parts import Choice, is_conv_weight, key, transposed
+from dcil.parts import Choice, is_conv_weight, key
 from dcil.rules import RULES, Rule, are_soft
 
 
@@ -91,6 +91,7 @@ class DualPath(nn.Module):
 
         self.net = net
         self.aliases = parts.aliases(net)
+        self.transposed = parts.transposed(net)
         self.own = nn.ModuleList(parts.copies(net, self.own_names, fresh) for _ in rules[1:])
         self.state = nn.ModuleList(parts.state_copies(net, self.state_names) for _ in rules[1:])
         self._masks = nn.Module()
@@ -153,13 +154,13 @@ class DualPath(nn.Module):
     def _seen(self, rule: Rule) -> dict[str, Tensor]:
         """Return the prunable weights as a rule's forward pass sees them, by name."""
         weights: dict[str, Any] = self.weights
+        masks = self.masks
         if not rule.takes_threshold:
-            masks = self.masks
             return {name: rule.apply(weight, masks[name]) for name, weight in weights.items()}
-        groups = transposed(self.net)  # a soft threshold rescales each filter
-        weights, masks = (mask_rules.filters_first(of, groups) for of in (weights, self.masks))
+        # A soft threshold rescales each filter.
+        weights, masks = (mask_rules.filters_first(of, self.transposed) for of in (weights, masks))
         seen = {name: rule.apply(weight, masks[name], self.threshold) for name, weight in weights.items()}
-        return mask_rules.filters_first(seen, groups)
+        return mask_rules.filters_first(seen, self.transposed)
 
     def forward(self, /, *args, passes: int | None = None, **kwargs) -> tuple:
         """Run every pass, or the first `passes`, on the same input; returns one output per pass.
@@ -330,7 +331,7 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
             f"scope is {scope!r}, but a soft threshold is global, and most weights that another scope keeps would be "
             f"zero under it; leave it out, or use other rules than {dual.rules}"
         )
-    masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, transposed(dual.net))
+    masks = mask_rules.compute_masks(dual.weights, sparsity, scope, score, dual.transposed)
     return put_masks(dual, masks, sparsity)
 
 

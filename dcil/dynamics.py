@@ -19,7 +19,6 @@ from dcil.dual_path import DualPath
 from dcil.errors import DcilError
 from dcil.io.bits import MOST, from_text, pack, to_text, unpack
 from dcil.masks import filters_first, over_filters
-from dcil.parts import transposed
 
 Booleans = TypeVar("Booleans", Tensor, np.ndarray)
 
@@ -106,7 +105,7 @@ def compare_gradients(straight: Mapping[str, Tensor], whole: Mapping[str, Tensor
     norm divides by √ε, which makes STE's gradient large: `empty` counts those channels, `empty_share`
     is the fraction of STE's squared norm in them, `cosine_rest` the cosine without them.
     """
-    straight, whole, masks = (filters_first(of, transposed(dual.net)) for of in (straight, whole, dual.masks))
+    straight, whole, masks = (filters_first(of, dual.transposed) for of in (straight, whole, dual.masks))
 
     def pruned(of: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([of[name][mask.logical_not()] for name, mask in masks.items()])

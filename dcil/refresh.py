@@ -13,7 +13,6 @@ from torch import Tensor
 from dcil.dual_path import DualPath, put_masks
 from dcil.errors import DcilError
 from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
-from dcil.parts import transposed
 
 # The dense gradient of each prunable weight where the sparse network stands, by name.
 Gradients = Callable[[], dict[str, Tensor]]
@@ -186,7 +185,7 @@ def regrowing(how: str, by_step: bool = False) -> Policy:
 
 
 def _chosen(dual: DualPath, weights: Mapping[str, Tensor], change: Change, config: Schedule) -> Masks:
-    return compute_masks(weights, change.sparsity, config.scope, config.score, transposed(dual.net))
+    return compute_masks(weights, change.sparsity, config.scope, config.score, dual.transposed)
 
 
 def _largest(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:

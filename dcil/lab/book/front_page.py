@@ -138,11 +138,9 @@ def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts:
     left = mine["p, Holm"] < familywise.LEVEL
     gains = {share: left[name] for share in (90, 95) if (name := f"better-than-ste-{share}") in left}
     stays, goes = ([f"at {share} %" for share, stay in gains.items() if stay == which] for which in (True, False))
-    among = ", not the gain over STE" if goes else ""
-    if stays:
-        among = f", among them the gain over STE {' and '.join(stays)}" + (
-            f", not {' and '.join(goes)}" if goes else ""
-        )
+    among = f", among them the gain over STE {listed(stays)}" if stays else ""
+    if goes:
+        among += f", not {listed(goes) if stays else 'the gain over STE'}"
     stay = "stays" if left.sum() == 1 else "stay"
     return f"Corrected for {len(mine)} comparisons, [{left.sum()} {stay} beyond chance]({verdicts}){among}."
 

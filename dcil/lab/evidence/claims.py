@@ -30,7 +30,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import pandas as pd
 from markupsafe import escape
@@ -199,11 +199,18 @@ def compared_values(claim: Claim, found: Sequence[Run]) -> tuple[pd.Series, pd.S
         table = runs_table(found)
         a = paired.by_seed(table, rule.a, rule.a_pass)
         if isinstance(rule, MatchesLogs):
-            return a.sort_index().head(reached(len(a))), pd.Series([run["last"] for run in claim.authors["runs"]])
+            return _up_to_the_last_look(a), pd.Series([run["last"] for run in claim.authors["runs"]], dtype=float)
         b = paired.by_seed(table, rule.b)
-    pairs = pd.concat([a, b], axis=1, keys=["a", "b"], join="inner").dropna().sort_index()
-    pairs = pairs.head(reached(len(pairs)))
+    pairs = _up_to_the_last_look(pd.concat([a, b], axis=1, keys=["a", "b"], join="inner"))
     return pairs["a"], pairs["b"]
+
+
+_BySeed = TypeVar("_BySeed", pd.Series, pd.DataFrame)
+
+
+def _up_to_the_last_look(by_seed: _BySeed) -> _BySeed:
+    measured = by_seed.dropna().sort_index()
+    return measured.head(reached(len(measured)))
 
 
 def effects_by_seed(claim: Claim, found: Sequence[Run]) -> list[float]:

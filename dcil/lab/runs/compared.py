@@ -7,11 +7,12 @@ wait for the next look, on every page and in every claim; only the page of all r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dcil import methods, records
+from dcil.config import ResolvedConfig
 from dcil.lab import checkout
 from dcil.run_record import Run
 
@@ -49,12 +50,16 @@ def reached(seeds: int) -> int:
     return max((look for look in LOOKS if look <= seeds), default=seeds)
 
 
+def setting(run: Run) -> ResolvedConfig:
+    """Return a run's configuration with seed 0: the runs of one setting differ in the seed only."""
+    return replace(run.config, seed=0)
+
+
 def looked_at(runs: Iterable[Run]) -> list[Run]:
     """Return the runs without those that wait for the next look: of each setting, the first seeds, up to a look."""
-    cells: dict[str, list[Run]] = {}
+    cells: dict[ResolvedConfig, list[Run]] = {}
     for run in runs:
-        setting = run.config.as_dict() | {"seed": None}
-        cells.setdefault(json.dumps(setting, sort_keys=True), []).append(run)
+        cells.setdefault(setting(run), []).append(run)
     by_seed = (sorted(cell, key=lambda run: run.config.seed) for cell in cells.values())
     return [run for cell in by_seed for run in cell[: reached(len(cell))]]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dcil.config import RunConfig
+from dcil.lab.runs.compared import setting
 from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.run_record import Run
 
@@ -60,7 +61,7 @@ def config_in_words(config: RunConfig) -> str:
 
 def _seeds_a_setting(runs: Iterable[Run]) -> str:
     """Return how many seeds the settings have, " (3 or 8 of them a setting)", or "" if all have equally many."""
-    counts = sorted(set(Counter(replace(run.config, seed=0) for run in runs).values()))
+    counts = sorted(set(Counter(map(setting, runs)).values()))
     return f" ({listed(counts, 'or')} of them a setting)" if len(counts) > 1 else ""
 
 

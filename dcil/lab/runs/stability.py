@@ -114,7 +114,7 @@ def figure_by_seed(table: pd.DataFrame, variant: str, figure: str) -> pd.Series:
 
 def fewer_exchanges(runs: Iterable[Run], variant: str, baseline: str = "ste") -> pd.Series:
     """Return the share of a baseline's exchanges (`flips`) that a variant does without, at each seed that both have."""
-    found = stability_table(runs)
+    found = stability_table(run for run in runs if run.variant in (variant, baseline))
     return (1 - figure_by_seed(found, variant, "flips") / figure_by_seed(found, baseline, "flips")).dropna()
 
 

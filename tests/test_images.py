@@ -133,7 +133,8 @@ GREYS = np.linspace(0, 1, 24 * 20).reshape(24, 20)
 def test_more_than_eight_bits_are_refused(folder, suffix, pixels):
     """Named, with the mode and the mend, where clipping would make them white or black."""
     Image.fromarray(pixels).save(folder / "train" / "red" / f"deep.{suffix}")
-    with pytest.raises(DcilError, match=rf"deep\.{suffix} cannot be read .*more than 8 bits per .*save it with 8"):
+    said = rf"deep\.{suffix} cannot be read .*more than 8 bits per channel.*save it with 8"
+    with pytest.raises(DcilError, match=said):
         imagefolder(folder)
 
 

@@ -77,14 +77,17 @@ def test_a_soft_threshold_scales_the_filters_of_a_transposed_convolution(groups)
     up = nn.ConvTranspose2d(8, 12, 3, groups=groups, bias=False)
     plain = nn.Conv2d(8, 12, 3, groups=groups, bias=False)
     seen = []
-    for net, turned in ((up, True), (plain, False)):
+
+    def turned(weight):  # as the plain convolution has it, [out, in/groups, 3, 3]
+        return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    with torch.no_grad():
+        plain.weight.copy_(turned(up.weight))
+    for net in (up, plain):
         dual = DualPath(net, rules=("soft_threshold",), per_pass=[])
-        with torch.no_grad():
-            first = up.weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-            plain.weight.copy_(first)
         set_masks(dual, 0.5)
         weight = dual.tensors(0)["weight"]
-        seen.append(weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1) if turned else weight)
+        seen.append(turned(weight) if net is up else weight)
         (grad,) = torch.autograd.grad(weight.sum(), net.weight)
         assert torch.equal(grad, torch.ones_like(grad))
     assert torch.allclose(*seen)

@@ -336,11 +336,8 @@ def test_who_learns_from_whom():
 @pytest.mark.parametrize(("method", "teaches"), [("ste", False), ("dcil", True)])
 def test_a_run_sets_smoothing_and_temperature(method, teaches):
     """The terms of a loss are those of its configuration, the mutual ones weighed by the phase."""
-    config, out, labels = (
-        RunConfig(label_smoothing=0.2, temperature=5.0, device="cpu").resolve(),
-        logits(),
-        torch.arange(6),
-    )
+    config = RunConfig(label_smoothing=0.2, temperature=5.0, device="cpu").resolve()
+    out, labels = logits(), torch.arange(6)
     lessons = {name: 0.5 * value for name, value in losses.divergences(out, 5.0).items()} if teaches else {}
     expected = losses.cross_entropies(out, labels, 0.2) | lessons
     assert methods.get(method).loss(out, labels, config, methods.Phase(0.5, 2)) == expected

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from dcil.errors import DcilError
 from dcil.lab.book import freshness
 
 GRID = config.get("grid")
@@ -19,10 +20,8 @@ RECORDS_DIR = config.get("records_dir", "records")  # another folder is for tria
 if "data_dir" in config:
     os.environ["DCIL_DATA"] = str(Path(config["data_dir"]).resolve())
 
-PRESET = config.get("preset", "smoke")
-# Parameters that a reader asked for besides the preset, e.g. {"dataset": "cifar10"}; only chapters that declare such a
-# parameter get it.
-ASKED = {k: v for k, v in config.items() if k in ("dataset",) and v}
+# Parameters that a reader asked for, e.g. {"dataset": "cifar10"}; only chapters that declare such a parameter get it.
+ASKED = {k: v for k, v in config.items() if k in ("preset", "dataset") and v and (k, v) != ("preset", "smoke")}
 CHAPTERS = sorted(p.stem for p in Path("book").glob("*.ipynb"))
 # With `committed`, the site shows the outputs in book/: nothing is executed, and there are no notes of executions.
 COMMITTED = bool(config.get("committed"))
@@ -63,12 +62,25 @@ def chapter_reads(wildcards):
     return sorted({*freshness.chapter_inputs(notebook), *records})
 
 
+def asked(name):
+    """Return the parameters to pass to a chapter: those asked for that it has."""
+    source = Path(f"book/{name}.ipynb").read_text()
+    return {k: v for k, v in ASKED.items() if f'"{k} = ' in source}
+
+
 def given(wildcards):
-    """Return the parameters to pass: the preset unless it is the default, and those asked for that the chapter has."""
-    source = Path(f"book/{wildcards.name}.ipynb").read_text()
-    asked = {k: v for k, v in ASKED.items() if f'"{k} = ' in source}
-    preset = {} if PRESET == "smoke" or '"preset = ' not in source else {"preset": PRESET}
-    return " ".join(f"-p {k} {v}" for k, v in (preset | asked).items())
+    """Return a chapter's parameters as options of `dcil chapter`."""
+    return " ".join(f"-p {k} {v}" for k, v in asked(wildcards.name).items())
+
+
+if ASKED and workflow.is_main_process:  # a misspelt value is refused now, not after the chapters without it
+    from dcil.lab.book import chapters
+
+    for name in CHAPTERS:
+        try:
+            chapters.check_parameters(f"book/{name}.ipynb", asked(name))
+        except DcilError as error:
+            raise WorkflowError(str(error)) from None
 
 
 def runs_wanted(wildcards):

@@ -28,6 +28,17 @@ SYNONYMS = {
 }
 
 
+def reason(error: Exception) -> str:
+    """Return why something failed; of an `OSError`, the reason alone, without its number and the file's path.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.json")), reason(ValueError("it is empty"))
+    ('no such file or directory', 'it is empty')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return str(error)
+
+
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> DcilError:
     """Return the error for a name that is not allowed, suggesting the one that was probably meant."""
     names = sorted(allowed)

@@ -81,7 +81,7 @@ class Removed(Fraction):
 
     def refusal(self, number: float) -> str:
         """Return what is said of a number out of range, with the fraction that a percentage means."""
-        mend = f"; did you mean {number / 100:g}?" if 1 <= number < 100 else ""
+        mend = f"; did you mean {number / 100:g}?" if 1 < number < 100 else ""
         return f"it is the fraction removed and must be in [0, 1){mend}"
 
 

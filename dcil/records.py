@@ -18,7 +18,7 @@ import torch
 from dcil import methods
 from dcil.config import LATER, RunConfig, run_id_of
 from dcil.dynamics import SAMPLE, mask_problems
-from dcil.errors import DcilError
+from dcil.errors import DcilError, reason
 from dcil.io.files import expanded, read_bytes, write_atomically
 from dcil.io.intake import checksum, parse_json
 from dcil.io.shapes import Named, Number, Text, unfit
@@ -234,8 +234,10 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
     try:
         content = read_bytes(expanded(path), MOST)
         found = parse_json(content)
+    except FileNotFoundError as error:
+        raise DcilError(f"there is no record {path}") from error
     except (OSError, ValueError) as error:
-        raise DcilError(f"the record {path} cannot be read: {error}. It was left as it is") from error
+        raise DcilError(f"the record {path} cannot be read: {reason(error)}. It was left as it is") from error
     return _content(validate(found, str(path))), content
 
 

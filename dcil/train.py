@@ -90,6 +90,8 @@ def fit(
         if state := team.first(folder.load):
             folder.refuse_other_data(state.get("data_sha256"), trainer.data_sha256)
             trainer.load_state(state)
+            if progress and team.is_first:
+                print(f"going on after {trainer.position:.2f} of {config.epochs} epochs", file=sys.stderr)
         stop.waits = True
         return _train(trainer, folder, stop, progress)
 

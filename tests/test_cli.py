@@ -18,6 +18,7 @@ from dcil.cli import train
 from dcil.cli.options import values_of_config
 from dcil.config import PRESETS
 from dcil.data import datasets
+from dcil.lab.checkout import root
 
 TRAIN = ["train", "--model", "resnet8", "--epochs", "2", "--batch-size", "10", "--mask-period", "2", "--ramp-end", "1",
          "--device", "cpu", "--quiet"]  # fmt: skip
@@ -102,7 +103,8 @@ def test_an_interrupted_run_resumes_with_the_same_command(here, capsys, monkeypa
         patch.setattr(Trainer, "step", press_ctrl_c)
         code, _, err = run(capsys, *TRAIN)
     assert code == 130 and "stopped by Ctrl-C after 1." in err and "The same command goes on from here" in err
-    assert run(capsys, *TRAIN)[0] == 0
+    code, _, err = run(capsys, *(word for word in TRAIN if word != "--quiet"))
+    assert code == 0 and err.startswith("going on after 1.") and " of 2 epochs\n" in err
     first, second = json.loads((only_run(here) / "record.json").read_text())["cost"]["sessions"]
     assert first["first_epoch"] == 0 and 1 < first["epochs"] == second["first_epoch"] < 2
 
@@ -269,7 +271,8 @@ def test_records_list_filters_and_aligns(records_folder, capsys):
     assert run(capsys, "records", "list", "--method", "ste")[1].splitlines()[-1] == "1 record(s) in records, method ste"
     assert run(capsys, "records", "list", "--tier", "paper")[1] == "0 record(s) in records, tier paper\n"
     assert "unknown method 'dcli': did you mean 'dcil'?" in refused(capsys, "records", "list", "--method", "dcli")
-    assert "there is no folder nowhere" in refused(capsys, "records", "list", "--records-dir", "nowhere")
+    refusal = refused(capsys, "records", "list", "--records-dir", "nowhere")
+    assert f"there is no folder nowhere; the book's records are in {root() / 'records'}" in refusal
     assert "unknown precision 'fp32': did you mean 'float32'?" in refused(capsys, "claims", "--precision", "fp32")
 
 
@@ -280,7 +283,7 @@ def test_records_add_checks_every_file_first(records_folder, capsys):
     assert not (records_folder.parent / "new").exists()
     code, out, _ = run(capsys, "records", "add", good, "--records-dir", "new")
     assert code == 0 and out.strip() == f"new/{good.name}"
-    assert "cannot be read" in refused(capsys, "records", "add", "nowhere.json")
+    assert "there is no record nowhere.json" in refused(capsys, "records", "add", "nowhere.json")
 
 
 @pytest.mark.parametrize("name", [b"a\ndcil: all is well", b"\x1b[2Ja", b"\xff\xfea"], ids=repr)
@@ -304,6 +307,16 @@ def test_records_check_names_the_bad_ones(records_folder, capsys):
     code, out, err = run(capsys, "records", "check", records_folder)
     assert code == 2 and out.endswith("2 bad\n") and contents(records_folder) == before
     assert len(err.splitlines()) == 2 and one.name in err and f"misnamed.json holds the run {two.stem}" in err
+
+
+def test_records_list_shows_the_sound_ones_beside_a_bad_one(records_folder, capsys):
+    """A damaged file hides no other run: it is named, and the exit code says that there is one."""
+    damaged, sound = sorted(records_folder.iterdir())
+    damaged.write_text("{")
+    code, out, err = run(capsys, "records", "list")
+    _, row, count = out.splitlines()
+    assert code == 2 and row.startswith(sound.stem) and count == "1 record(s) in records; 1 bad, not listed"
+    assert len(err.splitlines()) == 1 and damaged.name in err
 
 
 # --- authors

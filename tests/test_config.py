@@ -12,7 +12,7 @@ from dcil.lab.runs.compared import COMPARED
 
 BAD = [
     ({"sparsity": 90}, r"sparsity is 90.*\[0, 1\); did you mean 0.9\?"),
-    ({"sparsity": 1.0}, r"\[0, 1\)"),
+    ({"sparsity": 1.0}, r"sparsity is 1.0.*\[0, 1\)$"),
     ({"sparsity": -0.1}, r"sparsity is -0.1.*\[0, 1\)$"),
     ({"sparsity": float("nan")}, r"\[0, 1\)"),
     ({"sparsity": "0.9"}, "sparsity is '0.9'; it must be a number"),

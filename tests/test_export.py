@@ -257,6 +257,16 @@ def test_predict_refuses(files, tmp_path, capsys):
     assert "there is no file" in capsys.readouterr().err
 
 
+def test_other_files_of_torch_are_not_taken_for_damaged(run, tmp_path):
+    """A run's checkpoint, a plain state dict and a tensor are sound, and the error says what makes a file for this."""
+    runs, record = run
+    torch.save(models.build("resnet8", 10).state_dict(), tmp_path / "weights.pt")
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    for path in (runs / record["run_id"] / "checkpoint.pt", tmp_path / "weights.pt", tmp_path / "tensor.pt"):
+        with pytest.raises(DcilError, match=f"{path.name} was not written by `python -m dcil export`"):
+            formats.load(path)
+
+
 def test_prepare_is_what_the_test_loader_does():
     """A picture of any size becomes what the network was tested on."""
     folder_card = Card(

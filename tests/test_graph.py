@@ -33,8 +33,8 @@ def tree(tmp_path_factory):
     return folder
 
 
-def stale(tree, *words, target="all"):
-    """The chapters, runs and other rules that a dry run would start."""
+def dry_run(tree, *words, target="all"):
+    """The exit code of a dry run, and what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", target, "-n", "--cores", "1", *words],
         cwd=tree,
@@ -42,8 +42,13 @@ def stale(tree, *words, target="all"):
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    return done.returncode, done.stdout + done.stderr
+
+
+def stale(tree, *words):
+    """The chapters, runs and other rules that a dry run would start."""
+    code, said = dry_run(tree, *words)
+    assert code == 0, said
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    wildcards: \w+=(\S+)", said, re.M)
     return {f"{rule} {name}" for rule, name in jobs} | set(re.findall(r"^(?:local)?rule (site):", said, re.M))
 
@@ -98,11 +103,13 @@ def test_a_grid_is_trained_and_shown(tree):
 
 def test_runs_need_a_grid(tree):
     """The target `runs` without one says what to write."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "runs", "-n", "--cores", "1"],
-        cwd=tree,
-        text=True,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode != 0 and "--config grid=experiments/quick.yaml" in done.stdout + done.stderr
+    code, said = dry_run(tree, target="runs")
+    assert code != 0 and "--config grid=experiments/quick.yaml" in said
+
+
+@pytest.mark.parametrize("asked", ["preset=smok", "dataset=imagenette"])
+def test_a_value_that_no_chapter_takes_is_refused_first(tree, asked):
+    """Before any chapter is executed, though some have no such parameter."""
+    code, said = dry_run(tree, "--config", asked)
+    name, value = asked.split("=")
+    assert code != 0 and f"{name} is '{value}'; {CHAPTERS[0]} takes: " in said and "rule chapter" not in said

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from dcil.cli import authors, chapter, claims, export, lists, predict, queue, records, status, train
 from dcil.cli.options import Parser, refuse_unknown
-from dcil.errors import DcilError
+from dcil.errors import DcilError, reason
 from dcil.io.intake import plain
 from dcil.stopping import Stop, Stopped
 
@@ -52,9 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    except (DcilError, OSError) as error:
+    except DcilError as error:
         print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file name contains
-        return getattr(error, "code", 2)
+        return error.code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dcil: error: {plain(where + reason(error))}", file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         if (name := str(error.name).partition(".")[0]) == "dcil":
             raise

@@ -14,7 +14,9 @@ from dcil.cli.options import as_path, command, group, table
 from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError
 from dcil.io.intake import plain
+from dcil.lab import checkout
 from dcil.lab.runs import json_schema, side_by_side
+from dcil.run_record import Run
 
 
 def add_parser(commands: Any) -> None:
@@ -39,16 +41,38 @@ def add_parser(commands: Any) -> None:
 def folder_of_records(folder: Path) -> Path:
     """Return the folder if it exists; raises `DcilError` otherwise."""
     if not folder.is_dir():
-        raise DcilError(f"there is no folder {folder}; give the folder of the records")
+        raise DcilError(f"there is no folder {folder}; the book's records are in {checkout.root() / 'records'}")
     return folder
 
 
+def sound_records(folder: Path) -> tuple[list[Run], int]:
+    """Return the runs of a folder's sound records, and the number of bad ones; print what is wrong with each of those.
+
+    A sound record is a file of its own with the name of its run.
+    """
+    found, bad = [], 0
+    for path in sorted(folder_of_records(folder).glob("*.json")):
+        try:
+            if path.is_symlink():
+                raise DcilError(f"{path} is a link; a record is a file of its own")
+            run = Run(records.read(path))
+            if run.run_id != path.stem:
+                raise DcilError(f"{path} holds the run {run.run_id}; name it {run.run_id}.json")
+            found.append(run)
+        except DcilError as error:
+            bad += 1
+            print(f"dcil: error: {plain(str(error))}", file=sys.stderr)
+    return found, bad
+
+
 def list_records(args: argparse.Namespace) -> int:
-    """Print the records as a table, one row per run."""
+    """Print the sound records as a table, one row per run; exit code 2 if there are bad ones."""
     asked = {k: v for k in ("dataset", "method", "tier") if (v := getattr(args, k))}
-    found = records.load_all(folder_of_records(args.records_dir), **asked)
+    found, bad = sound_records(args.records_dir)
     rows = []
     for run in found:
+        if any(v != (run.tier if k == "tier" else getattr(run.config, k)) for k, v in asked.items()):
+            continue
         shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
         rows.append(
             (
@@ -63,8 +87,9 @@ def list_records(args: argparse.Namespace) -> int:
         )
     if rows:
         print(table(("run", "tier", "status", "device", "seed", "last top-1, %", "hours"), rows))
-    print(f"{len(rows)} record(s) in {args.records_dir}" + "".join(f", {k} {v}" for k, v in asked.items()))
-    return 0
+    words = "".join(f", {k} {v}" for k, v in asked.items()) + (f"; {bad} bad, not listed" if bad else "")
+    print(f"{len(rows)} record(s) in {args.records_dir}{words}")
+    return 2 if bad else 0
 
 
 def add_records(args: argparse.Namespace) -> int:
@@ -78,17 +103,8 @@ def add_records(args: argparse.Namespace) -> int:
 
 def check_records(args: argparse.Namespace) -> int:
     """Read every record; print what is wrong with each bad one."""
-    paths, bad = sorted(folder_of_records(args.records_dir).glob("*.json")), 0
-    for path in paths:
-        try:
-            if path.is_symlink():
-                raise DcilError(f"{path} is a link; a record is a file of its own")
-            if (run_id := records.read(path)["run_id"]) != path.stem:
-                raise DcilError(f"{path} holds the run {run_id}; name it {run_id}.json")
-        except DcilError as error:
-            bad += 1
-            print(f"dcil: error: {plain(str(error))}", file=sys.stderr)
-    print(f"{len(paths)} record(s) in {args.records_dir}, {bad} bad")
+    found, bad = sound_records(args.records_dir)
+    print(f"{len(found) + bad} record(s) in {args.records_dir}, {bad} bad")
     return 2 if bad else 0
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout  # comes with PyTorch
 from tqdm import tqdm
 
-from dcil.errors import DcilError
+from dcil.errors import DcilError, reason
 from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically
 
 # The formats that are read: torchvision's file extensions. Pillow reads many others, some by starting programs.
@@ -73,9 +73,11 @@ def _opened(path: str) -> Iterator[Any]:
             yield image
     except DcilError:
         raise
+    except FileNotFoundError as error:
+        raise DcilError(f"there is no image {path}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
         raise DcilError(
-            f"{path} cannot be read as an image ({error}); mend or remove it. Supported formats: {', '.join(FORMATS)}"
+            f"{path} cannot be read as an image ({reason(error)}); mend or remove it. Supported formats: {', '.join(FORMATS)}"
         ) from error
 
 

@@ -225,6 +225,8 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
                 )
             return network, Card.from_dict(json.loads(network.card))
         content = read_torch(path)
+        if not isinstance(content, dict) or "card" not in content:  # a checkpoint, or another network's weights
+            raise DcilError(f"{path} was not written by `python -m dcil export`, which makes such a file from a run")
         if content["schema"] > SCHEMA:
             raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
         if content["format"] not in IN_TORCH:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dcil import methods
 from dcil.config import RunConfig
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError, reason, unknown
 
 Words = Annotated[str, Field(min_length=1)]
 
@@ -62,7 +62,7 @@ def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> l
     try:
         entries = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise DcilError(f"{path} cannot be read: {error}") from error
+        raise DcilError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(entries, list):
         raise DcilError(f"{path} holds {type(entries).__name__}; it must be a list, with a - before each {noun}")
     found = []

@@ -24,11 +24,15 @@ def write(path, source, parameters="size = 3  # a whole number\nname = None  # N
 
 
 def test_find_by_number_name_and_path():
-    """ "03", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
+    """ "03", "3", the whole name and a path lead to the same notebook; a misspelt name suggests one."""
     path = chapters.find_chapter("03")
-    assert path == chapters.find_chapter(path.stem) == chapters.find_chapter(path)
+    assert chapters.find_chapter("10").stem.startswith("10-")
+    assert path == chapters.find_chapter("3") == chapters.find_chapter(path.stem) == chapters.find_chapter(path)
     with pytest.raises(DcilError, match="did you mean '03-dual-path-training'"):
         chapters.find_chapter("03-dual-path-trainin")
+    for name in ("0", "003", "dual"):
+        with pytest.raises(DcilError, match="unknown chapter"):
+            chapters.find_chapter(name)
 
 
 def test_root_from_elsewhere(tmp_path, monkeypatch):

@@ -98,6 +98,17 @@ def test_the_records_of_chapter_3_are_the_quick_grid():
     assert kept & asked and kept - asked == set()
 
 
+def test_a_grid_that_is_not_there(tmp_path, monkeypatch):
+    """The grid's bare name, a misspelt one and a call from another folder are told the file that is meant."""
+    expected = root() / "experiments" / "quick.yaml"
+    monkeypatch.chdir(tmp_path)
+    for name in ("quick", "quick.yaml", "experiments/quick.yaml", "experiments/quik.yaml"):
+        with pytest.raises(DcilError, match=re.escape(f"there is no grid {name}; did you mean {expected}?")):
+            grid.read_grid(name)
+    with pytest.raises(DcilError, match="there is no grid nothing; the book's are in .*experiments: ablation.yaml, "):
+        grid.read_grid("nothing")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -134,12 +145,6 @@ def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
     with pytest.raises(DcilError, match="sees no GPU"):
         fit(runs[0].config, runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-
-
-def test_no_grid(tmp_path):
-    """A file that is not there is named."""
-    with pytest.raises(DcilError, match="absent.yaml cannot be read"):
-        grid.read_grid(tmp_path / "absent.yaml")
 
 
 def test_status(path, tiny_dataset, tmp_path):

@@ -25,13 +25,13 @@ _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
 def find_chapter(name: str | Path) -> Path:
-    """Return the path of a chapter's notebook, given that path, the chapter's name or its number ("03")."""
+    """Return the path of a chapter's notebook, given that path, the chapter's name or its number (3, "03")."""
     if str(name).endswith(".ipynb"):
         if not Path(name).exists():
             raise DcilError(f"there is no notebook {name}")
         return Path(name)
     known = {path.stem: path for path in sorted((checkout.root() / "book").glob("*.ipynb"))}
-    matches = [stem for stem in known if stem == str(name) or stem.split("-")[0] == str(name)]
+    matches = [stem for stem in known if stem == str(name) or stem.split("-")[0] == str(name).zfill(2)]
     if len(matches) != 1:
         raise unknown("chapter", str(name), known)
     return known[matches[0]]

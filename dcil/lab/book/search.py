@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from docutils import nodes
 
-from dcil.errors import DcilError
+from dcil.errors import DcilError, reason
 
 ASKED = "book/search.yml"
 
@@ -26,7 +26,7 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, str]]:
     try:
         asked = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DcilError(f"what readers search for, {path}, cannot be read: {error}") from error
+        raise DcilError(f"what readers search for, {path}, cannot be read: {reason(error)}") from error
     if not isinstance(asked, dict) or not all(isinstance(text, str) for pair in asked.items() for text in pair):
         raise DcilError(f"{path} must map phrases to pages, as in `refined gradient: 02-refined-gradient`")
     targets = {phrase: target.partition("#") for phrase, target in asked.items()}

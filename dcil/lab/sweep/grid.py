@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 from collections import Counter
@@ -17,8 +18,9 @@ import yaml
 from dcil import checkpoint, records
 from dcil.config import RunConfig, preset
 from dcil.cost import passes_a_step
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import expanded, read_bytes
+from dcil.lab import checkout
 from dcil.machine import device_name
 from dcil.run_record import Run
 from dcil.runs import RunFolder
@@ -104,8 +106,10 @@ def _load(path: Path) -> dict[str, Any]:
         grid = yaml.load(read_bytes(path, MOST_BYTES), Plain)
     except DcilError:
         raise
+    except FileNotFoundError as error:
+        raise _absent(path) from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DcilError(f"the grid {path} cannot be read: {error}") from error
+        raise DcilError(f"the grid {path} cannot be read: {reason(error)}") from error
     if not isinstance(grid, dict) or not isinstance(grid.get("runs"), list):
         raise DcilError(f"the grid {path} must hold {', '.join(TOP)}; `runs` is a list of entries")
     try:
@@ -113,6 +117,16 @@ def _load(path: Path) -> dict[str, Any]:
     except DcilError as error:
         raise DcilError(f"the grid {path}: {error}") from error
     return grid
+
+
+def _absent(path: Path) -> DcilError:
+    """Return the error for a grid that is not there, naming the one of the book that was probably meant."""
+    experiments = checkout.root() / "experiments"
+    known = {file.stem: file for file in sorted(experiments.glob("*.yaml"))}
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    listed = ", ".join(file.name for file in known.values())
+    hint = f"did you mean {known[near[0]]}?" if near else f"the book's are in {experiments}: {listed}"
+    return DcilError(f"there is no grid {path}; {hint}")
 
 
 def _planned(grid: dict[str, Any], entry: Any, number: int, overrides: dict[str, Any]) -> list[Planned]:

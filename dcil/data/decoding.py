@@ -77,7 +77,8 @@ def _opened(path: str) -> Iterator[Any]:
         raise DcilError(f"there is no image {path}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what damaged bytes raise
         raise DcilError(
-            f"{path} cannot be read as an image ({reason(error)}); mend or remove it. Supported formats: {', '.join(FORMATS)}"
+            f"{path} cannot be read as an image ({reason(error)}); mend or remove it. "
+            f"Supported formats: {', '.join(FORMATS)}"
         ) from error
 
 

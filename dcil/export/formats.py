@@ -214,33 +214,43 @@ def load(path: str | Path, is_onnx: bool | None = None) -> tuple[Network, Card]:
         raise DcilError(f"there is no file {path}")
     try:
         if path.suffix == ".onnx" if is_onnx is None else is_onnx:
-            network = OnnxNetwork(path)
-            if network.card is None:
-                raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
-            if not network.is_sealed:
-                print(
-                    f"dcil: {path} has no checksum, since an earlier dcil wrote it; damage to it goes undetected. "
-                    "Export it again",
-                    file=sys.stderr,
-                )
-            return network, Card.from_dict(json.loads(network.card))
-        content = read_torch(path)
-        if not isinstance(content, dict) or "card" not in content:  # a checkpoint, or another network's weights
-            raise DcilError(f"{path} was not written by `python -m dcil export`, which makes such a file from a run")
-        if content["schema"] > SCHEMA:
-            raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
-        if content["format"] not in IN_TORCH:
-            raise unknown("format", content["format"], IN_TORCH)
-        card = Card.from_dict(content["card"])
-        net, state = models.build(card.model, card.num_classes), content["state"]
-        if content["format"] == "shrunk":
-            net = shrink(net, {name: _kept(k) for name, k in content["plan"].items()})[0]
-        net.load_state_dict(unpack(state) if content["format"] == "sparse" else state)
+            return _load_onnx(path)
+        return _load_torch(path)
     except DcilError:
         raise
     except Exception as error:  # damaged bytes can make the readers fail in any way
         why = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise DcilError(f"{path} cannot be read as an exported network ({why:.120}). It was left as it is") from error
+
+
+def _load_onnx(path: Path) -> tuple[Network, Card]:
+    """Return the network of an ONNX file and its card; a file without a checksum is named on stderr."""
+    network = OnnxNetwork(path)
+    if network.card is None:
+        raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
+    if not network.is_sealed:
+        print(
+            f"dcil: {path} has no checksum, since an earlier dcil wrote it; damage to it goes undetected. "
+            "Export it again",
+            file=sys.stderr,
+        )
+    return network, Card.from_dict(json.loads(network.card))
+
+
+def _load_torch(path: Path) -> tuple[Network, Card]:
+    """Return the network of a file of `torch.save`, whole, sparse or shrunk, in eval mode, and its card."""
+    content = read_torch(path)
+    if not isinstance(content, dict) or "card" not in content:  # a checkpoint, or another network's weights
+        raise DcilError(f"{path} was not written by `python -m dcil export`, which makes such a file from a run")
+    if content["schema"] > SCHEMA:
+        raise DcilError(f"{path} has schema {content['schema']}, this dcil reads up to {SCHEMA}; update dcil")
+    if content["format"] not in IN_TORCH:
+        raise unknown("format", content["format"], IN_TORCH)
+    card = Card.from_dict(content["card"])
+    net, state = models.build(card.model, card.num_classes), content["state"]
+    if content["format"] == "shrunk":
+        net = shrink(net, {name: _kept(k) for name, k in content["plan"].items()})[0]
+    net.load_state_dict(unpack(state) if content["format"] == "sparse" else state)
     return net.eval(), card
 
 

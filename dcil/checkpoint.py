@@ -52,7 +52,8 @@ def read_torch(path: Path) -> Any:
                     raise zipfile.BadZipFile("its parts overlap")
                 if archive.testzip():
                     raise zipfile.BadZipFile("a checksum differs")
-    return torch.load(path, map_location="cpu", weights_only=True)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load(path: Path, config: RunConfig | None = None) -> dict[str, Any]:

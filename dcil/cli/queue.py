@@ -61,31 +61,38 @@ def work_queue(args: argparse.Namespace) -> int:
             "themselves",
             file=sys.stderr,
         )
-    if not args.status:
-        outcomes = queue.work_through(
-            runs,
-            records_dir=args.records_dir,
-            runs_dir=args.runs_dir,
-            data_dir=args.data_dir,
-            minutes=args.minutes,
-            pack=args.pack,
-            separate=args.separate,
-        )
-    statuses = grid.statuses(runs, args.records_dir, args.runs_dir)
     if args.status:
-        rows = [
-            (
-                s.planned.priority,
-                s.planned.run_id,
-                s.state,
-                f"{s.epochs:.2f} of {s.planned.config.epochs}",
-                "?" if math.isnan(s.left_s) else f"{s.left_s / 60:.0f} min",
-                "; ".join(s.planned.serves),
-            )
-            for s in statuses
-        ]
-        print(table(("priority", "run", "state", "epochs", "left", "serves"), rows))
+        statuses = grid.statuses(runs, args.records_dir, args.runs_dir)
+        print(status_table(statuses))
+        print(grid.summary_in_words(statuses))
+        return 0
+    outcomes = queue.work_through(
+        runs,
+        records_dir=args.records_dir,
+        runs_dir=args.runs_dir,
+        data_dir=args.data_dir,
+        minutes=args.minutes,
+        pack=args.pack,
+        separate=args.separate,
+    )
+    statuses = grid.statuses(runs, args.records_dir, args.runs_dir)
     print(grid.summary_in_words(statuses))
-    if args.status or all(s.state == "done" for s in statuses):
+    if all(s.state == "done" for s in statuses):
         return 0
     return 1 if any(outcome.startswith("failed") for outcome in outcomes.values()) else TRY_AGAIN
+
+
+def status_table(statuses: list[grid.Status]) -> str:
+    """Return a table with a row for each run: how far it is, the minutes left, and what it serves."""
+    rows = [
+        (
+            s.planned.priority,
+            s.planned.run_id,
+            s.state,
+            f"{s.epochs:.2f} of {s.planned.config.epochs}",
+            "?" if math.isnan(s.left_s) else f"{s.left_s / 60:.0f} min",
+            "; ".join(s.planned.serves),
+        )
+        for s in statuses
+    ]
+    return table(("priority", "run", "state", "epochs", "left", "serves"), rows)

@@ -54,4 +54,4 @@ def interval_over_images(a: np.ndarray, b: np.ndarray) -> tuple[float, float, fl
 def image_difference_in_words(a: np.ndarray, b: np.ndarray) -> str:
     """Return `interval_over_images` and `mcnemar_p` as a table shows them."""
     mean, low, high = interval_over_images(a, b)
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f}), p {mcnemar_p(a, b):.2g}"
+    return f"{mean:+z.2f} ({low:+z.2f} to {high:+z.2f}), p {mcnemar_p(a, b):.2g}"

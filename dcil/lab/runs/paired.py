@@ -130,10 +130,14 @@ def seeds_needed_in_words(differences: Values, margin: float) -> str:
 
 
 def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
-    """Return text such as "+0.40 (-0.10 to +0.90)", the mean alone if it has no interval, "not run" if it is NaN."""
+    """Return text such as "+0.40 (-0.10 to +0.90)", the mean alone if it has no interval, "not run" if it is NaN.
+
+    >>> signed_interval(0.1, -0.001, 0.2), signed_interval(0.1, math.nan, math.nan), signed_interval(*3 * [math.nan])
+    ('+0.10 (+0.00 to +0.20)', '+0.10', 'not run')
+    """
     if math.isnan(mean):
         return MISSING
-    return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" ({low:+.{digits}f} to {high:+.{digits}f})")
+    return f"{mean:+z.{digits}f}" + ("" if math.isnan(low) else f" ({low:+z.{digits}f} to {high:+z.{digits}f})")
 
 
 def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def _differing(one: dict[str, Any], two: dict[str, Any], prefix: str) -> list[Ro
 
 def _number(what: str, both: Iterable[float], digits: int = 2) -> Row:
     a, b = both
-    return what, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+.{digits}f}"
+    return what, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b - a:+z.{digits}f}"
 
 
 def _accuracies(a: Run, b: Run) -> list[Row]:

@@ -32,7 +32,7 @@ from dcil.lab.book import runs_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.page import provenance
 from dcil.lab.runs import frames, side_by_side, sources, stability
-from dcil.lab.tables import device_hours, equal_compute, training_cost
+from dcil.lab.tables import device_hours, equal_compute, precision, training_cost
 from dcil.run_record import Run
 
 SECONDS, MIB = 10, 96  # of a processor and at the peak, for each input
@@ -308,7 +308,7 @@ def draw(found):
                 stability.empty_channels_table(found),
                 equal_compute.spent_table(found),
                 training_cost.recorded_costs_table(found),
-                training_cost.precision_pairs(found),
+                precision.paired_runs(found),
                 device_hours.fitting_table([10], [], found),
             )
         ),

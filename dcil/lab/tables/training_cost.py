@@ -1,9 +1,8 @@
-"""What training costs: tables from the results of `python -m benchmarks` and from records; bf16 against float32."""
+"""What training costs: tables from the results of `python -m benchmarks` and from records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pandas as pd
 
 from dcil.lab.runs.frames import MISSING, times_in_words
 from dcil.lab.runs.names import data_set_label, label, network_label
-from dcil.lab.runs.paired import t_interval
 from dcil.lab.runs.sources import Source, commit_in_words, given, joined, machine_in_words, number_of
 from dcil.lab.tables.targets import Target
 from dcil.run_record import Run
@@ -23,7 +21,6 @@ COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_
            "commit", "dirty", "file"]  # fmt: skip
 # Columns that pandas might read as numbers, or that are often empty.
 TEXT = dict.fromkeys(("malloc", "how", "torch", "commit"), str)
-PAIR_COLUMNS = ["network", "pass", "seed", "bf16", "float32", "difference"]
 
 
 def read_benchmarks(folder: str | Path) -> pd.DataFrame:
@@ -278,66 +275,3 @@ def recorded_costs_table(runs: Iterable[Run]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-# --- bf16 beside float32
-
-
-def precision_pairs(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return last-epoch top-1 in bf16 and float32, by pass and seed, of complete runs that differ only in precision."""
-    rows = []
-    for run in runs:
-        if run.complete:
-            same = repr(replace(run.config, precision="float32"))
-            for name, end in run.by_pass.items():
-                rows.append((same, run.config.model, name, run.config.seed, run.config.precision, end.last))
-    key = ["same", "network", "pass", "seed", "precision"]
-    table = pd.DataFrame(rows, columns=[*key, "last"]).drop_duplicates(key, keep="last")
-    lasts = table.set_index(key)["last"].unstack("precision")
-    pairs = lasts.reindex(columns=["bf16", "float32"]).dropna().rename_axis(columns=None).reset_index()
-    pairs["difference"] = pairs["bf16"] - pairs["float32"]
-    return pairs[PAIR_COLUMNS].sort_values(PAIR_COLUMNS[:3], ignore_index=True)
-
-
-def pairs_by_network(pairs: pd.DataFrame, networks: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
-    """Return each network, pass and its pairs (possibly none), in the order of `networks`."""
-    found = []
-    for network in networks:
-        for name in ("sparse", "dense"):
-            found.append((network, name, rows_where(pairs, **{"network": network, "pass": name})))
-    return found
-
-
-def precision_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
-    """Return, by network and pass, the number of pairs, means (percent), and mean difference and interval (points)."""
-    lines = []
-    for network, name, mine in pairs_by_network(pairs, networks):
-        line = {"network": network_label(network), "pass": name}
-        columns = ("bf16, %", "float32, %", "bf16 minus float32, points", "95 % interval")
-        values: Sequence[str] = (MISSING,) * len(columns)
-        if len(mine):
-            mean, low, high = t_interval(mine["difference"])
-            around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
-            values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
-        lines.append(line | dict(zip(columns, values, strict=True)) | {"pairs": len(mine)})
-    return pd.DataFrame(lines)
-
-
-def precision_in_words(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
-    """Return in words what the pairs show, and how large a difference remains possible."""
-    sentences = []
-    for network, name, mine in pairs_by_network(pairs, networks):
-        mean, low, high = t_interval(mine["difference"])
-        if not len(mine):
-            text = "no seed has been trained in both precisions so far."
-        elif len(mine) == 1:
-            text = f"bf16 minus float32 is {mean:+.2f} points in the one pair there is: too few."
-        else:
-            shown = "excludes zero: a difference" if low > 0 or high < 0 else "contains zero: no difference shown"
-            text = (
-                f"over {len(mine)} paired seeds, bf16 minus float32 is **{mean:+.2f} points**. The 95 % interval, "
-                f"{low:+.2f} to {high:+.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
-                "remain possible."
-            )
-        sentences.append(f"- {network_label(network)}, {name} pass: {text}")
-    return "\n".join(sentences)

@@ -31,7 +31,7 @@ from dcil.lab import checkout
 from dcil.lab.book import runs_page
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.page import provenance
-from dcil.lab.runs import frames, side_by_side, sources, stability
+from dcil.lab.runs import final_masks, frames, side_by_side, sources, stability
 from dcil.lab.tables import device_hours, equal_compute, precision, training_cost
 from dcil.run_record import Run
 
@@ -245,7 +245,7 @@ FILES = [
     (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
     (sparse_file, "has more than 8 MiB"),
     (loop, "symbolic links"),
-    (lambda path: None, "No such file"),
+    (lambda path: None, "there is no record"),
     (lambda path: path.write_text("[" + "{}," * 2_600_000 + "{}]"), "it has more than 524,288 values"),
     (lambda path: path.write_text("[" + "{}," * 500_000 + "{}]"), "must be an object, got list"),
     (lambda path: path.write_text('{"a": ["' + "x" * 7_000_000 + '"]}'), "has 7000000 characters"),
@@ -302,10 +302,10 @@ def draw(found):
                 frames.methods_table(found, ["dcil"]),
                 frames.curves_table(found),
                 stability.stability_table(found),
-                stability.layers_table(found),
-                stability.mask_overlaps_table(found),
+                final_masks.layers_table(found),
+                final_masks.overlaps_table(found),
                 stability.dynamics_table(found),
-                stability.empty_channels_table(found),
+                final_masks.empty_channels_table(found),
                 equal_compute.spent_table(found),
                 training_cost.recorded_costs_table(found),
                 precision.paired_runs(found),
@@ -370,8 +370,8 @@ def test_keys_in_another_order_flip_no_verdict(tmp_path):
     assert runs_page.all_runs_page(after).count("<tr id") == len(before)
     tables = [frames.runs_table(found) for found in (before, after)]
     assert tables[0].equals(tables[1]) and tables[0]["deployed"].sum() == len(before)
-    assert stability.mask_overlaps_table(after).equals(stability.mask_overlaps_table(before))
-    assert stability.layers_table(after).equals(stability.layers_table(before))
+    assert final_masks.overlaps_table(after).equals(final_masks.overlaps_table(before))
+    assert final_masks.layers_table(after).equals(final_masks.layers_table(before))
 
 
 def test_the_deployed_pass_is_the_methods_first(record):

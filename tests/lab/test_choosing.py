@@ -5,7 +5,6 @@ import pytest
 
 from dcil import records
 from dcil.lab import checkout
-from dcil.lab.book import front_page
 from dcil.lab.evidence import claims
 from dcil.lab.runs import compared
 from dcil.lab.tables import choosing, small_devices
@@ -17,7 +16,7 @@ NO_DEVICES = pd.DataFrame(columns=["what", "variant", "threads", "batch", "speed
 
 def found(claim, **lasts):
     """The findings on one claim that DCIL ends better than STE."""
-    return front_page.findings_by_id([fake_claim(id=claim)], fake_runs(**lasts))
+    return claims.findings_by_id([fake_claim(id=claim)], fake_runs(**lasts))
 
 
 def test_who_is_behind_is_no_reason():
@@ -109,7 +108,7 @@ def test_the_book_gives_both_reasons():
     """Its records know when to use DCIL, when not, and what it costs."""
     root = checkout.root()
     everything = records.load_all(root / "records")
-    known = front_page.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)
+    known = claims.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)
     against = choosing.reasons_against(known, small_devices.read_device_results(root / "benchmarks" / "device"))
     assert "DCIL minus" in choosing.reasons_for(known) and "limited" in against and "Zeros rarely save time" in against
     table = choosing.expected_table(compared.load_compared("quick", dataset="cifar10", model="resnet20"))

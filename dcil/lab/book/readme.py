@@ -10,6 +10,7 @@ from dcil.config import preset
 from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import front_page
+from dcil.lab.book.abstract import abstract
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
@@ -95,7 +96,7 @@ def with_blocks(text: str, blocks: dict[str, str]) -> str:
 def readme_blocks(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, str]:
     """Return the content of each block of README.md, by the block's name."""
     return {
-        "abstract": front_page.abstract(known, runs, verdicts="book/verdicts.ipynb"),
+        "abstract": abstract(known, runs, verdicts="book/verdicts.ipynb"),
         "verdicts": verdict_table(known, runs),
         "equal-compute": equal_compute_tables(runs),
     }

@@ -14,7 +14,7 @@ from dcil.config import RunConfig
 from dcil.data.datasets import DATASETS
 from dcil.lab.page import provenance
 from dcil.lab.page.figures import PASS_COLOURS, PASS_LINES
-from dcil.lab.runs import stability
+from dcil.lab.runs import final_masks, stability
 from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.sweep import train_command
 from dcil.lab.templating import render
@@ -91,7 +91,7 @@ def charts(run: Run) -> str:
         chart("test top-1 of each pass, and sparsity, %", lines, epochs, 100),
         chart("kept weights exchanged at a choice of masks, %", {"sparse": shares}, epochs, highest),
         chart("overlap of the mask with the last one (Jaccard)", {"sparse": overlaps}, epochs, 1),
-        bars({k.removesuffix(".weight"): v for k, v in stability.layer_sparsity(run).items()}),
+        bars({k.removesuffix(".weight"): v for k, v in final_masks.layer_sparsity(run).items()}),
     ]
     return render("charts", parts=parts)
 

@@ -19,6 +19,7 @@ from dcil import records
 from dcil.config import preset
 from dcil.lab import checkout
 from dcil.lab.book import citation, front_page
+from dcil.lab.book.abstract import abstract
 from dcil.lab.evidence import claims
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.page.paper import count_pages, print_pdf
@@ -102,7 +103,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
     equal = [claim for claim in known if claim.rule.a_epochs]
     others = [claim for claim in known if claim not in equal]
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
-    text = front_page.abstract(known, runs, verdicts="book/verdicts.html")
+    text = abstract(known, runs, verdicts="book/verdicts.html")
     at_equal_compute = decided_differences(equal, runs)
     ingredients = decided_differences([claim for claim in others if claim.chapter == INGREDIENTS], runs)
     return {

@@ -252,6 +252,11 @@ def findings(claim: Claim, runs: Iterable[Run], precision: str | None = None) ->
     return result
 
 
+def findings_by_id(known: Sequence[Claim], runs: Sequence[Run]) -> Findings:
+    """Return what the records say about each claim, by its id and by tier."""
+    return {claim.id: {f.tier: f for f in findings(claim, runs)} for claim in known}
+
+
 def effect_in_words(claim: Claim, mean: float, low: float, high: float) -> str:
     """Return a claim's effect and its interval in words: in points, or in percent less."""
     if claim.rule.kind == "smaller":

@@ -1,0 +1,103 @@
+"""The abstract follows from the records."""
+
+import re
+
+import pytest
+
+from dcil import records
+from dcil.lab import checkout
+from dcil.lab.book.abstract import abstract
+from dcil.lab.evidence import claims
+from dcil.lab.runs.compared import LOOKS
+from tests.lab.fakes import CLAIM, changed, fake_claim, fake_runs
+
+KNOWN = claims.read_claims(checkout.root() / "book" / "claims.yml")
+FOUND = records.load_all(checkout.root() / "records")
+
+
+@pytest.fixture(scope="module")
+def said():
+    """The book's abstract."""
+    return abstract(KNOWN, FOUND)
+
+
+def test_the_abstract_is_short_and_has_the_findings(said):
+    """At most 150 words, without bullets and percent signs; each effect that it names is that of its claim."""
+    assert 60 < len(re.findall(r"\S*\w\S*", said)) <= 150
+    found = claims.findings_by_id(KNOWN, FOUND)
+    for name in (
+        "better-than-ste-90",
+        "better-than-ste-95",
+        "equal-compute-st3-stepwise",
+        "mutual-loss",
+        "ste-gradient-helps",
+        "better-than-st3-stepwise",
+    ):
+        assert f"{found[name]['quick'].mean:+.2f}" in said
+    assert "DCIL ends above STE" in said and "ends below ST-3" in said and "Once 95 % are pruned" in said
+
+
+def test_the_abstract_says_how_far_its_numbers_carry(said):
+    """Seeds, the correction and what it leaves out, and what half the epochs cost where DCIL has no more."""
+    counts = {len(f["quick"].effects) for f in claims.findings_by_id(KNOWN, FOUND).values() if "quick" in f}
+    looks = " or ".join(str(look) for look in LOOKS if look in counts)
+    assert f"16 epochs, {looks} seeds (tier *quick*)" in said and "the gain over STE" in said
+    assert re.search(r"Half the epochs alone move DCIL by -\d\.\d\d\.", said)
+    noise = abstract([fake_claim(id="better-than-ste-90")], fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5)))
+    assert "at 90 % sparsity (within noise)." in noise
+    sure = abstract([fake_claim(id="better-than-ste-90")], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    assert "1 stays beyond chance](verdicts), among them the gain over STE at 90 %." in sure
+
+
+def test_the_two_gains_are_told_apart():
+    """Ahead in the mean is not ahead: headline and correction name the sparsity at which the gain is shown."""
+    evidence = {share: {"quick": CLAIM["evidence"]["quick"] | {"sparsity": share / 100}} for share in (90, 95)}
+    known = [fake_claim(id=f"better-than-ste-{share}", evidence=evidence[share]) for share in (90, 95)]
+    unsure = fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5))
+    sure = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))
+    both = [*unsure, *(changed(run, "config", sparsity=0.95) for run in sure)]
+    said = abstract(known, both)
+    assert "DCIL ends above STE at 95 %**: +2.20 points at 90 % sparsity (within" in said
+    assert "among them the gain over STE at 95 %, not at 90 %." in said
+    assert "DCIL is not shown to end above STE**: +2.20" in abstract(known, unsure)
+
+
+def test_seeds_are_counted_as_they_are():
+    """A claim with eight pairs beside one with three."""
+    gmp = fake_claim(id="mutual-loss", rule=CLAIM["rule"] | {"b": "gmp"})
+    lasts = {"ste": [80.0, 80.2] * 4, "dcil": [81.0 + s / 10 for s in range(8)], "gmp": [80.0, 80.1, 80.3]}
+    assert ", 3 or 8 seeds (tier" in abstract([fake_claim(), gmp], fake_runs(**lasts))
+    assert ", 3 seeds (tier" in abstract([gmp], fake_runs(**lasts))
+
+
+def test_a_gradient_that_brings_nothing_is_said_to():
+    """Where an advantage as large as the margin is ruled out; where it is not, the difference stands alone."""
+    helps = fake_claim(id="ste-gradient-helps", rule=CLAIM["rule"] | {"a": "ste", "b": "kept_only"})
+    for lasts, words in (((80.1, 80.2, 80.0), "brings no measurable gain"), ((78, 80, 82), "was measured")):
+        said = abstract([helps], fake_runs(ste=(80, 80.2, 80.1), kept_only=lasts))
+        assert f"STE's gradient for pruned weights {words} over none**" in said
+
+
+def test_the_abstract_follows_the_records():
+    """Turned round, it says the contrary; without records it claims nothing."""
+    ste = fake_claim(id="better-than-ste-90")
+    good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
+    assert "DCIL ends above STE**: +1.00 points at 90 %" in abstract([ste], fake_runs(ste=good, dcil=bad))
+    assert "DCIL ends below STE**: -1.00" in abstract([ste], fake_runs(ste=bad, dcil=good))
+    nothing = abstract(KNOWN, [])
+    assert "points" not in nothing and "nothing is decided yet" in nothing
+
+
+def test_equal_compute_says_on_which_side_dcil_ends():
+    """By its interval: below, above, no advantage, or nothing decided. A claim that does not hold is not yet a loss."""
+    rules = {b: CLAIM["rule"] | {"b": b, "a_epochs": 1} for b in ("ste", "gmp", "st3", "set")}
+    known = [fake_claim(id=f"equal-compute-{b}", rule=rule) for b, rule in rules.items()]
+    lasts = {"dcil": (81, 81.1, 81.2), "ste": (83, 83.2, 83.1), "gmp": (80.94, 81.05, 81.13), "st3": (80, 83, 79)}
+    said = abstract(known, fake_runs(**lasts, set=(81.1, 81.1, 81.2)))
+    assert (
+        "it ends below STE (-2.00) and above gradual magnitude by epoch (+0.06)**; against ST-3 every 16 steps within "
+        "noise and against SET not ahead." in said
+    )
+    ahead = abstract(known[:1], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
+    assert "**At equal compute, so half the epochs, it ends above STE (+1.00)**." in ahead
+    assert "At equal compute" not in abstract(known[:1], fake_runs(ste=(80, 80.2), dcil=(81, 81.1)))

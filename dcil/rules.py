@@ -201,7 +201,7 @@ RULES: dict[str, Rule] = {
 
 
 def are_soft(names: Iterable[str]) -> bool:
-    """Return whether any of the rules takes a soft threshold: the magnitude of the largest pruned weight.
+    """Return whether any of the rules takes a soft threshold: the size of the largest pruned weight of all layers.
 
     >>> are_soft(["kept", "refined"]), are_soft(["soft_kept", "refined"])
     (False, True)

@@ -177,5 +177,5 @@ def by_id(name: str, known: dict[str, Path], what: str) -> Path:
     if not matches:
         raise unknown(what, name, known)
     if len(matches) > 1:
-        raise DcilError(f"more than one {what} begins with {name}: {', '.join(matches)}")
+        raise DcilError(f"{name} names no single {what}; it is the beginning of {len(matches)}: {', '.join(matches)}")
     return known[matches[0]]

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from dcil.errors import DcilError, unknown
 
-#: What ranks the weights, by name; the weight goes in, a score of its shape comes out.
+#: Score functions by name; each maps a weight to scores of the same shape, by which weights are ranked.
 SCORES = {"l2": torch.square, "l1": torch.abs}
-#: What one threshold is taken over: all layers, each layer, or the mean scores of whole filters.
+#: Scopes of a threshold: all layers together, each layer by itself, or the mean scores of whole filters.
 SCOPES = ("global", "layer", "filter")
 
 
 def cubic_sparsity(epoch: float, final: float, ramp_end: int) -> float:
     """Return the target sparsity at an epoch, which may be fractional: cubic up to `ramp_end`, then `final`.
 
-    s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017, step by step; the authors' code evaluates
-    it on whole epochs). With `ramp_end = 0` there is no ramp and the target holds from the start.
+    s(e) = s_f − s_f·(1 − e/E_t)³ for e ≤ E_t (Zhu & Gupta 2017, evaluated by step; the authors' code evaluates
+    it by epoch). With `ramp_end = 0` there is no ramp and the target holds from the start.
 
     >>> [round(cubic_sparsity(epoch, final=0.9, ramp_end=4), 2) for epoch in range(6)]
     [0.0, 0.52, 0.79, 0.89, 0.9, 0.9]
@@ -36,9 +36,9 @@ def cubic_sparsity(epoch: float, final: float, ramp_end: int) -> float:
 def threshold_mask(scores: Tensor, sparsity: float, exact: bool = False) -> Tensor:
     """Keep the scores strictly above the `int(N·s)`-th smallest (counted from 0); same shape, boolean.
 
-    The authors' rule, edges included: without ties N − int(N·s) − 1 entries stay, so even at
-    sparsity 0 the smallest one goes. A selection, not a sort, and no value leaves the device.
-    With `exact` as many stay whatever the ties: of equal scores the first ones go.
+    The authors' rule, edge cases included: without ties, N − int(N·s) − 1 entries are kept, so even at
+    sparsity 0 the smallest one is removed. The threshold is selected, not found by sorting, and no value leaves the
+    device. With `exact`, ties do not change the number kept: among equal scores, the first are removed.
     Raises `dcil.DcilError` for a sparsity outside [0, 1).
 
     >>> import torch
@@ -75,9 +75,9 @@ def over_filters(values: Tensor, like: Tensor) -> Tensor:
 
 
 def filters_first(weights: Mapping[str, Tensor], transposed: Mapping[str, int]) -> dict[str, Tensor]:
-    """Return weights with their filters along dimension 0, [out, ...]; a second call turns them back.
+    """Return weights with their filters along dimension 0, [out, ...]; a second call restores their layout.
 
-    Those of transposed convolutions, which `transposed` names with their groups, are [in, out/groups, ...] before.
+    Weights of transposed convolutions are stored as [in, out/groups, ...]; `transposed` has their names and groups.
 
     >>> import torch
     >>> filters_first({"up": torch.zeros(4, 3, 5, 5)}, {"up": 2})["up"].shape
@@ -101,12 +101,12 @@ def compute_masks(
     """Return a boolean mask for each weight, on the weight's device.
 
     `scope` "global" takes one threshold over all weights (the authors' choice), "layer" one per
-    weight tensor, "filter" one over the mean score of whole filters: slices of dimension 0, and of
-    dimension 1 for the transposed convolutions' weights, which `transposed` names with their groups.
-    `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters. Weights stored in
-    fewer bits than float32 rank as in float32, and among their many ties the exact count is kept.
+    weight tensor, "filter" one over the mean scores of whole filters: slices along dimension 0, or along
+    dimension 1 for weights of transposed convolutions, whose names and groups `transposed` has.
+    `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters. Weights of
+    fewer bits than float32 are scored in float32, and the number kept is exact despite their many ties.
     Raises `dcil.DcilError` for an unknown scope or score, for a sparsity outside [0, 1), and for
-    filters of a weight that has less than two dimensions.
+    the scope "filter" with a weight of fewer than two dimensions.
 
     >>> import torch
     >>> weights = {"a": torch.tensor([[0.9, -0.1], [0.8, 0.7]]), "b": torch.tensor([[0.2, -0.3]])}
@@ -120,7 +120,7 @@ def compute_masks(
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
     exact = any(w.dtype.itemsize < 4 for w in weights.values())
-    # Squares of small weights would vanish in float16.
+    # Squares of small weights would underflow in float16.
     wide = {name: w.detach().to(torch.promote_types(w.dtype, torch.float32)) for name, w in weights.items()}
     scores = {name: SCORES[score](w) for name, w in wide.items()}
     if scope == "layer":
@@ -131,7 +131,7 @@ def compute_masks(
 
 
 def _masks_of_all(scores: Mapping[str, Tensor], sparsity: float, exact: bool) -> dict[str, Tensor]:
-    """One threshold over everything: select on the concatenation, then cut it back into layers."""
+    """Return masks by one threshold over all scores, which are concatenated and then split back into layers."""
     everything = threshold_mask(torch.cat([s.flatten() for s in scores.values()]), sparsity, exact)
     pieces = everything.split([s.numel() for s in scores.values()])
     return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
@@ -140,11 +140,11 @@ def _masks_of_all(scores: Mapping[str, Tensor], sparsity: float, exact: bool) ->
 def _filter_masks(
     scores: Mapping[str, Tensor], sparsity: float, exact: bool, transposed: Mapping[str, int]
 ) -> dict[str, Tensor]:
-    """One threshold over the mean scores of all filters."""
+    """Return masks by one threshold over the mean scores of all filters."""
     if flat := [name for name, s in scores.items() if s.dim() < 2]:
         raise DcilError(
             f"scope is 'filter', but {flat[0]} has the shape {list(scores[flat[0]].shape)} and so no "
-            "filters; leave it out of `prunable`, or take the scope 'global' or 'layer'"
+            "filters; leave it out of `prunable`, or use the scope 'global' or 'layer'"
         )
     scores = filters_first(scores, transposed)
     kept = _masks_of_all({name: filter_scores(s) for name, s in scores.items()}, sparsity, exact)
@@ -152,7 +152,7 @@ def _filter_masks(
 
 
 def flips(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
-    """Return the number of flips, weights kept in only one of two sets of masks (0-d integer tensor).
+    """Return the number of flips: weights kept in exactly one of two sets of masks (0-d integer tensor).
 
     >>> import torch
     >>> flips({"w": torch.tensor([True, True, False])}, {"w": torch.tensor([True, False, True])}).item()
@@ -174,9 +174,9 @@ def overlap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
 
 
 def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Return whole numbers that add up to `total`, each within one of shares·sizes; largest remainders first.
+    """Return whole numbers that sum to `total`, each within one of shares·sizes, by the largest-remainder method.
 
-    `total` is the sum of shares·sizes, or up to one less.
+    `total` is the sum of shares·sizes or up to one less.
 
     >>> allocate({"a": 0.6, "b": 0.2}, {"a": 4, "b": 4}, total=3)
     {'a': 2, 'b': 1}
@@ -185,7 +185,7 @@ def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) 
     counts = {name: int(value) for name, value in ideal.items()}
     by_remainder = sorted(sizes, key=lambda n: (counts[n] - ideal[n], n))
     missing = total - sum(counts.values())
-    if missing < 0:  # all were whole
+    if missing < 0:  # all products were whole numbers
         counts[by_remainder[-1]] -= 1
     for name in by_remainder[: max(missing, 0)]:
         counts[name] += 1
@@ -194,9 +194,9 @@ def allocate(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) 
 
 
 def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, float]:
-    """Return the kept share of each layer, in proportion to (sum of its dimensions) / (product of them), at most 1.
+    """Return the kept share of each layer, proportional to (sum) / (product) of its dimensions, but at most 1.
 
-    Small layers stay denser. Source: ERK of RigL (Evci et al. 2020, arXiv 1911.11134), after SET.
+    Smaller layers stay denser. Source: ERK of RigL (Evci et al. 2020, arXiv 1911.11134), after SET.
 
     >>> import torch
     >>> shares = erdos_renyi_kernel({"small": torch.Size([4, 4]), "large": torch.Size([40, 40])}, sparsity=0.8)
@@ -212,15 +212,15 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
         if not over:
             return {n: 1.0 if n in full else factor * raw[n] for n in shapes}
         full |= over
-    return dict.fromkeys(shapes, 1.0)  # nothing is to go
+    return dict.fromkeys(shapes, 1.0)  # nothing to remove
 
 
 def random_masks(
     weights: Mapping[str, Tensor], sparsity: float, spread: str, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return masks drawn at random, N − int(N·s) − 1 entries kept in all, as the threshold rule keeps.
+    """Return random masks that keep N − int(N·s) − 1 entries in total, as many as the threshold rule.
 
-    `spread` "uniform" gives every layer the same share, "erk" that of `erdos_renyi_kernel`. Drawn on
+    `spread` "uniform" gives every layer the same share, "erk" that of `erdos_renyi_kernel`. Masks are drawn on
     the CPU, so that a seed gives the same masks on any device.
 
     >>> import torch
@@ -242,11 +242,11 @@ def random_masks(
 
 @torch.no_grad()
 def drop_and_grow(weight: Tensor, mask: Tensor, share: float, growth: Tensor, returning: bool = False) -> Tensor:
-    """Return a mask that drops the smallest `share` of the kept weights and grows as many.
+    """Return a mask that drops the smallest `share` of the kept weights and grows the same number.
 
-    `growth` (the weight's shape) ranks the candidates, the largest first: all weights that were not kept, and with
-    `returning` those just dropped too. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020)
-    with `|gradient|`, in whose code (github.com/google-research/rigl) all but the survivors are candidates.
+    `growth`, of the weight's shape, ranks the candidates, largest first: all weights that were not kept, and with
+    `returning` also those just dropped. Source: SET (Mocanu et al. 2018) with random growth, RigL (Evci et al. 2020)
+    with `|gradient|`; in RigL's code (github.com/google-research/rigl), all weights but the survivors are candidates.
 
     >>> import torch
     >>> weight, mask = torch.tensor([0.9, 0.1, 0.0, 0.0]), torch.tensor([True, True, False, False])

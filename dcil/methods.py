@@ -1,7 +1,7 @@
 """Each training method as a small composition: its passes, its loss, and when masks are chosen.
 
-A method is a row of `ROWS`. Adding one is writing the piece in which it differs from a
-neighbour; the training loop does not change.
+A method is a row of `ROWS`. To add one, write the piece in which it differs from an existing
+method; the training loop does not change.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from dcil.rules import RULES
 
 
 class Phase(NamedTuple):
-    """All that a step's computation depends on besides its batch and the weights.
+    """Everything that a step's computation depends on besides its batch and the weights.
 
-    Steps of one phase are one computation, captured once and replayed (`dcil.engine`). `mutual` is
-    the weight of what the passes teach each other, `passes` how many of the passes run.
+    All steps of a phase run the same computation, captured once and replayed (`dcil.engine`). `mutual` is
+    the weight of the passes' mutual distillation, `passes` the number of passes that run.
     """
 
     mutual: float = 0.0
@@ -42,7 +42,7 @@ class Phase(NamedTuple):
 
 
 class Objective(Protocol):
-    """What of a run's configuration decides its loss; a `dcil.config.ResolvedConfig` is one."""
+    """The fields of a run's configuration that determine its loss; `dcil.config.ResolvedConfig` has them."""
 
     @property
     def distill_from(self) -> int: ...
@@ -59,7 +59,7 @@ class Objective(Protocol):
 def phase_of(config: Objective, epoch: int, step: int) -> Phase:
     """Return the phase of a step.
 
-    The passes teach each other from epoch `distill_from` on (the authors' code), at full strength
+    Mutual distillation starts at epoch `distill_from` (the authors' code) and reaches its full weight
     after `distill_warmup` further epochs; the second pass runs at every `dense_every`-th step.
     """
     rise = (epoch - config.distill_from + 1) / (config.distill_warmup + 1)
@@ -70,7 +70,7 @@ def phase_of(config: Objective, epoch: int, step: int) -> Phase:
 
 
 def supervised(logits: dict[str, Tensor], labels: Tensor, config: Objective, phase: Phase) -> dict[str, Tensor]:
-    """Cross-entropy of each pass."""
+    """Return the cross-entropy of each pass."""
     return cross_entropies(logits, labels, config.label_smoothing)
 
 
@@ -82,10 +82,10 @@ def mutual(
     learners: tuple[str, ...] | None = None,
     detach: bool = True,
 ) -> dict[str, Tensor]:
-    """Cross-entropy of both passes and, by the phase's weight, what they teach each other.
+    """Return the cross-entropy of both passes and their mutual distillation, weighted by `phase.mutual`.
 
-    `learners` names the passes that learn from the other, by default both; with `detach=False` the
-    teacher moves towards its pupil too.
+    `learners` names the students, by default both passes; with `detach=False` the teacher gets a gradient
+    too, towards its student.
     """
     parts = cross_entropies(logits, labels, config.label_smoothing)
     if len(logits) == 2 and phase.mutual:
@@ -96,13 +96,13 @@ def mutual(
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training.
+    """A training method.
 
-    `rules` has a gradient rule for each pass, `masks` says when and how masks change (`dcil.refresh`),
-    `loss` what is minimised, `own` which modules each pass has of its own (a name of `dcil.parts.OWN`).
-    `scored` says whether masks keep the best by the run's `scope` and `score`; the others keep a share of each layer.
-    `clip` is the largest norm that the gradient of all parameters together may have at a step; a longer one is
-    scaled down to it. `ablates` names the method of which this one is an ablation: the same but for one piece.
+    `rules` has the gradient rule of each pass, `masks` is the policy of when and how masks change (`dcil.refresh`),
+    `loss` the objective to minimise, `own` the modules that each pass has its own copy of (a key of `dcil.parts.OWN`).
+    `scored` is True if masks keep the highest scores by the run's `scope` and `score`; other methods keep a share of
+    each layer. `clip` is the largest norm of a step's gradient over all parameters; a larger gradient is scaled down
+    to it. `ablates` names the method that this one is an ablation of: identical except for one piece.
     """
 
     name: str
@@ -118,23 +118,23 @@ class Method:
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """The names of its passes, by what each sees of the weights; the first is the one that is deployed."""
+        """The name of each pass, after the network that it sees; the first pass is the deployed one."""
         return tuple(RULES[rule].sees for rule in self.rules)
 
     @property
     def prunes(self) -> bool:
-        """Whether this method ends with fewer weights than it began with."""
+        """Whether this method ends with fewer weights than it started with."""
         return self.masks is not never
 
 
-# DCIL, from which its ablations differ in one piece each.
+# DCIL; each of its ablations differs from it in one piece.
 DCIL = Method("dcil", ("kept", "refined"), scheduled, mutual, "dynamic masks, refined gradient, mutual loss",
               "arXiv 2109.04660 and the authors' code")  # fmt: skip
 ablation = partial(replace, DCIL, ablates="dcil")
 BOOK, PATHS = "control of this book", "a path type in the authors' code, in none of their scripts"
 
-# A rival's first row is what its records ran. Where that was not its source's method, a second row is, but for what the
-# docstring of its mask policy says.
+# A rival's first row is the method that its records ran. Where that is not its source's method, a second row follows
+# the source, except for the differences that the docstring of its mask policy lists.
 ROWS = (
     Method("dense", ("dense",), never, supervised, "no pruning", "the usual training"),
     Method("static", ("kept",), once("largest"), supervised, "one mask, by size at initialisation", BOOK),
@@ -168,7 +168,7 @@ ROWS = (
            ablates="ste"),
     Method("acdc", ("kept",), alternating, supervised, "sparse and dense by turns", "Peste et al. 2021"),
     Method("self_distill", ("dense", "twin"), never, mutual, "no pruning, two passes teach each other", BOOK),
-    # Its masks are those of `gmp`, so that the two differ in the teacher alone.
+    # Its masks are those of `gmp`, so that the two differ only in the teacher.
     Method("gmp_distill", ("kept", "dense"), shrinking, mutual,
            "gradual magnitude pruning (gmp) taught by its own dense pass, which learns from it too", BOOK),
     Method("ste_split", ("straight_through", "observed"), scheduled, mutual,

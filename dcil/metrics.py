@@ -20,7 +20,7 @@ from dcil.errors import DcilError
 from dcil.io.bits import from_text
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images [N, C, H, W], labels [N]
-REESTIMATED_OVER = 16  # batches; a running average over so many has settled
+REESTIMATED_OVER = 16  # batches, enough for a running average to settle
 
 
 def percent(hits: int, count: int) -> float:
@@ -29,7 +29,7 @@ def percent(hits: int, count: int) -> float:
 
 
 class Tally:
-    """Sums of losses and hits over an epoch, on the device; added to in place, so that a captured step can."""
+    """Sums of losses and hits over an epoch, on the device; updated in place, as captured steps require."""
 
     def __init__(self, passes: tuple[str, ...], device: torch.device):
         self.passes, self.device = passes, device
@@ -39,9 +39,9 @@ class Tally:
     def add(
         self, logits: dict[str, Tensor], labels: Tensor, losses: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once a step.
+        """Count one batch: logits [N, C] by pass, labels [N], and the terms of the loss (0-d), each once per step.
 
-        Returns by pass which of its images have the right class on top, boolean [N].
+        Returns, by pass, which images have the right class as top-1, boolean [N].
         """
         top1: dict[str, Tensor] = {}
         for name, output in logits.items():
@@ -50,7 +50,7 @@ class Tally:
             seen = torch.full((), len(labels), device=labels.device)
             self.hits[name] += torch.stack((top1[name].sum(), right.sum(), seen))
         for name, value in (losses or {}).items():
-            if name not in self.losses:  # the sum, and over how many steps
+            if name not in self.losses:  # the sum, and the number of steps
                 self.losses[name] = torch.zeros(2, dtype=torch.float64, device=value.device)
             self.losses[name] += torch.stack((value.detach().double(), torch.ones_like(value, dtype=torch.float64)))
         return top1
@@ -61,7 +61,7 @@ class Tally:
             tensor.zero_()
 
     def over(self, ranks: Ranks) -> Tally:
-        """Return the tally of all ranks together (this one in a team of one)."""
+        """Return the tally summed over all ranks (this tally itself in a team of one)."""
         if ranks.size == 1:
             return self
         total = Tally(self.passes, self.device)
@@ -75,7 +75,7 @@ class Tally:
         return {name: {"top1": percent(one, n), "top5": percent(five, n)} for name, (one, five, n) in sums.items() if n}
 
     def loss(self) -> dict[str, float]:
-        """Return the mean over steps of each term that occurred, and of their sum."""
+        """Return the mean over steps of each term that occurred, and the sum of these means as `total`."""
         sums = {name: value.tolist() for name, value in self.losses.items()}
         parts = {name: total / steps for name, (total, steps) in sums.items() if steps}
         return parts | {"total": sum(parts.values())}
@@ -105,10 +105,10 @@ def evaluate(
 def evaluate_images(
     model: nn.Module, passes: tuple[str, ...], test: Batches, engine: Engine, ranks: Ranks = ALONE
 ) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
-    """Return what `evaluate` does, and by pass which images of this rank's share are right, boolean [N], in order."""
+    """Return the result of `evaluate` and, by pass, which images of this rank are right, boolean [N], in order."""
     model.eval()
     tally = Tally(passes, engine.device)
-    # A share of no images has no batch.
+    # A rank's share can be empty, without any batch.
     right = {name: [torch.zeros(0, dtype=torch.bool, device=engine.device)] for name in passes}
     for images, labels in test:
         top1 = tally.add(dict(zip(passes, engine.passes(model, images), strict=True)), labels)
@@ -120,7 +120,7 @@ def evaluate_images(
 
 @torch.no_grad()
 def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
-    """Raise `DcilError` for a model whose batch norms cannot train on so few images [N, C, H, W]; changes nothing."""
+    """Raise `DcilError` if the model's batch norms cannot train on so few images [N, C, H, W]; changes nothing."""
     try:
         engine.passes(copy.deepcopy(model).train(), images)
     except ValueError as error:
@@ -128,8 +128,8 @@ def require_trainable(model: nn.Module, images: Tensor, engine: Engine) -> None:
             raise
         side = f"{images.shape[-2]}×{images.shape[-1]}"
         raise DcilError(
-            f"some batch of an epoch has one image only, and of {side} pixels this network leaves its "
-            f"batch norms one value ({error}); choose another --batch-size, or larger images"
+            f"some batch of an epoch has one image only, and at {side} pixels this network's batch norms get "
+            f"one value per channel ({error}); choose another --batch-size, or larger images"
         ) from error
 
 
@@ -175,9 +175,9 @@ def evaluate_reestimated(
 
 
 def images_right(record: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """Return by pass which test images the last network of a record gets right (top-1), boolean [N] in their order.
+    """Return, by pass, which test images a record's final network gets right (top-1), boolean [N] in data set order.
 
-    None for a record that does not say; raises `DcilError` when what it holds cannot be read.
+    None if the record does not say; raises `DcilError` if its entry cannot be read.
     """
     if not (held := record.get("images_right")):
         return None
@@ -188,9 +188,9 @@ def images_right(record: dict[str, Any]) -> dict[str, np.ndarray] | None:
 
 
 def images_problems(record: dict[str, Any]) -> list[str]:
-    """Return where the images that a record says are right contradict the last accuracy of its curve.
+    """Return where the `images_right` of a record contradicts the last accuracies of its curve.
 
-    Raises `DcilError` when they cannot be read.
+    Raises `DcilError` if `images_right` cannot be read.
     """
     if record["status"] != "complete":
         return [f"images_right is of a run's last epoch, and this run is {record['status']}"]

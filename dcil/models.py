@@ -1,8 +1,8 @@
 """CIFAR ResNets and Wide ResNets: plain modules that know nothing of pruning.
 
 `resnet8` to `resnet56` follow He et al. 2016 (6n+2 layers, basic blocks) with the authors' strided
-1×1 convolution + norm as shortcut. `resnet83_bottleneck` is what the authors' code builds when it
-is asked for "ResNet-56": bottleneck blocks, 9 a stage, so 83 weight layers. `wrn28_k` follows
+1×1 convolution + norm as shortcut. `resnet83_bottleneck` is the network that the authors' code builds
+for "ResNet-56": bottleneck blocks, 9 per stage, so 83 weight layers. `wrn28_k` follows
 Zagoruyko & Komodakis 2016. `resnet18` and `resnet50` are torchvision's, for larger images.
 """
 
@@ -19,7 +19,7 @@ from dcil.errors import unknown
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Return a padded convolution without bias, Kaiming normal over its fan-out."""
+    """Return a padded convolution without bias, with Kaiming normal initialisation (fan-out)."""
     layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
@@ -52,7 +52,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions, four times wider at the end, and a shortcut."""
+    """1×1, 3×3 and 1×1 convolutions, the last four times as wide, and a shortcut."""
 
     expansion = 4
 
@@ -93,7 +93,7 @@ Block = type[BasicBlock] | type[Bottleneck] | type[PreActBlock]
 
 
 def stages(block: Block, inputs: int, widths: tuple[int, int, int], depth: int) -> nn.ModuleList:
-    """Return three stages of `depth` blocks; the second and third halve the image."""
+    """Return three stages of `depth` blocks; the second and third halve height and width."""
     layers = nn.ModuleList()
     for width, stride in zip(widths, (1, 2, 2), strict=True):
         stage = nn.Sequential()
@@ -138,7 +138,7 @@ class WideResNet(nn.Module):
 
 
 def _resnet(layers: int, num_classes: int = 10) -> ResNet:
-    """Build a ResNet with `layers` = 6n+2 weight layers, basic blocks."""
+    """Build a ResNet of basic blocks with `layers` = 6n+2 weight layers."""
     return ResNet(BasicBlock, (layers - 2) // 6, num_classes)
 
 
@@ -161,14 +161,14 @@ wrn28_2, wrn28_4, wrn28_8 = partial(_wrn28, 2), partial(_wrn28, 4), partial(_wrn
 
 
 def _torchvision(name: str, num_classes: int = 1000) -> nn.Module:
-    """Build a network of torchvision, freshly initialised."""
+    """Build a torchvision network, freshly initialised."""
     return getattr(import_torchvision().models, name)(num_classes=num_classes)
 
 
 resnet18, resnet50 = partial(_torchvision, "resnet18"), partial(_torchvision, "resnet50")
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {"resnet18": resnet18, "resnet50": resnet50}
 
-#: What builds each network by name; takes `num_classes`.
+#: The builder of each network by name; takes `num_classes`.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
     "resnet20": resnet20,

@@ -1,4 +1,4 @@
-"""Which parts of a network are pruned, which each pass has of its own, and which names are one tensor."""
+"""Which weights of a network are pruned, which modules each pass has a copy of, and which names share a tensor."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ Choice = Callable[[str, nn.Module], bool] | Iterable[str]
 
 
 def is_conv_weight(name: str, owner: nn.Module) -> bool:
-    """Tell whether a parameter is a convolution's weight, 1×1 and first ones included: what the authors prune."""
+    """Return whether a parameter is a convolution's weight, including 1×1 and first layers: the authors' choice."""
     return name.rpartition(".")[2] == "weight" and isinstance(owner, _ConvNd)
 
 
 def norms(net: nn.Module) -> list[str]:
-    """Return the names of every batch norm, and of other norms with running statistics; the head is then shared."""
+    """Return the names of all batch norms, and of other norms with running statistics.
+
+    With this list as `per_pass`, passes share the head.
+    """
 
     def keeps(module: nn.Module) -> bool:
         return isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats)
@@ -33,13 +36,16 @@ def norms(net: nn.Module) -> list[str]:
 
 
 def head(net: nn.Module) -> list[str]:
-    """Return the name of the linear layer that is registered last; the norms are then shared."""
+    """Return a list with the name of the linear layer that is registered last, empty if there is none.
+
+    With this list as `per_pass`, passes share the norms.
+    """
     return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
 
 
-#: What each pass has of its own, by the name a method gives it.
+#: The modules that each pass has its own copy of, by the name in `dcil.methods.Method.own`.
 OWN: dict[str, Callable[[nn.Module], list[str]]] = {
-    "norms and head": lambda net: norms(net) + head(net),  # the authors
+    "norms and head": lambda net: norms(net) + head(net),  # the authors' choice
     "norms": norms,
     "head": head,
     "nothing": lambda net: [],
@@ -47,9 +53,9 @@ OWN: dict[str, Callable[[nn.Module], list[str]]] = {
 
 
 def key(name: str) -> str:
-    """Return a dotted name as one attribute name: PyTorch forbids dots in them.
+    """Return a dotted name encoded as an attribute name, in which PyTorch forbids dots.
 
-    `/` stands for a dot; names that have one themselves are written as in a JSON pointer (RFC 6901).
+    `/` replaces each dot; `/` and `~` in the name itself are escaped as in a JSON pointer (RFC 6901).
     """
     return name.replace("~", "~0").replace("/", "~1").replace(".", "/")
 
@@ -69,21 +75,22 @@ def choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[
 
 
 def _advice(net: nn.Module, owners: dict[str, nn.Module]) -> str:
-    """Return what to write instead for a network in which nothing is prunable, or nothing if it has no matrix."""
+    """Return a hint for a network in which nothing is prunable, or "" if it has no matrix to name."""
     dense = {name for name, owner in owners.items() if isinstance(owner, nn.Embedding)}
     matrices = [name for name, p in net.named_parameters() if p.dim() >= 2 and name not in dense]
     own = OWN["norms and head"](net)
     inner = [name for name in matrices if name.rpartition(".")[0] not in own]
     if not matrices:
         return ""
-    shared = "" if inner else ", per_pass=[]"  # then the head is all that there is
+    shared = "" if inner else ", per_pass=[]"  # the head has the only matrices
     return f" Name what to prune, e.g. DualPath(net, prunable={(inner or matrices)[:2]}{shared})"
 
 
 def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of what is pruned and of the modules that each pass has of its own, by default norms and head.
+    """Return the names of the pruned parameters and of the modules that each pass has its own copy of.
 
-    Raises `dcil.DcilError` when nothing is prunable or when a weight would be both.
+    `per_pass` None means norms and head. Raises `dcil.DcilError` if nothing is prunable, or if a weight would be both
+    pruned and per-pass.
     """
     modules = dict(net.named_modules())
     owners = {name: modules[name.rpartition(".")[0]] for name, _ in net.named_parameters()}
@@ -106,20 +113,21 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
 
 
 def state(net: nn.Module, own: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the buffers that a forward may write, outside of the modules `own`.
+    """Return the names of the buffers that a forward pass may write, outside the modules `own`.
 
-    Those of spectral norm, observers and norms of one's own, for instance; constants too, which nothing tells from
-    them. The statistics of a norm that a choice of modules leaves out are none of them: it says that passes share them.
+    Examples are the buffers of spectral norm, observers and custom norms. Constants are included, since nothing
+    tells them apart. The statistics of a norm that `own` leaves out are excluded: leaving a norm out means that passes
+    share them.
     """
     settled = {id(b) for name in [*own, *norms(net)] for b in net.get_submodule(name).buffers()}
     return tuple(name for name, buffer in net.named_buffers() if id(buffer) not in settled)
 
 
 def copies(net: nn.Module, own: Sequence[str], fresh: bool) -> nn.ModuleDict:
-    """Return copies of modules by `key` of their names, drawn anew with `fresh`; ties between them hold."""
+    """Return copies of modules by `key` of their names, re-initialised if `fresh`; tied parameters stay tied."""
     memo: dict = {}
     copied = nn.ModuleDict()
-    for name in own:  # past add_module(), which refuses the names of a ModuleDict's own methods, such as "values"
+    for name in own:  # bypasses add_module(), which refuses the names of ModuleDict's methods, such as "values"
         copied._modules[key(name)] = copy_module(net.get_submodule(name), memo)
         if fresh:
             reset(name, copied[key(name)])
@@ -135,20 +143,20 @@ def state_copies(net: nn.Module, names: Sequence[str]) -> nn.Module:
 
 
 def differing(net: nn.Module, tensors: Sequence[str], own: Sequence[str]) -> list[nn.Module]:
-    """Return the modules that see other tensors in another pass: those that hold `tensors`, and all of `own`."""
+    """Return the modules whose tensors differ between passes: those that hold `tensors`, and all within `own`."""
     holders = [net.get_submodule(name.rpartition(".")[0]) for name in tensors]
     return holders + [inner for name in own for inner in net.get_submodule(name).modules()]
 
 
 @torch.no_grad()
 def reset(name: str, copied: nn.Module) -> None:
-    """Draw the parameters of a copied module anew, by the way its own layers have for it.
+    """Re-initialise the parameters of a copied module by the `reset_parameters()` of its layers.
 
-    Raises `dcil.DcilError` for parameters that this leaves as they were; equal numbers, as a norm's, may stay.
+    Raises `dcil.DcilError` for parameters that this leaves unchanged, unless all their values are equal, as in a norm.
     """
     before = {key: value.clone() for key, value in copied.named_parameters()}
-    for part in reversed(list(copied.modules())):  # a layer may have more to say of the layers inside it
-        way = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)  # attention's
+    for part in reversed(list(copied.modules())):  # inner layers first: an outer one may override them
+        way = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)  # attention
         if way:
             way()
     left = [
@@ -158,15 +166,15 @@ def reset(name: str, copied: nn.Module) -> None:
     ]
     if left:
         raise DcilError(
-            f"fresh=True cannot draw {name}.{left[0]} anew: no reset_parameters() of this "
+            f"fresh=True cannot re-initialise {name}.{left[0]}: no reset_parameters() of this "
             f"{type(copied).__name__} does. Give the layer that holds it such a method, or leave out "
-            "`fresh`: passes then begin with equal copies"
+            "`fresh`: passes then start with equal copies"
         )
 
 
 @contextmanager
 def calls(net: nn.Module) -> Iterator[list[str]]:
-    """Note the names of the linear layers that are called, in order."""
+    """Context that yields a list, in which the names of the linear layers are collected as they are called."""
     called: list[str] = []
     hooks = [
         module.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -183,7 +191,7 @@ def calls(net: nn.Module) -> Iterator[list[str]]:
 def aliases(net: nn.Module) -> dict[str, list[str]]:
     """Return, for each tied parameter or buffer, the names under which other modules hold the same tensor.
 
-    `functional_call` can do this itself (`tie_weights`), but then it leaves a module that is
+    `functional_call` can tie weights itself (`tie_weights`), but it then leaves a module that is
     registered under two names without its parameters.
     """
     places: dict[int, list[str]] = {}
@@ -195,6 +203,6 @@ def aliases(net: nn.Module) -> dict[str, list[str]]:
 
 
 def transposed(net: nn.Module) -> dict[str, int]:
-    """Return the groups of each transposed convolution, by its weight's name: its filters lie along dimension 1."""
+    """Return the groups of each transposed convolution by its weight's name; its filters lie along dimension 1."""
     named = net.named_modules()
     return {f"{name}.weight".lstrip("."): m.groups for name, m in named if isinstance(m, _ConvTransposeNd)}

@@ -1,4 +1,4 @@
-"""Which values a field of a configuration takes: one class a kind, each with the sentence that refuses any other."""
+"""The values that fields of a configuration accept: one class per kind, each with its error messages."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dcil.errors import DcilError, unknown
 
 
 class Range(Protocol):
-    """The values that a field takes."""
+    """The values that a field accepts."""
 
     def accept(self, name: str, value: Any) -> Any:
-        """Return the value as the field keeps it; raises `DcilError` naming the field for one out of range."""
+        """Return the value as the field stores it; raises `DcilError` naming the field for a value out of range."""
         ...
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """A name of a closed list."""
+    """A name from a fixed list."""
 
     allowed: Collection[str]
 
     def accept(self, name: str, value: Any) -> str:
-        """Return the name; raises `DcilError` with the nearest allowed one."""
-        if value not in tuple(self.allowed):  # a tuple, for a list can be looked for in no dict
+        """Return the name; raises `DcilError` with the nearest allowed name for any other."""
+        if value not in tuple(self.allowed):  # a tuple: `in` of a dict fails for unhashable values
             raise unknown(name, value, self.allowed)
         return value
 
@@ -72,7 +72,7 @@ class Fraction:
         return number
 
     def refusal(self, number: float) -> str:
-        """Return what is said of a number out of range."""
+        """Return the end of the error message for a number out of range."""
         return "it must be in [0, 1)"
 
 
@@ -112,9 +112,9 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def _float(name: str, value: Any) -> float:
-    """Return a number as a float: 1 and 1.0 are one value, so they must be one run id, and so are -0.0 and 0.0."""
+    """Return a number as a float: equal values, such as 1 and 1.0 or -0.0 and 0.0, must give the same run id."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise DcilError(f"{name} is {value!r}; it must be a number")
-    if isinstance(value, int) and abs(value) > 1e300:  # more than a float holds
-        raise DcilError(f"{name} is a number of {len(str(value))} digits; none so large is of use")
+    if isinstance(value, int) and abs(value) > 1e300:  # beyond the range of a float
+        raise DcilError(f"{name} is a number of {len(str(value))} digits; it is far too large")
     return float(value) + 0.0

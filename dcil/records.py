@@ -1,4 +1,4 @@
-"""Run records: one JSON file a run, written by `dcil`, checked on writing and on reading."""
+"""Run records: one JSON file per run, written by `dcil`, validated on writing and on reading."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from dcil.metrics import images_problems
 from dcil.run_record import Run
 
 SCHEMA = 1
-LAST = 10  # epochs averaged beside the last one
-BY_PASS = ("train", "test", "reestimated")  # of a row of the curve
+LAST = 10  # epochs in the mean that is reported beside the last epoch
+BY_PASS = ("train", "test", "reestimated")  # keys of a curve's row whose values are by pass
 
-MOST = 8 * 2**20  # bytes of a file: an epoch takes some 600, and a run has at most `dcil.config.MOST_EPOCHS`
+MOST = 8 * 2**20  # bytes per file: an epoch takes about 600, and a run has at most `dcil.config.MOST_EPOCHS`
 
-# What a record holds (`dcil.io.shapes`): what there must be, and with "?" what came later or not every run has. A
-# record may hold more. Every bound here is one that a page needs.
+# The shape of a record (`dcil.io.shapes`). Keys are required, except those with "?", which were added later or which
+# not every run has; a record may have further keys. Every bound here is one that a page relies on.
 _COUNT, _SIZE = Number(0, 1e15, whole=True), Number(1, 1e15, whole=True)
 _SECONDS = Number(0, 1e10)
-_REMOVED = Number(0, 1 - 1e-9)  # the fraction of weights removed; some are always left
+_REMOVED = Number(0, 1 - 1e-9)  # the fraction of weights removed; some weights always remain
 _ACCURACIES = Named({"top1": Number(0, 100), "top5": Number(0, 100)}, 2)  # by pass
 SHAPE = {
     "schema": Number(1, whole=True),
@@ -60,23 +60,23 @@ SHAPE = {
     "cost": {"time_s": _SECONDS, "mem_mib": Number(0, 1e9), "dense_macs": _SIZE, "inference_macs": _SIZE,
              "train_macs": _SIZE, "num_params": _SIZE, "layer_sparsity": Named(Number(0, 1)),
              "nonzeros": {"conv": _SIZE, "norm": _COUNT, "linear": _COUNT, "other": _COUNT},
-             "shared_by?": Number(1, 1e6)},  # runs under way on the device meanwhile, where there were several
+             "shared_by?": Number(1, 1e6)},  # number of concurrent runs on the device, if more than one
     "masks?": {"stride": _SIZE, "count": Number(1, SAMPLE, whole=True),
                "overlap_with_last": [{"epoch": _COUNT, "jaccard": Number(0, 1)}], "final": Text(2**17)},
-    "images_right?": Named(Text(2**17), 2),  # by pass, which test images the last network gets right (`dcil.io.bits`)
+    "images_right?": Named(Text(2**17), 2),  # by pass, which test images the final network gets right (`dcil.io.bits`)
     "checksum?": Text(64),
 }  # fmt: skip
 
 
 def validate(record: Any, source: str = "the record") -> dict[str, Any]:
-    """Return the record if it is one; raises `dcil.DcilError` naming the source and what is wrong with it.
+    """Return the record if it is valid; raises `dcil.DcilError` naming the source and what is wrong with it.
 
-    A record has the configuration, the environment, the data's checksum, a curve with a row an epoch (accuracies in
+    A record has the configuration, the environment, the data's checksum, a curve with one row per epoch (accuracies in
     percent, times in seconds), the final accuracies by pass, and the cost (MACs, MiB, seconds, nonzeros). It may have
     the final mask (`dcil.dynamics.final_mask`) and which test images are right at the end
-    (`dcil.metrics.images_right`), a bit each. What does not follow from the curve or the configuration is refused.
-    What is returned has its passes in the method's order, the deployed one first, whatever the order of keys was:
-    objects of JSON have none.
+    (`dcil.metrics.images_right`), one bit each. Derived values that do not follow from the curve or the configuration
+    are refused. The returned record has its passes in the method's order, the deployed one first, whatever the order
+    of its keys, since JSON objects are unordered.
 
     >>> validate({"schema": 1, "run_id": "a"}, "my file")
     Traceback (most recent call last):
@@ -99,7 +99,7 @@ def validate(record: Any, source: str = "the record") -> dict[str, Any]:
 
 
 def _contradictions(record: dict[str, Any]) -> list[str]:
-    """Return what of a record, whose shape is right, does not follow from the rest of it."""
+    """Return the contradictions within a record that has the right shape."""
     config, curve, problems = RunConfig.from_dict(record["config"]), record["curve"], []
     if record["tier"] != config.tier:
         problems.append(f"tier is {record['tier']!r}, but its configuration is of tier {config.tier!r}")
@@ -120,13 +120,13 @@ def _contradictions(record: dict[str, Any]) -> list[str]:
     if not problems and "images_right" in record:
         problems += images_problems(record)
     if not problems and "checksum" in record and record["checksum"] != checksum(_content(record)):
-        meant = "take it as it was written, or leave the checksum out if the change is meant"
+        meant = "use the file as it was written, or remove the checksum if the change is intended"
         problems.append(f"its checksum is not that of its content: the file was damaged or changed since; {meant}")
     return problems
 
 
 def _other_passes(curve: list[dict[str, Any]], method: str) -> list[str]:
-    """Return where a curve has other passes than its method."""
+    """Return where a curve's passes are not those of its method."""
     passes = methods.get(method).passes
     return [
         f"curve[{row['epoch']}].{part} has the passes {sorted(row[part])}, {method} has {sorted(passes)}"
@@ -141,7 +141,7 @@ def _content(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
-    """Return where a configuration is not in its one full form, in which 2.0 is not 2: else a run had two ids."""
+    """Return where a configuration is not in canonical form, in which 2.0 is not 2; else a run could have two ids."""
     return [
         f"config.{name} must be {json.dumps(value)}, as dcil writes it, got "
         f"{json.dumps(config[name]) if name in config else 'nothing'}"
@@ -151,7 +151,7 @@ def _unresolved(config: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
 
 
 def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
-    """Return the record with whatever it holds by pass in this order."""
+    """Return the record with all its values by pass in the order of `passes`."""
 
     def ordered(by_pass: dict[str, Any]) -> dict[str, Any]:
         return {name: by_pass[name] for name in passes if name in by_pass}
@@ -162,10 +162,10 @@ def _in_order(record: dict[str, Any], passes: Sequence[str]) -> dict[str, Any]:
 
 
 def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
-    """Return the end of a run by pass: last epoch (the headline), mean of the last ten, and the best.
+    """Return the final results of a run by pass: last epoch (the headline), mean of the last ten, and the best.
 
-    Nothing uses the best. `best_at_target` looks only at epochs whose masks were set to the final
-    sparsity, `best_any` at all of them, as the authors' saved files do. Figures are test top-1 in percent.
+    Nothing uses the best. `best_at_target` is the best of the epochs whose masks were set to the final
+    sparsity, `best_any` of all epochs, as in the authors' saved files. Accuracies are test top-1 in percent.
     """
     passes: dict[str, Any] = {}
     for name in curve[-1]["test"] if curve else ():
@@ -185,7 +185,7 @@ def summarize(curve: list[dict], sparsity: float) -> dict[str, Any]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what the run runs on and with which code."""
+    """Return the hardware, the software and the version of the code that a run uses."""
     commit, dirty = source_state()
     lock = Path(__file__).resolve().parents[1] / "requirements.lock"
     return {
@@ -203,7 +203,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def without_timing(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record without time, memory, date and concurrency: what two runs of one seed must share."""
+    """Return the record without time, memory, date and concurrency; two runs of one seed must agree on the rest."""
     copy = json.loads(json.dumps(record))
     for row in copy["curve"]:
         del row["time_s"]
@@ -214,7 +214,7 @@ def without_timing(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(record: dict[str, Any], path: str | Path) -> Path:
-    """Check a record and write it atomically, with the checksum of its content; returns its path."""
+    """Validate a record and write it atomically, with the checksum of its content; returns its path."""
     path, record = expanded(path), _content(validate(record))
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda part: part.write_text(text))
@@ -222,15 +222,15 @@ def write(record: dict[str, Any], path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read and check one record; raises `DcilError` naming the file, which stays as it is.
+    """Read and validate one record; raises `DcilError` naming the file, which is left untouched.
 
-    Its checksum, which only a file has, is compared and left out.
+    The checksum, which only files have, is verified and left out of the result.
     """
     return _parsed(path)[0]
 
 
 def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
-    """Return a record and the very bytes that were checked."""
+    """Return a record and the exact bytes that were validated."""
     try:
         content = read_bytes(expanded(path), MOST)
         found = parse_json(content)
@@ -242,11 +242,11 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
 
 
 def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list[Run]:
-    """Return the runs of a folder whose configuration has these values, in the order of their records' file names.
+    """Return the runs of a folder whose configuration has these values, in the order of the records' file names.
 
-    A `dcil.run_record.Run` has its parts as attributes, and reads like the record itself. A folder that is not there
-    holds no records. Raises `dcil.DcilError` for a field or a value that no configuration has, and, naming the file,
-    for one that is no record.
+    A `dcil.run_record.Run` has the parts of a record as attributes, and reads like the record itself. A missing folder
+    counts as empty. Raises `dcil.DcilError` for a field or a value that no configuration has, and, naming the file,
+    for an invalid record.
 
     >>> load_all("a folder that is not there", method="dcil")
     []
@@ -261,7 +261,7 @@ def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list
 
 
 def add(path: str | Path, folder: str | Path) -> Path:
-    """Check a record and add it to a folder under its run id, never overwriting; returns the new path."""
+    """Validate a record file and copy it to a folder under its run id, never overwriting; returns the new path."""
     record, content = _parsed(path)
     target = expanded(folder) / f"{record['run_id']}.json"
     try:
@@ -273,6 +273,6 @@ def add(path: str | Path, folder: str | Path) -> Path:
 
 
 def _link(part: str, path: Path) -> None:
-    """Give a file its name unless that is taken: of two that are added at once one fails, where both could replace."""
+    """Move a file to `path` unless that exists: of two concurrent additions one fails, where a rename would replace."""
     os.link(part, path)
     os.unlink(part)

@@ -1,4 +1,4 @@
-"""Mask policies, which say when and how a method's masks change, and the refresh that carries out a change."""
+"""Mask policies, which say when and how a method's masks change, and the refresh that applies a change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcil.dual_path import DualPath, put_masks
 from dcil.errors import DcilError
 from dcil.masks import compute_masks, cubic_sparsity, drop_and_grow, random_masks
 
-# The dense gradient of each prunable weight where the sparse network stands, by name.
+# The dense gradient of each prunable weight at the sparse network, by name.
 Gradients = Callable[[], dict[str, Tensor]]
 Masks = dict[str, Tensor]
 
@@ -23,7 +23,7 @@ PRUNE_PERIOD = 100  # Δt of gradual magnitude pruning: "between 100 and 1000 tr
 
 
 class Schedule(Protocol):
-    """What of a run's configuration decides its masks; a `dcil.config.ResolvedConfig` is one."""
+    """The fields of a run's configuration that determine its masks; `dcil.config.ResolvedConfig` has them."""
 
     @property
     def method(self) -> str: ...
@@ -45,15 +45,16 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """What to do now: the `sparsity` to end at, `how` (of `WAYS`), and the `share` of kept weights to exchange."""
+    """A change of masks: the new `sparsity`, `how` (a key of `WAYS`), and the `share` of kept weights to exchange."""
 
     sparsity: float
     how: str = "largest"
     share: float = 0.0
 
 
-#: The change to make before a step (config, epoch, step), or None to leave the masks alone. `epoch` counts what is
-#: trained by then, parts of an epoch included: 1.5 is the middle of the second, so a schedule can move at every step.
+#: Maps (config, epoch, step) to the change to make before that step, or None to leave the masks alone. `epoch` is the
+#: number of epochs trained by then, a fraction, so that a schedule can change at every step: 1.5 is the middle of the
+#: second epoch.
 Policy = Callable[[Schedule, float, int], Change | None]
 
 
@@ -96,38 +97,38 @@ def once(how: str) -> Policy:
 
 
 def scheduled(config: Schedule, epoch: float, step: int) -> Change | None:
-    """Choose anew every `mask_period` steps, at the cubic schedule's sparsity for the epoch (the authors' code)."""
+    """Choose new masks every `mask_period` steps, at the cubic schedule's sparsity of the epoch (the authors' code)."""
     if step % config.mask_period:
         return None
     return Change(cubic_sparsity(int(epoch), config.sparsity, config.ramp_end))
 
 
 def stepwise(config: Schedule, epoch: float, step: int) -> Change | None:
-    """Choose anew before every step, at the cubic schedule's sparsity for that step (ST-3).
+    """Choose new masks before every step, at the cubic schedule's sparsity of that step (ST-3).
 
-    Source: Vanderschueren & De Vleeschouwer 2023 and their code, github.com/vanderschuea/stthree. They choose after
-    each step, which is the same but for what is tested: here its masks are one step old. Their schedule rises from
-    epoch 5 to 80 of 160; here it is the run's, from the first step to `ramp_end`. Their threshold lies between the
-    largest pruned weight and the smallest kept one; here it is the largest pruned one. They prune the classifier too,
-    take no Nesterov momentum and no decay of norms, and after the end fix the masks and train ten epochs more
-    (on ImageNet all of them again).
+    Source: Vanderschueren & De Vleeschouwer 2023 and their code, github.com/vanderschuea/stthree. They choose masks
+    after each step, which differs only in evaluation: here the evaluated masks are one step old. Their sparsity rises
+    from epoch 5 to epoch 80 of 160; here it rises from the first step to `ramp_end`. Their threshold lies between the
+    largest pruned and the smallest kept weight; here it is the largest pruned weight. They also prune the classifier,
+    use neither Nesterov momentum nor weight decay on norms, and finally fix the masks and train for ten more epochs
+    (on ImageNet, for all epochs again).
     """
     return Change(cubic_sparsity(epoch, config.sparsity, config.ramp_end))
 
 
 def shrinking(config: Schedule, epoch: float, step: int) -> Change | None:
-    """As `scheduled`, but what is pruned stays pruned: gradual magnitude pruning as this book first ran it."""
+    """As `scheduled`, but pruned weights stay pruned: gradual magnitude pruning as this book first ran it."""
     change = scheduled(config, epoch, step)
     return change and Change(change.sparsity, "shrink")
 
 
 def gradual(config: Schedule, epoch: float, step: int) -> Change | None:
-    """Prune every Δt steps up to the end of the ramp, and there, at the cubic schedule's sparsity for that step.
+    """Prune every Δt steps of the ramp and at its end, at the cubic schedule's sparsity of that step.
 
-    What is pruned stays pruned, and from the end of the ramp on masks stay as they are. Source: gradual magnitude
-    pruning, Zhu & Gupta 2017 (arXiv 1710.01878). They begin after some epochs or with a trained network, here the ramp
-    begins at the first step; they prune every layer alike, here `scope` says over what the threshold is taken, by
-    default over all layers. In their library a pruned weight keeps its value and could return, where kept ones
+    Pruned weights stay pruned, and masks stay fixed after the ramp. Source: gradual magnitude pruning,
+    Zhu & Gupta 2017 (arXiv 1710.01878). They start after some epochs or with a trained network; here the ramp
+    starts at the first step. They prune every layer to the same sparsity; here the threshold is taken over the run's
+    `scope`, by default over all layers. In their library a pruned weight keeps its value and can return if kept weights
     shrink below it.
     """
     if epoch > config.ramp_end or (step % PRUNE_PERIOD and epoch != config.ramp_end):
@@ -136,16 +137,16 @@ def gradual(config: Schedule, epoch: float, step: int) -> Change | None:
 
 
 def one_shot(config: Schedule, epoch: float, step: int) -> Change | None:
-    """Train densely up to epoch `ramp_end`, prune once, go on with that mask (Han et al. 2015, one round)."""
+    """Train dense up to epoch `ramp_end`, prune once, then keep that mask (Han et al. 2015, one round)."""
     return None if epoch < config.ramp_end else Change(config.sparsity, "hold")
 
 
 def alternating(config: Schedule, epoch: float, step: int) -> Change | None:
-    """Dense for a tenth of the epochs, then sparse and dense by turns of a twentieth, sparse from 85 % on.
+    """Train dense for 10 % of the epochs, then alternate sparse and dense phases of 5 %, sparse from 85 % on.
 
-    Each sparse turn has one mask, chosen as it begins. Source: AC/DC, Peste et al. 2021 (arXiv
-    2106.12379), its ImageNet schedule as shares of the epochs, turns rounded to at least one epoch;
-    the last epoch is sparse, however few there are.
+    Each sparse phase has one mask, chosen at its start. Source: AC/DC, Peste et al. 2021 (arXiv
+    2106.12379), its ImageNet schedule as fractions of the epochs, with phases rounded to at least one epoch;
+    the last epoch is always sparse, however short the run.
     """
     epoch = int(epoch)
     warmup, turn = max(1, round(0.10 * config.epochs)), max(1, round(0.05 * config.epochs))
@@ -155,18 +156,18 @@ def alternating(config: Schedule, epoch: float, step: int) -> Change | None:
 
 
 def regrowing(how: str, by_step: bool = False) -> Policy:
-    """Start sparse at random, then exchange weights every ΔT steps up to epoch `ramp_end`, ever fewer of them.
+    """Start from random masks, then exchange a shrinking share of weights every ΔT steps up to epoch `ramp_end`.
 
-    The share falls from α to 0 on a cosine, of whole epochs or `by_step` (RigL; SET exchanges a constant share, for
-    which this is kept too, so that the two differ in the growth alone).
+    The share follows a cosine from α to 0, updated every epoch or, with `by_step`, every step (RigL; SET exchanges a
+    constant share, but here it has the cosine too, so that the two methods differ only in growth).
 
     Source: RigL, Evci et al. 2020 (arXiv 1911.11134) and its code, github.com/google-research/rigl. For shorter and
-    longer training that scales the end of the exchanges with the steps, and neither ΔT nor α, as here; its end on
-    CIFAR is at 77 % of the steps, here at `ramp_end` (75 %). There a step that exchanges weights takes no gradient
-    step, and the first such step is step 0, here step ΔT. There the momentum of what grows is set to 0; here it is what
-    ΔT steps without a gradient have left of it. There a noise of 1e-5 breaks ties among the smallest weights. There the
-    CIFAR script leaves the first convolution dense and prunes the classifier; here every convolution has its ERK share
-    and the classifier is dense.
+    longer training, RigL scales the end of the exchanges with the number of steps and leaves ΔT and α alone, as here.
+    Differences: RigL's exchanges end at 77 % of the steps on CIFAR, here at `ramp_end` (75 %). A step that exchanges
+    weights takes no gradient step in RigL, and the first such step is step 0, here step ΔT. RigL sets the momentum of
+    grown weights to 0; here it has decayed for ΔT steps without a gradient. RigL adds noise of 1e-5 to break ties among
+    the smallest weights. RigL's CIFAR script leaves the first convolution dense and prunes the classifier; here every
+    convolution has its ERK share and the classifier is dense.
     """
 
     def policy(config: Schedule, epoch: float, step: int) -> Change | None:
@@ -189,19 +190,19 @@ def _chosen(dual: DualPath, weights: Mapping[str, Tensor], change: Change, confi
 
 
 def _largest(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
-    """The largest scores over all weights, revived ones included."""
+    """Keep the largest scores among all weights; pruned ones can return."""
     return _chosen(dual, dual.weights, change, config)
 
 
 def _shrink(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks:
-    """The largest scores among the weights still kept."""
+    """Keep the largest scores among the weights still kept."""
     masks = dual.masks
     remaining = {name: w.detach() * masks[name] for name, w in dual.weights.items()}
     return _chosen(dual, remaining, change, config)
 
 
 def _hold(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Masks | None:
-    """A new choice only when the sparsity asked for is another, else None; at 0 every weight is back."""
+    """Choose new masks only if the target sparsity changes, else return None; at sparsity 0 keep every weight."""
     if change.sparsity == dual.target_sparsity:
         return None
     if change.sparsity == 0:
@@ -225,7 +226,7 @@ def _regrow(grow: str, returning: bool = False) -> Callable[..., Masks]:
             generator = generator_of(config, step)
             growth = {n: torch.rand(m.shape, generator=generator).to(m.device) for n, m in masks.items()}
         after = {n: drop_and_grow(w, masks[n], change.share, growth[n], returning) for n, w in dual.weights.items()}
-        for name, weight in dual.weights.items():  # what grows starts at zero, what returns goes on
+        for name, weight in dual.weights.items():  # grown weights start at zero, returning ones keep their value
             weight.data.mul_(masks[name] & after[name])
         return after
 
@@ -245,24 +246,24 @@ WAYS: dict[str, Callable[..., Masks | None]] = {
 
 
 def generator_of(config: Schedule, step: int) -> torch.Generator:
-    """Return a generator that depends on the run's seed and the step only, so that a resumed run draws the same."""
+    """Return a generator seeded by the run's seed and the step only, so that a resumed run draws the same numbers."""
     return torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 2 + 1)
 
 
 def require_kept(dual: DualPath, config: Schedule) -> None:
-    """Raise `DcilError` for a run whose final masks would keep no weight."""
+    """Raise `DcilError` if the run's target sparsity, with its scope and score, leaves no weight of the network."""
     if not any(mask.any() for mask in _chosen(dual, dual.weights, Change(config.sparsity), config).values()):
         raise DcilError(
             f"sparsity {config.sparsity:g} with the scope {config.scope!r} leaves no weight of this network; lower "
-            "--sparsity, or take the scope 'global'"
+            "--sparsity, or use the scope 'global'"
         )
 
 
 @torch.no_grad()
 def refresh(dual: DualPath, change: Change, config: Schedule, step: int, gradients: Gradients) -> Tensor | None:
-    """Carry out a change, in place and on the device; returns the number of mask flips (0-d tensor).
+    """Apply a change of masks, in place and on the device; returns the number of mask flips (0-d tensor).
 
-    Returns None if the masks stay: "hold" is asked at every step and changes them at few.
+    Returns None if the masks stay: "hold" is applied at every step and changes them at few.
     """
     masks = WAYS[change.how](dual, change, config, step, gradients)
     return None if masks is None else put_masks(dual, masks, change.sparsity)

@@ -18,8 +18,8 @@ soft_threshold    r(w)·m   g                    ST-3; r shrinks and rescales
 soft_kept         r(w)·m   g·m                  DCIL's sparse pass with ST-3's threshold
 ================  =======  ===================  ================================
 
-The forward values are exact, not merely close: for a binary mask every sum below adds a zero (but those under a soft
-threshold, which are other numbers by design).
+The forward values are exact, not merely close, since with a binary mask every sum below adds a zero (except under a
+soft threshold, where the values differ by design).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch import Tensor
 def kept(w: Tensor, m: Tensor) -> Tensor:
     """Use the kept weights and train only them (`w·m`, gradient `g·m`).
 
-    `w` of any shape, `m` boolean and of the same shape. Source: training with a fixed mask, as usual.
+    `w` of any shape, `m` boolean and of the same shape. Source: the usual training with a fixed mask.
 
     >>> import torch
     >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
@@ -46,7 +46,7 @@ def kept(w: Tensor, m: Tensor) -> Tensor:
 
 
 def straight_through(w: Tensor, m: Tensor) -> Tensor:
-    """Use the kept weights but give every weight the gradient found there (`w·m`, gradient `g`).
+    """Use the kept weights, but let the gradient reach every weight (`w·m`, gradient `g`).
 
     Shapes as in `dcil.rules.kept`. Source: Bengio et al. 2013 for the estimator, Lin et al. 2020 (DPF)
     for its use in pruning.
@@ -62,10 +62,10 @@ def straight_through(w: Tensor, m: Tensor) -> Tensor:
 
 
 def faint(w: Tensor, m: Tensor) -> Tensor:
-    """Use the kept weights; give the pruned ones a tenth of the gradient found there (`w·m`, `g·m + g·(1−m)/10`).
+    """Use the kept weights; pruned weights get a tenth of the gradient (`w·m`, gradient `g·m + g·(1−m)/10`).
 
-    Shapes as in `dcil.rules.kept`. Source: a control of this book; is STE's fault the direction or the size of what it
-    tells pruned weights?
+    Shapes as in `dcil.rules.kept`. Source: a control of this book, which asks whether STE suffers from the direction or
+    from the size of the gradient that it gives pruned weights.
 
     >>> import torch
     >>> w, m = torch.tensor([3.0, 5.0], requires_grad=True), torch.tensor([True, False])
@@ -95,7 +95,7 @@ def refined(w: Tensor, m: Tensor) -> Tensor:
 
 
 def dense(w: Tensor, m: Tensor) -> Tensor:
-    """Use and train every weight; the mask plays no part (`w`, gradient `g`).
+    """Use and train every weight; the mask is ignored (`w`, gradient `g`).
 
     >>> import torch
     >>> dense(torch.tensor([3.0, 5.0]), torch.tensor([True, False])).tolist()
@@ -127,14 +127,14 @@ def observed(w: Tensor, m: Tensor) -> Tensor:
 
 
 def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
-    """Return the kept weights pulled towards zero by the threshold and scaled up again by filter; no gradient.
+    """Return the kept weights shrunk towards zero by the threshold and rescaled per filter, without gradient.
 
-    `w` [out, ...], `threshold` the size below which weights were pruned (0-d). A filter that keeps the
-    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`; each number of a bias is a filter. Masks can be older
-    than weights: a kept weight that is below the threshold by now is zero. The records of `st3` from before 2026-11-28
-    let it change its sign, which makes no difference where none is below. Source: ST-3, Vanderschueren & De
-    Vleeschouwer 2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree, which chooses masks at every
-    step and so meets no such weight.
+    `w` [out, ...], `threshold` the magnitude below which weights were pruned (0-d). A filter that keeps the
+    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`; each element of a bias counts as a filter. Masks can be
+    older than weights: a kept weight that has since fallen below the threshold becomes zero. In records of `st3` from
+    before 2026-11-28 such a weight changed its sign instead; without such weights there is no difference. Source: ST-3,
+    Vanderschueren & De Vleeschouwer 2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree, which
+    chooses masks at every step and so has no such weights.
 
     >>> import torch
     >>> shrunk(torch.tensor([[3.0, -0.5]]), torch.tensor([[True, True]]), torch.tensor(1.0))[0].tolist()
@@ -149,7 +149,7 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
 
 
 def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
-    """Use the kept weights under a soft threshold (`shrunk`) but give every weight the gradient found there (`g`).
+    """Use the kept weights under a soft threshold (`shrunk`), but let the gradient reach every weight (gradient `g`).
 
     Shapes and source as in `dcil.rules.shrunk`.
 
@@ -164,7 +164,7 @@ def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
 def soft_kept(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """Use the kept weights under a soft threshold (`shrunk`) and train only them (gradient `g·m`).
 
-    Shapes as in `dcil.rules.shrunk`. Source: this book; ST-3's forward in the place of `kept`'s in DCIL's sparse pass.
+    Shapes as in `dcil.rules.shrunk`. Source: this book; ST-3's forward in place of `kept`'s in DCIL's sparse pass.
 
     >>> import torch
     >>> w, m = torch.tensor([[3.0, -5.0, 1.0]], requires_grad=True), torch.tensor([[True, True, False]])
@@ -178,7 +178,7 @@ def soft_kept(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
 
 
 class Rule(NamedTuple):
-    """A rule, the name of the network it sees ("sparse", "dense", ...), and whether it asks for the threshold."""
+    """A rule, the name of the network that its pass sees ("sparse", "dense", ...), and whether it takes a threshold."""
 
     apply: Callable[..., Tensor]
     sees: str
@@ -193,7 +193,7 @@ RULES: dict[str, Rule] = {
     "refined": Rule(refined, "dense"),
     "dense": Rule(dense, "dense"),
     "pruned_only": Rule(pruned_only, "pruned"),
-    "twin": Rule(dense, "twin"),  # a second dense pass, so that two of them have names
+    "twin": Rule(dense, "twin"),  # a second dense pass needs a name of its own
     "observed": Rule(observed, "dense"),
     "soft_threshold": Rule(soft_threshold, "sparse", takes_threshold=True),
     "soft_kept": Rule(soft_kept, "sparse", takes_threshold=True),
@@ -201,7 +201,7 @@ RULES: dict[str, Rule] = {
 
 
 def are_soft(names: Iterable[str]) -> bool:
-    """Tell whether one of these rules takes a soft threshold, the size of the largest weight pruned in any layer.
+    """Return whether any of the rules takes a soft threshold: the size of the largest pruned weight of all layers.
 
     >>> are_soft(["kept", "refined"]), are_soft(["soft_kept", "refined"])
     (False, True)

@@ -1,4 +1,4 @@
-"""What a run record says, with types: a finished run as everything that reads records asks about it."""
+"""Run records with types: a recorded run as seen by everything that reads records."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dcil.cost import passes_a_step
 from dcil.data.datasets import DATASETS
 
 NAN = float("nan")
-# How a run is carried out, or which run it is: no part of what the method is.
+# Settings of how a run is executed, and its seed; they do not distinguish methods.
 CARRIED_OUT = ("seed", "device", "precision", "channels_last", "sync_batchnorm")
 Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a run ran on, and with which code."""
+    """The hardware and software of a run, and the version of its code."""
 
     python: str
     torch: str
@@ -47,10 +47,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took (seconds, MiB) and what its deployed network computes for an image (MACs) and stores.
+    """The time and memory of a run (seconds, MiB) and the MACs per image and stored values of its deployed network.
 
-    `train_macs` is what an image costs in training, every pass counted. `shared_by` is how many runs were under way on
-    the device; `layer_sparsity` is the fraction removed by weight, in no order.
+    `train_macs` is the cost of an image in training, over all passes. `shared_by` is the number of concurrent runs on
+    the device; `layer_sparsity` is the fraction removed by name of the weight, in no particular order.
     """
 
     time_s: float
@@ -65,15 +65,15 @@ class Cost:
 
     @property
     def own_time_s(self) -> float:
-        """The seconds of a run that had its device to itself; NaN for one that shared it: it is no cost of that run."""
+        """The seconds of a run that had its device to itself; NaN if the device was shared."""
         return self.time_s if self.shared_by == 1 else NAN
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A point of a run's curve. `epoch` counts from 0; accuracies are top-1 in percent by pass.
+    """One epoch of a run's curve. `epoch` counts from 0; accuracies are top-1 in percent by pass.
 
-    `reestimated` are test accuracies with norm statistics estimated anew. What was not measured is NaN or empty.
+    `reestimated` has test accuracies with re-estimated norm statistics. Values that were not measured are NaN or empty.
     """
 
     epoch: int
@@ -91,9 +91,9 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """Where a pass ended: test top-1 in percent at the last epoch, over the last ten, and the best at target sparsity.
+    """Final test top-1 of a pass in percent: last epoch, mean of the last ten, and the best at target sparsity.
 
-    Nothing uses the best. It is NaN, of epoch None, for a run that never was at its target.
+    Nothing uses the best. It is NaN, with epoch None, for a run that never reached its target sparsity.
     """
 
     last: float
@@ -106,8 +106,8 @@ class End:
 class Run(Mapping[str, Any]):
     """A recorded run. `raw` is its record, as `dcil.records.validate` returned it.
 
-    It reads like the record itself, too: `run["config"]["seed"]` is `run.raw["config"]["seed"]`, and two are equal
-    where their records are. It cannot be changed; `run | {"status": "failed"}` is another run.
+    It is also a read-only mapping of the record: `run["config"]["seed"]` is `run.raw["config"]["seed"]`, and two runs
+    are equal if their records are. `run | {"status": "failed"}` is a new run.
     """
 
     raw: dict[str, Any] = field(repr=False)
@@ -139,42 +139,42 @@ class Run(Mapping[str, Any]):
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end; a failed one is kept, but is no result."""
+        """Whether the run finished; a failed run is recorded, but is not a result."""
         return self.raw["status"] == "complete"
 
     @cached_property
     def config(self) -> ResolvedConfig:
-        """The configuration, resolved; fields younger than the record are at their defaults."""
+        """The resolved configuration; fields that were added after the record have their defaults."""
         return RunConfig.from_dict(self.raw["config"]).resolve()
 
     @cached_property
     def variant(self) -> str:
-        """How it was trained, in words: see `dcil.run_record.variant`."""
+        """How the run was trained, in words: see `dcil.run_record.variant`."""
         return variant(self.config)
 
     @cached_property
     def environment(self) -> Environment:
-        """What it ran on."""
+        """The hardware and software of the run."""
         return _part(Environment, self.raw["environment"])
 
     @cached_property
     def data(self) -> Data:
-        """What it was trained and tested on."""
+        """The data set of the run."""
         return _part(Data, self.raw["data"])
 
     @cached_property
     def cost(self) -> Cost:
-        """What it took, and what its network takes."""
+        """The cost of the run and of its network."""
         return _part(Cost, self.raw["cost"])
 
     @cached_property
     def curve(self) -> tuple[Epoch, ...]:
-        """Its epochs, in order."""
+        """The epochs of the run, in order."""
         return tuple(_epoch(row) for row in self.raw["curve"])
 
     @cached_property
     def by_pass(self) -> dict[str, End]:
-        """Where each pass ended, the deployed one first; empty for a run that failed before its first epoch's end."""
+        """The final accuracies of each pass, the deployed one first; empty for a run that failed in its first epoch."""
         return {name: _end(end) for name, end in self.raw["final"]["passes"].items()}
 
     @property
@@ -189,12 +189,12 @@ class Run(Mapping[str, Any]):
 
     @property
     def sparsity(self) -> float:
-        """The fraction removed as it was measured at the last epoch; NaN without an epoch."""
+        """The fraction of weights removed, measured at the last epoch; NaN without an epoch."""
         return self.curve[-1].sparsity if self.curve else NAN
 
     @property
     def epoch_macs(self) -> float:
-        """The MACs of an epoch of training, as the machine computes: a mask saves nothing, a pass left out does."""
+        """The MACs that the machine computes in an epoch of training: masks save none, skipped passes do."""
         passes = len(methods.get(self.config.method).rules)
         return passes_a_step(self.config) / passes * self.cost.train_macs * self.data.train_size
 
@@ -205,7 +205,7 @@ class Run(Mapping[str, Any]):
 
     @property
     def overlap_with_last(self) -> dict[int, float]:
-        """The Jaccard overlap of masks with the last one, by epoch; empty for a run that says nothing of masks."""
+        """The Jaccard index of each stored mask with the last one, by epoch; empty for a record without masks."""
         held = self.raw.get("masks", {}).get("overlap_with_last", ())
         return {row["epoch"]: row["jaccard"] for row in held}
 
@@ -216,17 +216,17 @@ class Run(Mapping[str, Any]):
 
     @cached_property
     def final_mask(self) -> np.ndarray | None:
-        """The sampled final mask as a boolean vector, see `dcil.dynamics.final_mask`; None where there is none."""
+        """The sampled final mask as a boolean vector, see `dcil.dynamics.final_mask`; None if the record has none."""
         return dynamics.final_mask(self.raw)
 
     @cached_property
     def images_right(self) -> dict[str, np.ndarray] | None:
-        """By pass which test images are right at the end, see `dcil.metrics.images_right`; None if it is not said."""
+        """By pass, which test images are right at the end, see `dcil.metrics.images_right`; None if not recorded."""
         return metrics.images_right(self.raw)
 
 
 def variant(config: RunConfig) -> str:
-    """Return what distinguishes a way of training: its method, and each setting that is not the recipe's.
+    """Return a description of how a run was trained: its method, and each setting that differs from the recipe.
 
     >>> variant(RunConfig(dataset="cifar10", method="dcil", dense_every=4))
     'dcil, dense_every 4'
@@ -234,9 +234,9 @@ def variant(config: RunConfig) -> str:
     config = config.resolve()
     kept = ["dataset", "model", "method", "sparsity", "epochs", *CARRIED_OUT]
     if DATASETS[config.dataset].is_folder:
-        kept += ["batch_size", "image_size"]  # of the data, and lr follows
+        kept += ["batch_size", "image_size"]  # set by the data; lr follows
     if config.dataset == "digits":
-        kept += ["batch_size"]  # the smoke preset's own
+        kept += ["batch_size"]  # set by the smoke preset
     usual = RunConfig(**{name: getattr(config, name) for name in kept}).resolve().as_dict()
     words = [config.method]
     for name, value in config.as_dict().items():
@@ -246,7 +246,7 @@ def variant(config: RunConfig) -> str:
 
 
 def _part(kind: type[Part], values: Mapping[str, Any]) -> Part:
-    """Return a part of a record with its type; a record may hold more than that type has."""
+    """Return a part of a record as its type; keys that the type does not have are ignored."""
     names = [known.name for known in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: values[name] for name in names if name in values})
 

@@ -19,18 +19,18 @@ from dcil.config import RunConfig
 from dcil.errors import DcilError, unknown
 from dcil.io.files import expanded, read_bytes, remove_parts, write_atomically
 
-LOOK_S = 1  # who only asks whether a run is held takes its lock for an instant, and must not turn its trainer away
-NOTE_BYTES = 4096  # more than a holder's note has
+LOOK_S = 1  # `is_held` takes the lock for an instant, and a trainer that starts just then must not be refused
+NOTE_BYTES = 4096  # upper bound; a holder's note is shorter
 
 
 class Held(DcilError):
-    """Another process trains this run; `code` is sysexits' "unavailable"."""
+    """Another process is training this run; `code` is EX_UNAVAILABLE of sysexits."""
 
     code = 69
 
 
 class RunFolder:
-    """`runs_dir`/<run id>: record.json at the end, before it checkpoint.pt and the one before that, previous.pt."""
+    """The folder `runs_dir`/<run id>: checkpoint.pt, its predecessor previous.pt, and at the end record.json."""
 
     def __init__(self, runs_dir: str | Path, config: RunConfig):
         self.config = config
@@ -40,10 +40,10 @@ class RunFolder:
         self.previous = self.path / "previous.pt"
         self.damaged = self.path / "damaged.pt"
         self.holder_note = self.path / "holder.json"
-        self._is_damaged = False  # of checkpoint.pt, found out on loading
+        self._is_damaged = False  # whether checkpoint.pt is, found out on loading
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the record, complete or failed, or None where there is none; raises `DcilError` for another run's."""
+        """Return the record, complete or failed, or None if there is none; raises `DcilError` for another run's."""
         if not self.record.exists():
             return None
         record = records.read(self.record)
@@ -60,32 +60,35 @@ class RunFolder:
         return record if record and record["status"] == "complete" else None
 
     def network_state(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the checkpoint of a finished run; raises `DcilError` if it is not the one that the record is about."""
+        """Return the checkpoint of a finished run; raises `DcilError` if it is not the record's."""
         state = checkpoint.load(self.checkpoint, self.config)
         self.refuse_other_data(record["data"]["sha256"], state.get("data_sha256"))
         if [row["test"] for row in state["curve"]] != [row["test"] for row in record["curve"]]:
             raise DcilError(
-                f"{self.checkpoint} is not what {self.record.name} beside it is about: their curves "
-                "differ. Train the run anew with --no-resume"
+                f"{self.checkpoint} does not belong to the {self.record.name} beside it: their curves "
+                "differ. Train the run again with --no-resume"
             )
         return state
 
     def refuse_other_data(self, before: str | None, now: str | None) -> None:
-        """Raise `DcilError` if a run was trained on data of another checksum; one that is not known is None."""
+        """Raise `DcilError` if the checksum of a run's data differs from before; None is an unknown checksum."""
         if before and now and before != now:
             raise DcilError(
-                f"{self.config.run_id} was begun on other data (with checksum {before[:12]}, now {now[:12]}). "
-                "Give the folder it was begun on, or choose another --runs-dir"
+                f"{self.config.run_id} was started on other data (with checksum {before[:12]}, now {now[:12]}). "
+                "Give the folder it was started on, or choose another --runs-dir"
             )
 
     def forget(self) -> None:
-        """Remove record and checkpoints, so that the run starts anew."""
+        """Remove the record and the checkpoints, so that the run starts from scratch."""
         for path in (self.record, self.checkpoint, self.previous):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep others out while training; raises `Held` naming who is in. A process that dies lets go."""
+        """Context that holds the run's lock while training; raises `Held` naming the process that has it.
+
+        The lock of a process that dies is released.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / "lock")
@@ -98,7 +101,7 @@ class RunFolder:
         except OSError as error:
             where = f"cannot write the run to {self.path}: {error.strerror}; choose another --runs-dir"
             raise DcilError(where) from error
-        remove_parts(self.path)  # only who holds the run writes here
+        remove_parts(self.path)  # only the holder writes here
         try:
             note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat("T", "seconds")}
             write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note)))
@@ -108,7 +111,7 @@ class RunFolder:
             lock.release()
 
     def holder(self) -> str:
-        """Return a description of the process that holds the run, as far as its note says."""
+        """Return a description of the process that holds the run, as far as its note is readable."""
         try:
             note = json.loads(read_bytes(self.holder_note, NOTE_BYTES))
             return f"process {note['pid']} on {note['host']}, since {note['since']}"
@@ -116,7 +119,7 @@ class RunFolder:
             return "another process"
 
     def is_held(self) -> bool:
-        """Return whether some process trains this run now."""
+        """Return whether a process is training this run now."""
         if not (self.path / "lock").exists():
             return False
         try:
@@ -142,11 +145,11 @@ class RunFolder:
         self._is_damaged = False
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest checkpoint that is whole, or None where there is none yet.
+        """Return the newest intact checkpoint, or None if there is none yet.
 
-        A damaged one is named on stderr and left; raises `DcilError` if there is no whole one beside it.
+        A damaged checkpoint is named on stderr and left in place; raises `DcilError` if no intact one is beside it.
         """
-        if not self.checkpoint.exists():  # killed between two renames
+        if not self.checkpoint.exists():  # a process was killed between two renames
             return checkpoint.load(self.previous, self.config) if self.previous.exists() else None
         try:
             return checkpoint.load(self.checkpoint, self.config)
@@ -159,20 +162,20 @@ class RunFolder:
             return state
 
     def epochs_done(self) -> float:
-        """Return how many epochs the newest whole checkpoint holds, parts of one included."""
+        """Return the number of epochs in the newest intact checkpoint, including the fraction of an unfinished one."""
         state = self.load()
         return 0.0 if state is None else checkpoint.epochs_done(state)
 
 
 def by_id(name: str, known: dict[str, Path], what: str) -> Path:
-    """Return the path of the run whose id begins with `name`, or whose hash `name` is, as figures' footers give it.
+    """Return the path of the run whose id starts with `name`, or whose hash is `name`, as in the footers of figures.
 
-    `known` has each run's path by its id, `what` says what they are; raises `DcilError` when none of them is meant, or
-    more than one.
+    `known` maps run ids to paths, and `what` is the word for them in errors; raises `DcilError` if `name` matches no
+    run, or more than one.
     """
     matches = [run for run in known if run.startswith(name) or run.rpartition("-")[2] == name]
     if not matches:
         raise unknown(what, name, known)
     if len(matches) > 1:
-        raise DcilError(f"{name} names no single {what}, it is the beginning of {len(matches)}: {', '.join(matches)}")
+        raise DcilError(f"{name} names no single {what}; it is the beginning of {len(matches)}: {', '.join(matches)}")
     return known[matches[0]]

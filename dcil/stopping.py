@@ -13,11 +13,11 @@ from typing import Any
 
 from dcil.errors import DcilError
 
-TRY_AGAIN = 75  # the exit code for a time limit, of sysexits
+TRY_AGAIN = 75  # the exit code for a time limit, EX_TEMPFAIL of sysexits
 
 
 class Stopped(DcilError):
-    """A run that stopped between two steps, its checkpoint written; `code` is the exit code of the command line."""
+    """A run that stopped between two steps, with a checkpoint written; `code` is the exit code of the command line."""
 
     def __init__(self, message: str, code: int):
         super().__init__(message)
@@ -25,12 +25,12 @@ class Stopped(DcilError):
 
 
 class Stop:
-    """Asked between two steps whether, and why, to stop; as a context it also listens to SIGINT, SIGTERM and SIGHUP.
+    """Tells a run between two steps whether, and why, to stop; as a context it also handles SIGINT, SIGTERM and SIGHUP.
 
-    While `waits` is False nobody asks yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
-    does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of
-    the main one. A signal that the process was told to ignore, SIGHUP by `nohup` for instance, stays ignored, and one
-    that is handled outside of Python stays handled there.
+    While `waits` is False no run checks it yet, and a signal raises `KeyboardInterrupt` at once, as a second Ctrl-C
+    does. Signals reach only the main thread of a program; a run in another thread is given the `Stop` of the main
+    thread. A signal that the process ignores, such as SIGHUP under `nohup`, stays ignored, and a signal that is
+    handled outside Python stays handled there.
     """
 
     SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -51,12 +51,12 @@ class Stop:
         return f"the limit of {self.minutes:g} min" if self.left_s() < 0 else None
 
     def left_s(self) -> float:
-        """Return the seconds left of the time limit, infinite where there is none."""
+        """Return the seconds left of the time limit, infinity if there is none."""
         return math.inf if self.minutes is None else 60 * self.minutes - (time.monotonic() - self.began)
 
     @property
     def code(self) -> int:
-        """The exit code that says why: 128 and its number for a signal, 75 ("try again") for the time limit."""
+        """The exit code for the reason: 128 plus the number of the signal, or 75 ("try again") for the time limit."""
         return TRY_AGAIN if self.received is None else 128 + self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -77,10 +77,10 @@ class Stop:
 
 
 def stop_at_eof() -> None:
-    """Send this process SIGTERM when its standard input ends, as it does when the process that began it is gone."""
+    """Send this process SIGTERM when its standard input ends, as it does when the process that started it is gone."""
 
     def watch() -> None:
-        with contextlib.suppress(OSError):  # closed from the first, as by `<&-`: it has ended
+        with contextlib.suppress(OSError):  # closed from the start, as by `<&-`: it has ended
             while os.read(0, 1024):
                 pass
         os.kill(os.getpid(), signal.SIGTERM)

@@ -22,8 +22,8 @@ from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
 
-CHECKPOINT_S = 300  # seconds after which an epoch still under way is saved too
-AGREE_EVERY = 8  # steps between two moments at which several ranks ask each other whether to stop
+CHECKPOINT_S = 300  # seconds between checkpoints within an epoch
+AGREE_EVERY = 8  # steps between two decisions of several ranks on whether to stop
 
 
 def fit(
@@ -43,17 +43,17 @@ def fit(
 ) -> dict[str, Any]:
     """Train a configuration and return its record, also written to `runs_dir`/<run id>/record.json.
 
-    A run that has its record is not trained again; one with a checkpoint goes on where it stopped, and with
-    `resume=False` the run starts anew and its files are replaced. `dataset` replaces the one that the configuration
-    names. After `max_minutes`, on Ctrl-C, SIGTERM and SIGHUP the run stops between two steps with a checkpoint and
-    raises `Stopped` (a signal before the first step: at once, `KeyboardInterrupt`); `stop`, a `dcil.stopping.Stop`,
-    shares that with other runs, its own limit in the place of `max_minutes`. `fast=False` takes plain eager steps on a
-    GPU. Images of a folder are prepared by `workers` processes (by default none on a CPU, one a core beside a GPU) and
+    A complete run is not trained again, and a run with a checkpoint resumes from it; with `resume=False` the run starts
+    from scratch and its files are replaced. `dataset` replaces the data set that the configuration names. After
+    `max_minutes`, and on Ctrl-C, SIGTERM or SIGHUP, the run stops between two steps with a checkpoint and raises
+    `Stopped`; a signal before the first step raises `KeyboardInterrupt` at once. `stop`, a `dcil.stopping.Stop` that
+    other runs can share, has its own limit in place of `max_minutes`. `fast=False` takes plain eager steps on a
+    GPU. Images of a folder are prepared by `workers` processes (by default none on a CPU, one per core with a GPU) and
     kept decoded under `runs_dir` if they fit into `decoded_gib`.
 
-    Raises `DcilError` for bad input, a device that is not there, a damaged file, a run that another process holds, or a
-    loss that is not finite; then a record with status "failed" is left beside the checkpoint. Under `torchrun` every
-    rank calls it and returns the same record. `dcil.records.validate` says what a record must hold.
+    Raises `DcilError` for bad input, a missing device, a damaged file, a run that another process holds, and a loss
+    that is not finite, in which case a record with status "failed" is left beside the checkpoint. Under `torchrun`
+    every rank calls `fit` and gets the same record. See `dcil.records.validate` for the content of a record.
 
     >>> import tempfile, dcil
     >>> config = dcil.preset("smoke", method="dcil", sparsity=0.9, epochs=1, device="cpu")
@@ -79,7 +79,7 @@ def fit(
             return done
         stack.enter_context(settings.plain(config.device))
         team.first(lambda: stack.enter_context(folder.hold()))
-        if resume and (done := team.first(finished)):  # by who held it until now
+        if resume and (done := team.first(finished)):  # by the process that held it until now
             return done
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
@@ -112,7 +112,7 @@ def _refuse_other_types(config: RunConfig, dataset: datasets.Dataset | ImageFold
 def _finished(
     folder: RunFolder, dataset: datasets.Dataset | ImageFolder | None, data_dir: str | Path | None
 ) -> dict[str, Any] | None:
-    """Return the record of a complete run; raises `DcilError` if that was trained on other data than asked for now."""
+    """Return the record of a complete run; raises `DcilError` if the run was trained on other data than given now."""
     if record := folder.finished():
         now = dataset.checksum() if dataset else datasets.checksum_of_folder(folder.config.dataset, data_dir)
         folder.refuse_other_data(record["data"]["sha256"], now)
@@ -120,7 +120,7 @@ def _finished(
 
 
 def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> dict[str, Any]:
-    """Run a trainer to its end, saving as it goes, or until `stop` says why not."""
+    """Run a trainer, with checkpoints, to its end or until `stop` gives a reason to stop."""
     config, team, saved = trainer.config, trainer.team, time.monotonic()
 
     def due() -> tuple[str | None, bool]:
@@ -132,7 +132,7 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
                 continue
             if ended_epoch and progress and team.is_first:
                 tqdm.write(summary_line(trainer.curve[-1], config), file=sys.stderr)
-            # The first rank's clock and signals count for all.
+            # The first rank's clock and signals decide for all ranks.
             reason, overdue = team.first(due)
             if ended_epoch or reason or overdue:
                 team.first(partial(folder.save, trainer.state()))
@@ -149,7 +149,7 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
 
 
 def stopped(trainer: Trainer, reason: str, code: int) -> Stopped:
-    """Return what a run that stops early says: why, where, and what is left."""
+    """Return the error of a run that stops early: why, where, and how much is left."""
     done, epochs = trainer.position, trainer.config.epochs
     pace_s = sum(s["time_s"] for s in trainer.sessions) / done
     return Stopped(
@@ -161,7 +161,7 @@ def stopped(trainer: Trainer, reason: str, code: int) -> Stopped:
 
 
 def summary_line(row: dict[str, Any], config: RunConfig) -> str:
-    """Return one epoch in one line, for people."""
+    """Return a one-line summary of an epoch, for people."""
     shown = "  ".join(f"{name} {top['top1']:.2f} %" for name, top in row["test"].items())
     return (
         f"epoch {row['epoch'] + 1:3d}/{config.epochs}  loss {row['loss']['total']:.4f}  test {shown}  "

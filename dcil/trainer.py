@@ -33,11 +33,11 @@ from dcil.metrics import Tally, evaluate_images, evaluate_reestimated, require_t
 from dcil.parts import OWN
 from dcil.refresh import refresh, require_kept, require_target
 
-_SEEDING = threading.Lock()  # runs in threads share PyTorch's one generator
+_SEEDING = threading.Lock()  # runs in threads share PyTorch's global generator
 
 
 def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the rate for a step: a linear rise during warm-up, then a factor at each milestone."""
+    """Return the learning rate of a step: a linear rise during warm-up, then a factor at each milestone."""
     warmup = config.warmup_epochs * steps_per_epoch
     rise = min(step / warmup, 1.0) if warmup else 1.0
     passed = sum(step >= milestone * steps_per_epoch for milestone in config.milestones)
@@ -46,15 +46,15 @@ def learning_rate(config: ResolvedConfig, step: int, steps_per_epoch: int) -> fl
 
 def build(config: ResolvedConfig, num_classes: int) -> DualPath:
     """Return the wrapped, freshly initialised network of a run, seeded by `config.seed`."""
-    with _SEEDING, torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing was drawn
-        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would set a GPU's too
+    with _SEEDING, torch.random.fork_rng(devices=[]):  # the caller's random state is restored
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would seed GPUs too
         method, net = methods.get(config.method), models.build(config.model, num_classes)
         dual = DualPath(net, rules=method.rules, per_pass=OWN[method.own](net), fresh=True)
     return nn.SyncBatchNorm.convert_sync_batchnorm(dual) if config.sync_batchnorm else dual
 
 
 def require_every_pass(method: methods.Method, config: ResolvedConfig, steps_per_epoch: int) -> None:
-    """Raise `DcilError` for a second pass that an epoch need not run: each row of the curve has its accuracy."""
+    """Raise `DcilError` if an epoch could go by without the second pass, whose accuracy every row of the curve has."""
     if len(method.rules) > 1 and config.dense_every > steps_per_epoch:
         raise DcilError(
             f"dense_every is {config.dense_every}, but an epoch has {steps_per_epoch} steps, so not every epoch would "
@@ -63,11 +63,11 @@ def require_every_pass(method: methods.Method, config: ResolvedConfig, steps_per
 
 
 class NotFinite(DcilError):
-    """A loss or a weight became infinite or not a number."""
+    """A loss or a weight became infinite or NaN."""
 
 
 class Trainer:
-    """A run in memory: network, optimizer, loaders, the curve so far and the epoch under way."""
+    """A run in memory: network, optimizer, loaders, the curve so far and the current epoch."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Trainer:
     ):
         if len(dataset.mean) != 3:
             raise DcilError(
-                f"{dataset.name} has images of {len(dataset.mean)} channels, and the networks here take 3; of grey "
-                "ones: images.expand(-1, 3, -1, -1), with mean and std three times"
+                f"{dataset.name} has images of {len(dataset.mean)} channels, but the networks here take 3; for grey "
+                "images, use images.expand(-1, 3, -1, -1) and repeat mean and std three times"
             )
         self.config, self.dataset, self.team = config, dataset, team
         self.engine = engine = Engine(config, team, fast)
@@ -97,36 +97,36 @@ class Trainer:
         if self.loader.least == 1:
             require_trainable(self.dual, self.blank_image(), engine)
         self.data_sha256 = dataset.checksum()
-        # Weakly, since a trainer in a cycle would keep its memory of the device from the runs that follow.
+        # By a weak reference, since a trainer in a cycle would keep its device memory from the runs that follow.
         self.take_step = engine.fast(partial(type(self).step, weakref.proxy(self)))
         self.curve: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []  # each start and resume: epochs, seconds, memory
-        # The epoch under way.
+        # The current epoch.
         self.steps_done, self.earlier_s, self.since = 0, 0.0, time.perf_counter()
         self.tally = Tally(self.dual.pass_names, engine.device)
         self.flips = torch.zeros((), dtype=torch.int64, device=engine.device)
         self.dynamics = Dynamics(self.dual, config)
-        self.images_right: dict[str, str] = {}  # by pass, of the last epoch's test; as a record has it
+        self.images_right: dict[str, str] = {}  # by pass, at the last epoch, encoded as in a record
         self.first, self.began = 0.0, time.perf_counter()
 
     @property
     def position(self) -> float:
-        """Epochs trained so far, parts of one included."""
+        """Epochs trained so far, including the fraction of the current one."""
         return len(self.curve) + round(self.steps_done / len(self.loader), 6)
 
     def blank_image(self) -> Tensor:
-        """Return a blank image of the size of those that go in, [1, 3, H, W]."""
+        """Return a blank image of the network's input size, [1, 3, H, W]."""
         return torch.zeros(1, 3, *self.test.feed["size"], dtype=self.engine.dtype, device=self.engine.device)
 
     def step(self, images: Tensor, labels: Tensor, phase: Phase) -> None:
         """Take one optimizer step on a batch [N, C, H, W] with labels [N], every pass included."""
-        # Once, where every convolution that reads them would do so, and kept until the step's end: the passes' two
-        # streams read them, and to their memory only the first one is known.
+        # Converted once, instead of by every convolution that reads the images, and kept until the step's end: the
+        # passes' two streams read the images, but the allocator knows only the first stream to use their memory.
         images = images.contiguous(memory_format=self.engine.layout)
         outputs = self.engine.passes(self.model, images, phase.passes)
-        logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer where not every pass ran
+        logits = dict(zip(self.dual.pass_names, outputs, strict=False))  # fewer if not every pass ran
         losses = self.method.loss(logits, labels, self.config, phase)
-        if self.team.size > 1:  # ranks' means become the batch's mean, also where their parts are unequal
+        if self.team.size > 1:  # ranks' means become the batch's mean, even if their shares are unequal
             share = self.loader.share(self.steps_done)
             losses = {name: share * value for name, value in losses.items()}
         self.optimizer.zero_grad(set_to_none=True)
@@ -139,22 +139,22 @@ class Trainer:
     def gradients(self, images: Tensor, labels: Tensor, rule: str, index: int = 0, batch: int = 0) -> dict[str, Tensor]:
         """Return the gradient of one pass's cross-entropy that each prunable weight gets under a rule.
 
-        It is that of the whole batch, `batch` of its epoch, of which `images` and `labels` are this rank's part.
+        The gradient is over the whole batch, number `batch` of its epoch; `images` and `labels` are this rank's share.
         """
 
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
-        with torch.enable_grad(), self.engine.autocast():  # masks are chosen without gradients
+        with torch.enable_grad(), self.engine.autocast():  # `refresh` calls this with gradients off
             found = self.dual.gradients(loss_of, images, rule=rule, index=index)
-        if self.team.size > 1:  # as in a step: the batch's mean, also where the ranks' parts are unequal
+        if self.team.size > 1:  # as in a step: the batch's mean, even if the ranks' shares are unequal
             share = self.loader.share(batch)
             found = {name: (share * gradient).contiguous() for name, gradient in found.items()}
             self.team.mean_(found.values())
         return found
 
     def run(self, progress: bool) -> Iterator[bool]:
-        """Train to the end; yields between steps whether an epoch just ended. `state()` is whole at every yield."""
+        """Train to the end; yields between steps whether an epoch just ended. `state()` is valid at every yield."""
         config, steps = self.config, len(self.loader)
         while len(self.curve) < config.epochs:
             epoch, self.since = len(self.curve), time.perf_counter()
@@ -176,7 +176,7 @@ class Trainer:
                     self.take_step(images, labels, methods.phase_of(config, epoch, step))
                     self.steps_done += 1
                     bar.update()
-                    if self.steps_done % 10 == 0 and not bar.disable:  # reading a number waits for the device
+                    if self.steps_done % 10 == 0 and not bar.disable:  # reading a number synchronises with the device
                         shown = {name: f"{value['top1']:.1f}%" for name, value in self.tally.top().items()}
                         bar.set_postfix(loss=f"{self.tally.loss()['total']:.3f}", **shown)
                     if self.steps_done < steps:
@@ -185,16 +185,16 @@ class Trainer:
             yield True
 
     def end_epoch(self, rate: float) -> None:
-        """Measure the epoch and append a row to the curve; raises `NotFinite` when a number is not finite."""
+        """Measure the epoch and append a row to the curve; raises `NotFinite` if the loss or a weight is not finite."""
         tally = self.tally.over(self.team)
         loss = tally.loss()
-        # The last step's loss can be finite and the weights it leaves behind not.
+        # The last step's loss can be finite although the weights after it are not.
         finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
         if not (math.isfinite(loss["total"]) and finite):
             what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
             raise NotFinite(
                 f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
-                "float32. What was saved before it was kept"
+                "float32. Earlier checkpoints were kept"
             )
         self.team.mean_buffers_(self.dual)  # norm statistics
         test, right = evaluate_images(self.dual, self.dual.pass_names, self.test, self.engine, self.team)
@@ -218,7 +218,7 @@ class Trainer:
         self.flips.zero_()
 
     def measure(self) -> dict[str, Any]:
-        """Return what is measured of masks, gradients and norm statistics after this epoch; changes nothing."""
+        """Return the measures of masks, gradients and norm statistics after this epoch; does not affect training."""
         epoch, dual = len(self.curve), self.dual
         row: dict[str, Any] = dict(self.dynamics.end_epoch(epoch))
         if dual.target_sparsity and epoch in moments(self.config.epochs):
@@ -232,9 +232,9 @@ class Trainer:
         return row
 
     def state(self) -> dict[str, Any]:
-        """Return all that a resumed run needs; order and augmentation follow from seed, epoch and step."""
+        """Return everything that a resumed run needs; data order and augmentation follow from seed, epoch and step."""
         self.note_session()
-        self.team.mean_buffers_(self.dual)  # else one rank's norm statistics would go on for all
+        self.team.mean_buffers_(self.dual)  # else all ranks would resume from one rank's norm statistics
         part = {
             "steps": self.steps_done,
             "done": self.steps_done / len(self.loader),
@@ -247,7 +247,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
             "sessions": self.sessions,
-            "torch_rng": torch.get_rng_state(),  # for earlier versions, which set it; no step draws from it
+            "torch_rng": torch.get_rng_state(),  # for earlier versions, which restore it; no step draws from it
             "part": part,
             "dynamics": self.dynamics.state(),
             "images_right": self.images_right,
@@ -261,14 +261,14 @@ class Trainer:
         self.dual.load_state_dict(state["model"])
         self.engine.restore(self.optimizer, state["optimizer"])
         self.curve, self.sessions = state["curve"], state["sessions"]
-        if "dynamics" in state:  # not in checkpoints from before they were measured
+        if "dynamics" in state:  # absent from checkpoints that are older than these measures
             self.dynamics.load_state(state["dynamics"])
         self.images_right = state.get("images_right", {})  # likewise
-        if part := state.get("part"):  # checkpoints of version 0.1.0 know only whole epochs
+        if part := state.get("part"):  # checkpoints of version 0.1.0 have only whole epochs
             self.steps_done, self.earlier_s = part["steps"], part["time_s"]
             self.flips.fill_(part["flips"])
             self.tally.load_state(part["tally"])
-            if not self.team.is_first:  # the sums of all ranks go on in one of them, their names in each
+            if not self.team.is_first:  # the first rank continues the sums of all ranks; the others keep only the names
                 self.tally.reset()
         self.first = self.position
 
@@ -290,7 +290,7 @@ class Trainer:
         """Return the run record of what has been trained so far."""
         self.note_session()
         d, config = self.dataset, self.config
-        # A run can go on by another path than it began on.
+        # A resumed run can take its steps by another path.
         paths = dict.fromkeys(s["step"] for s in self.sessions if "step" in s)
         environment = self.environment | {"step": ", then ".join(paths), "streams": 2 if self.engine.side else 1}
         shared_by = max(s.get("shared_by", 1) for s in self.sessions)
@@ -326,7 +326,7 @@ class Trainer:
 
 
 def bar_of(trainer: Trainer, progress: bool) -> tqdm:
-    """Return a progress bar over the epoch's steps; drawn only where someone can see it move."""
+    """Return a progress bar over the epoch's steps; drawn only on a terminal, by the first rank."""
     shown = progress and trainer.team.is_first
     return tqdm(
         desc=f"epoch {len(trainer.curve) + 1}/{trainer.config.epochs}",

@@ -425,7 +425,7 @@ def test_a_finished_run_on_other_data(tiny_config, tiny_dataset, tmp_path):
     """Asked for again with another data set, it does not return the first one's result."""
     fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     other = replace(tiny_dataset, train_images=tiny_dataset.train_images.flip(-1))
-    with pytest.raises(DcilError, match="was begun on other data.*choose another --runs-dir"):
+    with pytest.raises(DcilError, match="was started on other data.*choose another --runs-dir"):
         fit(tiny_config(), dataset=other, runs_dir=tmp_path, progress=False)
 
 

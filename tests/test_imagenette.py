@@ -119,4 +119,4 @@ def test_other_images_are_not_resumed_on(part, tmp_path):
     for path in fewer:
         path.rename(part / "part" / "val" / "n01440764" / path.name)
     code, said = python(part, *TRAIN, "--epochs", "2", "--runs-dir", "begun")
-    assert code == 2 and "was begun on other data (with checksum" in said
+    assert code == 2 and "was started on other data (with checksum" in said

@@ -114,7 +114,7 @@ def test_a_rank_without_test_images_trains(tiny_dataset, tiny_config, monkeypatc
 @pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])
 def test_a_batch_of_one_image(batch_size, tiny_dataset, tiny_config):
     """Refused before the first step where one pixel of one image is left to batch norm; fine where more of it is."""
-    with pytest.raises(DcilError, match=r"one image only, and of 8×8 pixels .*--batch-size, or larger images"):
+    with pytest.raises(DcilError, match=r"one image only, and at 8×8 pixels .*--batch-size, or larger images"):
         Trainer(tiny_config(batch_size=batch_size, model="resnet18"), tiny_dataset)
     run = Trainer(tiny_config(batch_size=batch_size, model="resnet8"), tiny_dataset)
     fresh = Trainer(tiny_config(model="resnet8"), tiny_dataset).dual.state_dict()

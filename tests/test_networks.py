@@ -389,10 +389,10 @@ def test_what_fresh_cannot_draw_is_refused():
             return self.scale * x + self.token
 
     net = nn.Sequential(nn.Conv2d(3, 6, 8), nn.Flatten(), Token(), nn.Linear(6, 4))
-    with pytest.raises(DcilError, match=r"fresh=True cannot draw 2\.token anew.*no reset_parameters\(\) of this Token"):
+    with pytest.raises(DcilError, match=r"cannot re-initialise 2\.token.*no reset_parameters\(\) of this Token"):
         DualPath(net, per_pass=["2", "3"], fresh=True)
     parametrizations.weight_norm(net[3])
-    with pytest.raises(DcilError, match=r"cannot draw 3\.parametrizations\.weight\.original"):
+    with pytest.raises(DcilError, match=r"cannot re-initialise 3\.parametrizations\.weight\.original"):
         DualPath(net, per_pass=["3"], fresh=True)
     assert DualPath(net, per_pass=["2", "3"])(images())[1].shape == (4, 4)
 

@@ -409,7 +409,7 @@ def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
     with pytest.raises(DcilError, match=r"dataset is a str; .*RunConfig\(dataset='cifar10'\)"):
         run(tiny_config(), "cifar10", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(DcilError, match=r"images of 1 channels, and the networks here take 3; .*expand"):
+    with pytest.raises(DcilError, match=r"images of 1 channels, but the networks here take 3; .*expand"):
         run(tiny_config(), grey, tmp_path)
 
 

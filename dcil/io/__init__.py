@@ -1,1 +1,1 @@
-"""Files, written whole or not at all and read within bounds."""
+"""File I/O: files are written atomically, and untrusted input is read within limits."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from dcil.cli.options import as_path, command, table
 from dcil.config import PRECISIONS, emulates
-from dcil.errors import DcilError
+from dcil.errors import DcilError, unknown
 from dcil.lab.sweep import grid, queue
 from dcil.stopping import TRY_AGAIN
 
@@ -45,7 +45,7 @@ def planned_runs(args: argparse.Namespace) -> list[grid.Planned]:
     runs = grid.read_grid(args.grid, args.precision)
     for name in args.only:
         if not any(run.run_id.startswith(name) for run in runs):
-            raise DcilError(f"{args.grid} has no run {name}; `--status` lists its runs")
+            raise unknown(f"run of {args.grid}", name, {run.run_id for run in runs})
     return [run for run in runs if not args.only or run.run_id.startswith(tuple(args.only))]
 
 

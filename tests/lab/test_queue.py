@@ -187,7 +187,8 @@ def test_the_command(here, capsys):
     assert "1 done" in capsys.readouterr().out
     assert main(["queue", "grid.yaml", "--no-separate", "--minutes", "0.000001"]) == 75
     assert "1 done, 3 missing" in capsys.readouterr().out
-    assert main(["queue", "grid.yaml", "--only", "cifar"]) == 2
+    assert main(["queue", "grid.yaml", "--only", "digits-resnet8-stt-s0.8-e2-seed0"]) == 2
+    assert "did you mean 'digits-resnet8-" in capsys.readouterr().err
     assert main(["queue", "grid.yaml", "--pack", "0"]) == 2
     assert "--pack is 0" in capsys.readouterr().err
 

@@ -43,7 +43,7 @@ def head(net: nn.Module) -> list[str]:
     return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
 
 
-#: The modules that each pass has its own copy of, by the name in `dcil.methods.Method.own`.
+#: The modules that each pass has its own copy of, by the name in the field `own` of `dcil.methods.Method`.
 OWN: dict[str, Callable[[nn.Module], list[str]]] = {
     "norms and head": lambda net: norms(net) + head(net),  # the authors' choice
     "norms": norms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from dcil.config import RunConfig
@@ -25,6 +26,20 @@ class Source:
 def joined(values: Iterable[Any], between: str = ", ") -> str:
     """Return the distinct values, sorted, as one text."""
     return between.join(str(value) for value in sorted(set(values)))
+
+
+def in_ranges(numbers: Iterable[int]) -> str:
+    """Return the distinct numbers, sorted, as one text; three or more in a row are given by their ends.
+
+    >>> in_ranges([0, 1, 2, 3, 7]), in_ranges([1, 0])
+    ('0 to 3, 7', '0, 1')
+    """
+    parts: list[str] = []
+    # Within a row of consecutive numbers, number minus place stays the same.
+    for _, row in groupby(enumerate(sorted(set(numbers))), lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in row]
+        parts += [f"{found[0]} to {found[-1]}"] if len(found) > 2 else map(str, found)
+    return ", ".join(parts)
 
 
 def commit_in_words(commit: str, dirty: bool) -> str:
@@ -75,7 +90,7 @@ def recorded(runs: Iterable[Run]) -> Source:
     dates = [e.date for e in env]
     return Source(
         f"{number_of(len(runs), 'recorded run')}, tier {joined(tiers)}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(seeds)}{_seeds_a_setting(runs)}",
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {in_ranges(seeds)}{_seeds_a_setting(runs)}",
         tuple(run.run_id for run in runs),
         (
             ("commit", joined(commit_in_words(e.commit, e.dirty) for e in env)),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -251,8 +251,15 @@ def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list
     >>> load_all("a folder that is not there", method="dcil")
     []
     """
+    return select((Run(read(path)) for path in sorted(expanded(folder).glob("*.json"))), tier, **config)
+
+
+def select(runs: Iterable[Run], tier: str | None = None, **config: Any) -> list[Run]:
+    """Return the runs of a tier, if one is given, whose configuration has these values.
+
+    Raises `dcil.DcilError`, before it takes a run, for a field or a value that no configuration has.
+    """
     wanted = RunConfig.from_dict(config)
-    runs = [Run(read(path)) for path in sorted(expanded(folder).glob("*.json"))]
     return [
         run
         for run in runs

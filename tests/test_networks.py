@@ -389,7 +389,9 @@ def test_what_fresh_cannot_draw_is_refused():
             return self.scale * x + self.token
 
     net = nn.Sequential(nn.Conv2d(3, 6, 8), nn.Flatten(), Token(), nn.Linear(6, 4))
-    with pytest.raises(DcilError, match=r"cannot re-initialise 2\.token.*no reset_parameters\(\) of this Token"):
+    with pytest.raises(
+        DcilError, match=r"fresh=True cannot re-initialise 2\.token.*no reset_parameters\(\) of this Token"
+    ):
         DualPath(net, per_pass=["2", "3"], fresh=True)
     parametrizations.weight_norm(net[3])
     with pytest.raises(DcilError, match=r"cannot re-initialise 3\.parametrizations\.weight\.original"):

@@ -38,20 +38,15 @@ def add_parser(commands: Any) -> None:
     command(actions, "schema", print_schema, "print the JSON Schema of a record, for tools that are not dcil")
 
 
-def folder_of_records(folder: Path) -> Path:
-    """Return the folder if it exists; raises `DcilError` otherwise."""
-    if not folder.is_dir():
-        raise DcilError(f"there is no folder {folder}; the book's records are in {checkout.root() / 'records'}")
-    return folder
-
-
 def sound_records(folder: Path) -> tuple[list[Run], int]:
     """Return the runs of a folder's sound records, and the number of bad ones; print what is wrong with each of those.
 
-    A sound record is a file of its own with the name of its run.
+    A sound record is a file of its own with the name of its run. Raises `DcilError` if there is no such folder.
     """
+    if not folder.is_dir():
+        raise DcilError(f"there is no folder {folder}; the book's records are in {checkout.root() / 'records'}")
     found, bad = [], 0
-    for path in sorted(folder_of_records(folder).glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
             if path.is_symlink():
                 raise DcilError(f"{path} is a link; a record is a file of its own")
@@ -70,9 +65,7 @@ def list_records(args: argparse.Namespace) -> int:
     asked = {k: v for k in ("dataset", "method", "tier") if (v := getattr(args, k))}
     found, bad = sound_records(args.records_dir)
     rows = []
-    for run in found:
-        if any(v != (run.tier if k == "tier" else getattr(run.config, k)) for k, v in asked.items()):
-            continue
+    for run in records.select(found, **asked):
         shared = ", shared" if math.isnan(run.cost.own_time_s) else ""
         rows.append(
             (

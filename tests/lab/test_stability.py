@@ -68,12 +68,12 @@ def test_a_rate_that_never_falls():
 
 def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
     """Every figure that two epochs can have is a number, and so is every point of its course."""
-    run = Run(fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False))
-    found = stability.stability_figures(run)
+    runs = [Run(fit(tiny_config(seed=s), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)) for s in (0, 1)]
+    found = stability.stability_figures(runs[0])
     assert {k for k, v in found.items() if math.isnan(v)} <= {"jitter_high", "jitter_mid", "jitter_low", "flips"}
     assert found["overlap_mid"] == 1.0 and found["ever_kept"] >= 1.0
-    curves = stability.dynamics_table([run])
-    assert len(curves) == 2 and curves["overlap"].notna().all() and curves["exchanged"].max() <= 100
+    curves = stability.dynamics_table(runs)
+    assert len(curves) == 4 and curves["overlap"].notna().all() and curves["exchanged"].max() <= 100
 
 
 def test_beside_says_what_is_missing():

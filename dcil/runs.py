@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 
 from dcil import checkpoint, records
 from dcil.config import RunConfig
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import expanded, read_bytes, remove_parts, write_atomically
 
 LOOK_S = 1  # `is_held` takes the lock for an instant, and a trainer that starts just then must not be refused
@@ -99,7 +99,7 @@ class RunFolder:
                 "Wait for it, or choose another --runs-dir"
             ) from error
         except OSError as error:
-            where = f"cannot write the run to {self.path}: {error.strerror}; choose another --runs-dir"
+            where = f"cannot write the run to {self.path}: {reason(error)}; choose another --runs-dir"
             raise DcilError(where) from error
         remove_parts(self.path)  # only the holder writes here
         try:
@@ -140,7 +140,7 @@ class RunFolder:
                 else "There is none before it; make room, and the same command starts anew"
             )
             raise DcilError(
-                f"the checkpoint {self.checkpoint} could not be written: {error.strerror}. {rest}"
+                f"the checkpoint {self.checkpoint} could not be written: {reason(error)}. {rest}"
             ) from error
         self._is_damaged = False
 

@@ -78,12 +78,13 @@ def fit(
         if resume and (done := team.first(finished)):
             return done
         stack.enter_context(settings.plain(config.device))
+        # Before the run's folder is made: if its data are missing, nothing is left behind.
+        dataset = dataset or team.in_turn(lambda: datasets.load(config.dataset, data_dir, download, store))
         team.first(lambda: stack.enter_context(folder.hold()))
         if resume and (done := team.first(finished)):  # by the process that held it until now
             return done
         if not resume:  # else a run killed now would later be taken for the old, complete one
             team.first(folder.forget)
-        dataset = dataset or team.in_turn(lambda: datasets.load(config.dataset, data_dir, download, store))
         trainer = Trainer(config, dataset, team, fast, workers)
         stack.enter_context(trainer.engine.counted())
         stack.enter_context(trainer.engine.on_stream())

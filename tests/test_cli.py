@@ -207,6 +207,7 @@ def test_missing_data_are_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = refused(capsys, "train", "--dataset", "cifar10", "--device", "cpu", "--data-dir", "nowhere")
     assert "cifar10 is not in" in line and "nowhere" in line and "--download" in line
+    assert contents(tmp_path) == {}
     inner = tmp_path / "cifar-10-batches-py"
     inner.mkdir()
     (inner / "data_batch_1").write_bytes(b"")

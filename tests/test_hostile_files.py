@@ -448,7 +448,7 @@ def full(handle):
 def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
     """Every writer says so in a sentence, and what there is before is said only where there is something."""
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DcilError, match=r"net\.pt could not be written: No space left on device.*make room"):
+    with pytest.raises(DcilError, match=r"net\.pt could not be written: no space left on device.*make room"):
         formats.save(models.resnet8(), CARD, tmp_path / "net.pt", "state_dict")
     folder = RunFolder(tmp_path, tiny_config())
     with pytest.raises(DcilError, match="There is none before it; make room, and the same command starts anew"):

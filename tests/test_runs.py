@@ -295,7 +295,7 @@ def test_a_full_disk(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
 
     stop_after(1, config, tiny_dataset, tmp_path, monkeypatch)
     before = folder.checkpoint.read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(DcilError, match="No space left on device.*make room") as error:
+    with monkeypatch.context() as patch, pytest.raises(DcilError, match="no space left on device.*make room") as error:
         patch.setattr("dcil.checkpoint.os.fsync", lambda h: full(h) if os.fstat(h).st_size > 10_000 else None)
         run(config, tiny_dataset, tmp_path)
     assert str(folder.checkpoint) in str(error.value)

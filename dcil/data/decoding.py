@@ -116,7 +116,7 @@ def look_through(files: list[str], key: str, store: Store | None) -> tuple[np.nd
             return _kept(files, key, store)
     except OSError as error:
         raise DcilError(
-            f"decoded images could not be kept in {store.folder}: {error.strerror}. Make room, or decode the "
+            f"decoded images could not be kept in {store.folder}: {reason(error)}. Make room, or decode the "
             "originals at every epoch with --decoded-gib 0"
         ) from error
 

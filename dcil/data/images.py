@@ -17,7 +17,7 @@ from torch import Tensor
 from dcil.data.decoding import decode, look_through
 from dcil.data.known import Known, Place
 from dcil.data.vision import import_torchvision
-from dcil.errors import DcilError
+from dcil.errors import DcilError, reason
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def stats_of(files: Sequence[str]) -> list[os.stat_result]:
             found.append(os.stat(file))
         except OSError as error:
             what = f"is a link to {os.readlink(file)}, which is" if os.path.islink(file) else "is"
-            raise DcilError(f"{file} {what} out of reach ({error.strerror}); mend or remove it") from error
+            raise DcilError(f"{file} {what} out of reach ({reason(error)}); mend or remove it") from error
     return found
 
 

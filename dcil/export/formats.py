@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dcil import models
 from dcil.checkpoint import read_torch, torch_bytes
 from dcil.data.crops import LARGEST_SIDE, central_sample
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError, reason, unknown
 from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
 from dcil.export.shrink import Kept, shrink
 from dcil.io.files import expanded, write_atomically
@@ -181,7 +181,7 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
         write_atomically(path, write)
     except OSError as error:
         raise DcilError(
-            f"{path} could not be written: {error.strerror}. Nothing was left behind; make room, or choose "
+            f"{path} could not be written: {reason(error)}. Nothing was left behind; make room, or choose "
             "another folder"
         ) from error
     return apart

@@ -26,7 +26,7 @@ def test_only_equal_budgets_stand_side_by_side():
     runs += [run("ste", s, 80.0, train_macs=30, epochs=4) for s in range(2)]
     runs += [run("ste", 5, 10.0, train_macs=30, epochs=2)]
     wanted = [equal_compute.run_label(runs[2]), equal_compute.run_label(runs[0]), "gmp, 4 epochs"]
-    table = equal_compute.budget_table(runs, 12_000, wanted, wanted[1], 0.3).set_index("trained")
+    table = equal_compute.budget_table(runs, 12_000, wanted, wanted[1], 0.3).set_index("method")
     assert table.loc["STE, 4 epochs", "last epoch, %"] == "80.00 ± 0.00" and table["n"].tolist() == [2, 2]
     assert table.loc["STE, 4 epochs", "DCIL, 2 epochs minus it, points"].startswith("+1.50 (")
     assert equal_compute.labels_without_run(runs, 12_000, wanted) == ["gradual magnitude by epoch, 4 epochs"]

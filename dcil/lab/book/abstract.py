@@ -75,8 +75,7 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
     """Return by how many points halving its epochs moves DCIL, from the runs that decide its claims against STE."""
     asked = [c for c in known if c.id in ("better-than-ste-90", "equal-compute-ste") and tier in c.evidence]
     mine = [run for claim in asked for run in claims.evidence(claim, tier, runs) if run.variant == "dcil"]
-    gaps = half_epochs_gaps(mine, "dcil", preset(tier).epochs)
-    return sum(gaps) / len(gaps) if gaps else math.nan
+    return half_epochs_gaps(mine, "dcil", preset(tier).epochs).mean()
 
 
 def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:

@@ -58,11 +58,11 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
             continue
         baseline = schedule_label("dcil", usual.epochs // 2)
         wanted = [*(schedule_label(name, usual.epochs) for name in RIVALS), baseline]
-        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN)
+        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN).iloc[:, :5]  # to the conclusion
         title = names.label(baseline)
-        if table.empty or table["trained"].iloc[-1] != title:
+        if table.empty or table["method"].iloc[-1] != title:
             continue
-        rivals = table.iloc[:-1].assign(rival=lambda shown: shown["trained"].str.rpartition(", ")[0])
+        rivals = table.iloc[:-1].assign(rival=lambda shown: shown["method"].str.rpartition(", ")[0])
         sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
         said = "; ".join(f"{SIDES.get(ends, f'{ends} against')} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"

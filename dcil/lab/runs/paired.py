@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from dcil.lab.runs.names import label
 
 Values: TypeAlias = "Sequence[float] | pd.Series"
 MANY = 1000  # seeds: nobody will run more
+NO_SEEDS = pd.Series(dtype=float)
 
 
 def by_seed(table: pd.DataFrame, variant: str, which: str | None = None, value: str = "last") -> pd.Series:
@@ -42,7 +43,12 @@ def one_value_a_seed(rows: pd.DataFrame, variant: str, value: str) -> pd.Series:
 
 def differences(table: pd.DataFrame, a: str, b: str, value: str = "last") -> pd.Series:
     """Return, by seed, the value of variant `a` minus that of `b`, each in its deployed pass; see `by_seed`."""
-    return (by_seed(table, a, value=value) - by_seed(table, b, value=value)).dropna()
+    return gap_by_seed({name: by_seed(table, name, value=value) for name in (a, b)}, a, b)
+
+
+def gap_by_seed(found: Mapping[str, pd.Series], a: str, b: str) -> pd.Series:
+    """Return the values of `a` minus those of `b`, of values by name and seed, at the seeds that both have."""
+    return (found.get(a, NO_SEEDS) - found.get(b, NO_SEEDS)).dropna()
 
 
 def t_interval(differences: Values, level: float = 0.95) -> tuple[float, float, float]:
@@ -147,16 +153,22 @@ def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], ma
     the conclusion at `margin` (points, fixed beforehand), and how many seeds it takes to detect that margin. Variants
     that did not run have no row: see `variants_without_run`.
     """
+    lasts = {variant: by_seed(table, variant) for variant in (baseline, *variants)}
+    return against_table(lasts, baseline, variants, margin)
+
+
+def against_table(lasts: Mapping[str, pd.Series], baseline: str, wanted: Sequence[str], margin: float) -> pd.DataFrame:
+    """Return the rows of `paired_table`, from last-epoch top-1 (%) by name and seed."""
     name, rows = label(baseline), []
-    for variant in variants:
-        mine = by_seed(table, variant)
+    for other in wanted:
+        mine = lasts.get(other, NO_SEEDS)
         if mine.empty:
             continue
-        gaps = differences(table, baseline, variant)
-        itself = variant == baseline
+        gaps = gap_by_seed(lasts, baseline, other)
+        itself = other == baseline
         rows.append(
             {
-                "method": label(variant),
+                "method": label(other),
                 "n": len(gaps),
                 "last epoch, %": spread(mine[gaps.index] if len(gaps) else mine),
                 f"{name} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),

@@ -7,15 +7,15 @@ save nothing, because no kernel of this trainer skips zeros.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import pandas as pd
 
 from dcil.lab.runs import names
 from dcil.lab.runs.compared import SEEDS
-from dcil.lab.runs.frames import at_sparsity, spread
-from dcil.lab.runs.paired import conclusion, one_value_a_seed, signed_interval, t_interval
+from dcil.lab.runs.frames import at_sparsity
+from dcil.lab.runs.paired import against_table, conclusion, gap_by_seed, one_value_a_seed, signed_interval, t_interval
 from dcil.run_record import Run
 
 RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # one pass a step, as their own papers define them
@@ -23,7 +23,6 @@ FIRST_RUN = ("st3", "gmp", "rigl")  # three of them as first run here; `dcil.met
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]
-BySeed = Mapping[int, float]  # last-epoch top-1 (%) of the deployed pass
 
 
 def schedule_label(variant: str, epochs: int) -> str:
@@ -61,7 +60,7 @@ def schedules_table(runs: Iterable[Run]) -> pd.DataFrame:
     rows = []
     for label, lasts in lasts_by_label(complete).items():
         run = first[label]
-        values = list(lasts.values())
+        values = lasts.tolist()
         mean, low, high = t_interval(values)
         rows.append((run.variant, run.config.epochs, run.macs / unit, len(values), mean, low, high, values))
     return pd.DataFrame(rows, columns=SCHEDULE_COLUMNS).sort_values(["cost", "mean"], ignore_index=True)
@@ -72,7 +71,7 @@ def at_budget(runs: Iterable[Run], budget: float) -> list[Run]:
     return [run for run in runs if abs(run.macs / budget - 1) < 0.02]
 
 
-def lasts_by_label(runs: Iterable[Run]) -> dict[str, BySeed]:
+def lasts_by_label(runs: Iterable[Run]) -> dict[str, pd.Series]:
     """Return complete runs' last-epoch top-1 (%) of the deployed pass, by label (see `run_label`) and seed.
 
     Raises `DcilError` if a seed occurs twice: the runs must be of one data set, network and precision.
@@ -80,12 +79,7 @@ def lasts_by_label(runs: Iterable[Run]) -> dict[str, BySeed]:
     rows = [(run_label(run), run.run_id, run.config.seed, run.last) for run in runs if run.complete]
     table = pd.DataFrame(rows, columns=["label", "run", "seed", "last"])
     by_label = table.groupby("label", sort=False)
-    return {label: one_value_a_seed(mine, label, "last").to_dict() for label, mine in by_label}
-
-
-def gaps_at_common_seeds(mine: BySeed, theirs: BySeed) -> list[float]:
-    """Return `mine` minus `theirs` at the seeds that both have."""
-    return [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+    return {label: one_value_a_seed(mine, label, "last") for label, mine in by_label}
 
 
 def budget_table(
@@ -93,26 +87,9 @@ def budget_table(
 ) -> pd.DataFrame:
     """Return one row for each wanted label (see `run_label`) with runs whose training took `budget` MACs, within 2 %.
 
-    Columns: last-epoch top-1 of the deployed pass, `baseline` minus it at equal seeds with its 95 % interval, and the
-    conclusion at `margin` (points). The top-1 is over the same n seeds as the difference, if there are any.
+    Columns as in `dcil.lab.runs.paired.paired_table`; `baseline` is a label.
     """
-    lasts, rows, title = lasts_by_label(at_budget(runs, budget)), [], names.label(baseline)
-    for label in wanted:
-        if label not in lasts:
-            continue
-        itself, its = label == baseline, lasts.get(baseline, {})
-        gaps = gaps_at_common_seeds(its, lasts[label])
-        shown = [last for seed, last in lasts[label].items() if seed in its or not gaps]
-        rows.append(
-            {
-                "trained": names.label(label),
-                "n": len(gaps),
-                "last epoch, %": spread(shown),
-                f"{title} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
-                f"{title} ends": "" if itself else conclusion(gaps, margin),
-            }
-        )
-    return pd.DataFrame(rows)
+    return against_table(lasts_by_label(at_budget(runs, budget)), baseline, wanted, margin)
 
 
 def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]) -> list[str]:
@@ -124,9 +101,8 @@ def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]
 def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float) -> str:
     """Return in words how `baseline` compares with the wanted labels of `budget_table`, its largest deficit first."""
     lasts = lasts_by_label(at_budget(runs, budget))
-    mine = lasts.get(baseline, {})
-    found = {label: gaps_at_common_seeds(mine, lasts.get(label, {})) for label in wanted if label != baseline}
-    ran = {label: gaps for label, gaps in found.items() if gaps}
+    found = {label: gap_by_seed(lasts, baseline, label) for label in wanted if label != baseline}
+    ran = {label: gaps for label, gaps in found.items() if len(gaps)}
     if not ran:
         return f"{names.label(baseline)} and its rivals have no run of this budget so far."
     by_conclusion: dict[str, list[str]] = {}
@@ -140,20 +116,19 @@ def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], b
     return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
-def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> list[float]:
+def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> pd.Series:
     """Return what halving the epochs does to a variant: last-epoch top-1 of the half schedule minus that of the whole.
 
     In points, at each seed that has both lengths.
     """
     lasts = lasts_by_label(run for run in runs if run.config.epochs in (epochs, epochs // 2))
-    half, whole = (lasts.get(schedule_label(variant, n), {}) for n in (epochs // 2, epochs))
-    return gaps_at_common_seeds(half, whole)
+    return gap_by_seed(lasts, schedule_label(variant, epochs // 2), schedule_label(variant, epochs))
 
 
 def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
     """Return `half_epochs_gaps` in words; "" if no seed has both lengths."""
     lost = half_epochs_gaps(runs, variant, epochs)
-    if not lost:
+    if lost.empty:
         return ""
     return (
         f"Training for {epochs // 2} epochs in place of {epochs} moves {names.label(variant)} by "
@@ -175,8 +150,8 @@ def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int)
             for equal, group in _comparable(mine, same_epochs, baseline).items():
                 lasts = lasts_by_label(group)
                 for label in sorted(lasts):
-                    gaps = gaps_at_common_seeds(lasts[label], lasts.get(baseline, {}))
-                    if gaps and sum(gaps) < 0:
+                    gaps = gap_by_seed(lasts, label, baseline)
+                    if gaps.sum() < 0:
                         points = signed_interval(*t_interval(gaps))
                         told_as = names.label(label), names.label(baseline)
                         rows.append((f"{100 * sparsity:g}", *told_as, equal, len(gaps), points))

@@ -70,6 +70,29 @@ def test_a_value_that_a_parameter_does_not_take_is_an_error(tmp_path):
         chapters.execute(notebook, tmp_path / "out.ipynb", {"tier": "papre"}, progress=False)
 
 
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("methods", ["ste", "dclil"], "unknown methods of 09-rivals 'dclil': did you mean 'dcil'"),
+        ("methods", '["ste"]', r"methods is '\[\"ste\"\]'; .* A list is expected, such as \[\"ste\", .* with -y"),
+        ("methods", [], r"methods is \[\]; .* A list is expected"),
+        ("methods", [1], r"methods is \[1\]; .* A list is expected"),
+        ("runs_dir", 2024, "runs_dir is 2024; 09-rivals takes: where live runs are kept"),
+        ("sparsity", "0.9", "sparsity is '0.9'; 09-rivals takes: 0.9"),
+    ],
+)
+def test_what_is_refused_is_refused_in_words(name, value, said):
+    """A misspelt entry of a list is answered with the nearest name, and what is no list with an example of one."""
+    with pytest.raises(DcilError, match=said):
+        chapters.check_parameters(chapters.find_chapter("09"), {name: value})
+
+
+def test_a_misspelt_method_is_answered_with_the_nearest():
+    """ "A name of dcil.methods" alone would leave the reader to look them up."""
+    with pytest.raises(DcilError, match="unknown method of 06-cifar 'dclil': did you mean 'dcil'"):
+        chapters.check_parameters(chapters.find_chapter("06"), {"method": "dclil"})
+
+
 def test_begin_refuses_a_name_that_is_no_parameter():
     """Under plain papermill the chapter itself finds the unknown name."""
     names = {"preset": "smoke", "sparsty": 0.5, "In": ["", "", ""]}

@@ -75,7 +75,20 @@ def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
         if name not in known:
             raise unknown(f"parameter of {Path(notebook).stem}", name, known)
         if not known[name].takes(value):
-            raise DcilError(f"{name} is {value!r}; {Path(notebook).stem} takes: {known[name].meaning}")
+            raise _refused(known[name], value, Path(notebook).stem)
+
+
+def _refused(parameter: Parameter, value: Any, chapter: str) -> DcilError:
+    """Return the error for a value that a parameter does not take, with the name that was probably meant."""
+    entry = parameter.entry or parameter
+    given = value if isinstance(value, list) and parameter.entry else [] if parameter.entry else [value]
+    misspelt = next((one for one in given if isinstance(one, str) and not entry.takes(one)), None)
+    if entry.registry and misspelt is not None:
+        return unknown(f"{parameter.name} of {chapter}", misspelt, entry.choices)
+    said = f"{parameter.name} is {value!r}; {chapter} takes: {parameter.meaning}"
+    if parameter.entry:
+        said += f". A list is expected, such as {parameter.default} (papermill takes it with -y)"
+    return DcilError(said)
 
 
 def begin(name: str, namespace: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def budget_table(
                 "trained": names.label(label),
                 "n": len(gaps),
                 "last epoch, %": spread(shown),
-                f"{title} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{title} minus it, points": "" if itself or not gaps else signed_interval(*t_interval(gaps)),
                 f"{title} ends": "" if itself else conclusion(gaps, margin),
             }
         )

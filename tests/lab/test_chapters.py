@@ -100,6 +100,17 @@ def test_begin_refuses_a_name_that_is_no_parameter():
         chapters.begin("03", names)
 
 
+def test_other_records_than_the_text_was_written_for_are_announced(monkeypatch):
+    """Sentences that no cell computes speak of the records at the defaults; other live runs change nothing in them."""
+    told = []
+    monkeypatch.setattr("IPython.display.display", lambda note: told.append(note.data))
+    chapters.begin("04", {"tier": "quick", "sparsity": 0.95, "preset": "smoke", "epochs": 1, "seed": 7, "In": [""]})
+    assert not told
+    chapters.begin("04", {"tier": "paper", "sparsity": 0.9, "preset": "smoke", "epochs": None, "In": [""]})
+    assert "executed with tier paper and sparsity 0.9." in told[0]
+    assert "written for tier quick and sparsity 0.95." in told[0]
+
+
 def test_what_a_chapter_imports_is_no_parameter():
     """Modules, functions, classes and constants that its second cell imports stand beside the parameters."""
     imported = {"chapters": chapters, "write": write, "DcilError": DcilError, "METHODS": ("ste", "dcil")}

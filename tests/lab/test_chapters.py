@@ -74,10 +74,10 @@ def test_a_value_that_a_parameter_does_not_take_is_an_error(tmp_path):
     "name, value, said",
     [
         ("methods", ["ste", "dclil"], "unknown methods of 09-rivals 'dclil': did you mean 'dcil'"),
-        ("methods", '["ste"]', r"methods is '\[\"ste\"\]'; .* A list is expected, such as \[\"ste\", .* with -y"),
+        ("methods", '["ste"]', r"methods is '\[\"ste\"\]'; .* A list is expected, .* such as \[\"ste\", .* with -y"),
         ("methods", [], r"methods is \[\]; .* A list is expected"),
         ("methods", [1], r"methods is \[1\]; .* A list is expected"),
-        ("runs_dir", 2024, "runs_dir is 2024; 09-rivals takes: where live runs are kept"),
+        ("runs_dir", 2024, "runs_dir is 2024; 09-rivals takes: where live runs are kept.* such as ./2024"),
         ("sparsity", "0.9", "sparsity is '0.9'; 09-rivals takes: 0.9"),
     ],
 )

@@ -59,7 +59,7 @@ def test_every_parameter_of_the_book_is_understood():
         (Parameter("tier", '"quick"', "quick: the records that are shown"), ["quick"], ["paper", None]),
         (Parameter("model", "None", "a name of dcil.models; None: the preset's"), ["resnet8", None], ["resnet9", 8]),
         (FOLDER, ["anywhere", "", None], [2024, ["here"], True]),
-        (NAMES, [["ste"]], ["ste", '["ste"]', [], ["sta"], [["ste"]], ["ste", None], None]),
+        (NAMES, [["ste"]], ["ste", '["ste"]', [], ["sta"], [["ste"]], ["ste", None], ["ste", "ste"], None]),
         (MINUTES, [[1], [0.5, 600]], [30, [], [0], [-1], ["1"], [True], [float("nan")], [None]]),
     ],
     ids=lambda p: getattr(p, "name", ""),

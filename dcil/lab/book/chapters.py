@@ -88,7 +88,9 @@ def _refused(parameter: Parameter, value: Any, chapter: str) -> DcilError:
         return unknown(f"{parameter.name} of {chapter}", misspelt, entry.choices)
     said = f"{parameter.name} is {value!r}; {chapter} takes: {parameter.meaning}"
     if parameter.entry:
-        said += f". A list is expected, such as {parameter.default} (papermill takes it with -y)"
+        said += f". A list is expected, each entry once, such as {parameter.default} (papermill takes it with -y)"
+    elif not parameter.choices and parameter.limits is None:
+        said += f". Text is expected, such as ./{value}"
     return DcilError(said)
 
 

@@ -85,7 +85,8 @@ class Parameter:
     def takes(self, value: Any) -> bool:
         """Return whether `meaning` allows a value; where it gives neither choices nor a range, a text is expected."""
         if self.entry is not None:
-            return isinstance(value, list) and value != [] and all(map(self.entry.takes, value))
+            whole = isinstance(value, list) and value != [] and all(map(self.entry.takes, value))
+            return whole and len(set(value)) == len(value)
         if value is None:
             return self.nullable
         if self.choices:

@@ -70,11 +70,45 @@ def test_a_value_that_a_parameter_does_not_take_is_an_error(tmp_path):
         chapters.execute(notebook, tmp_path / "out.ipynb", {"tier": "papre"}, progress=False)
 
 
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("methods", ["ste", "dclil"], "unknown methods of 09-rivals 'dclil': did you mean 'dcil'"),
+        ("methods", '["ste"]', r"methods is '\[\"ste\"\]'; .* A list is expected, .* such as \[\"ste\", .* with -y"),
+        ("methods", [], r"methods is \[\]; .* A list is expected"),
+        ("methods", [1], r"methods is \[1\]; .* A list is expected"),
+        ("runs_dir", 2024, "runs_dir is 2024; 09-rivals takes: where live runs are kept.* such as ./2024"),
+        ("sparsity", "0.9", "sparsity is '0.9'; 09-rivals takes: 0.9"),
+    ],
+)
+def test_what_is_refused_is_refused_in_words(name, value, said):
+    """A misspelt entry of a list is answered with the nearest name, and what is no list with an example of one."""
+    with pytest.raises(DcilError, match=said):
+        chapters.check_parameters(chapters.find_chapter("09"), {name: value})
+
+
+def test_a_misspelt_method_is_answered_with_the_nearest():
+    """ "A name of dcil.methods" alone would leave the reader to look them up."""
+    with pytest.raises(DcilError, match="unknown method of 06-cifar 'dclil': did you mean 'dcil'"):
+        chapters.check_parameters(chapters.find_chapter("06"), {"method": "dclil"})
+
+
 def test_begin_refuses_a_name_that_is_no_parameter():
     """Under plain papermill the chapter itself finds the unknown name."""
     names = {"preset": "smoke", "sparsty": 0.5, "In": ["", "", ""]}
     with pytest.raises(DcilError, match="did you mean 'sparsity'"):
         chapters.begin("03", names)
+
+
+def test_other_records_than_the_text_was_written_for_are_announced(monkeypatch):
+    """Sentences that no cell computes speak of the records at the defaults; other live runs change nothing in them."""
+    told = []
+    monkeypatch.setattr("IPython.display.display", lambda note: told.append(note.data))
+    chapters.begin("04", {"tier": "quick", "sparsity": 0.95, "preset": "smoke", "epochs": 1, "seed": 7, "In": [""]})
+    assert not told
+    chapters.begin("04", {"tier": "paper", "sparsity": 0.9, "preset": "smoke", "epochs": None, "In": [""]})
+    assert "executed with tier paper and sparsity 0.9." in told[0]
+    assert "written for tier quick and sparsity 0.95." in told[0]
 
 
 def test_what_a_chapter_imports_is_no_parameter():

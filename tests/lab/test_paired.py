@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dcil.errors import DcilError
+from dcil.lab.page import provenance
 from dcil.lab.runs import frames, paired
 from tests.lab.fakes import fake_run, fake_runs
 
@@ -77,7 +78,7 @@ def test_what_pairs_show():
         (0.0, 0.1, -0.1): "equivalent within ±0.3",
         (-3.0, 3.0, 1.0): "within noise",
         (1.0, 1.1): "too few seeds (2 of 3)",
-        (): "not run",
+        (): "no seed in common",
     }
     for gaps, said in words.items():
         assert paired.conclusion(gaps, 0.3) == said
@@ -101,7 +102,10 @@ def test_the_mean_beside_a_difference_is_of_its_seeds():
     assert row["n"] == 3 and row["last epoch, %"] == "81.00 ± 1.00"
     apart = frames.runs_table([fake_run("ste", 0, 80.0), fake_run("dcil", 1, 81.0)])
     row = paired.paired_table(apart, "dcil", ["ste"], 0.3).iloc[0]
-    assert row["n"] == 0 and row["last epoch, %"] == "80.00" and row["DCIL ends"] == "not run"
+    assert row["n"] == 0 and row["last epoch, %"] == "80.00"
+    assert row["DCIL ends"] == "no seed in common" and row["DCIL minus it, points"] == ""
+    shown = provenance.split_by_run(paired.paired_table(apart, "dcil", ["ste"], 0.3))
+    assert len(shown[0]) == 1 and not shown[1], "a variant that ran is not planned"
 
 
 def test_signed():

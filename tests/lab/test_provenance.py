@@ -2,12 +2,15 @@
 
 import base64
 import io
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dcil import preset
+from dcil.lab import checkout
 from dcil.lab.page import provenance
 from dcil.lab.runs import sources
 from tests.lab.fakes import PAIRED, changed
@@ -29,6 +32,24 @@ def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
     assert sources.recorded(PAIRED[:1]).words == "1 recorded run, tier quick, seed 0"
     assert sources.recorded(PAIRED[1:]).words == "3 recorded runs, tier quick, seeds 0, 1 (1 or 2 of them a setting)"
     assert sources.recorded([]) == sources.Source("no records: not run")
+
+
+def test_no_number_is_written_minus_zero_or_nan():
+    """Neither in a table nor in the data of a figure, in a column of numbers or of numbers and words."""
+    numbers = pd.DataFrame({"a": [-0.001, np.nan, 1.2345], "b": ["word", -0.001, np.nan]})
+    cells = re.findall("<td>(.*?)</td>", provenance.table(numbers))
+    assert cells == ["0.00", "word", "", "0.00", "1.23", ""]
+    assert list(provenance.drawn(pd.DataFrame({"a": [-0.00001, 0.1234, None]}))["a"]) == ["0.0000", "0.1234", ""]
+
+
+def test_a_difference_is_formatted_without_minus_zero():
+    """A signed number of a page has the option z, which turns -0.00 into +0.00."""
+    lab = Path(provenance.__file__).parents[1]
+    sources = {path: path.read_text() for path in lab.rglob("*.py")}
+    for path in (checkout.root() / "book").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        sources[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert not {path.name: found for path, text in sources.items() if (found := re.findall(r":\+\.\d+f", text))}
 
 
 def test_dirty_code_and_a_span_of_days_are_said():

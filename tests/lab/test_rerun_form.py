@@ -14,6 +14,7 @@ SPARSITY = Parameter("sparsity", "0.9", "final fraction of weights removed, in [
 EPOCHS = Parameter("epochs", "None", "whole number, at least 2; None: the preset's")
 FOLDER = Parameter("data_dir", "None", "folder of CIFAR; None: DCIL_DATA, else ./data")
 NAMES = Parameter("methods", '["ste", "dcil"]', "names of dcil.methods: trained live")
+MINUTES = Parameter("minutes", "[1, 30]", "numbers above 0: the times of the last table")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,8 @@ NAMES = Parameter("methods", '["ste", "dcil"]', "names of dcil.methods: trained 
         (EPOCHS, (), True, {"min": "2", "step": "1"}),
         (FOLDER, (), True, None),
         (NAMES, (), False, None),
-        (Parameter("tier", '"quick"', "quick: the records that are shown"), (), False, None),
+        (MINUTES, (), False, None),
+        (Parameter("tier", '"quick"', "quick: the records that are shown"), ("quick",), False, None),
         (Parameter("method", '"dcil"', "a name of dcil.methods"), tuple(METHODS), False, None),
     ],
     ids=lambda p: getattr(p, "name", ""),
@@ -51,10 +53,14 @@ def test_every_parameter_of_the_book_is_understood():
         (PRESET, ["smoke", "paper"], ["smok", None, 1]),
         (SPARSITY, [0, 0.5, 0.999], [1, -0.1, 95, "0.9", True, float("nan"), None]),
         (EPOCHS, [2, 300, None], [1, 2.5, 0, "2"]),
-        (Parameter("sparsity", "0.95", "0.9 | 0.95: of the records"), [0.9, 0.95], [0.8]),
+        (Parameter("sparsity", "0.95", "0.9 | 0.95: of the records"), [0.9, 0.95], [0.8, "0.9"]),
         (Parameter("margin", "0.3", "points, above 0: fixed beforehand"), [0.1, 1], [0, -1]),
-        (FOLDER, ["anywhere", None], []),
-        (NAMES, [["ste"]], []),
+        (Parameter("threads", "1", "1 | 2: of the latencies shown"), [1, 2], [3, "1", True]),
+        (Parameter("tier", '"quick"', "quick: the records that are shown"), ["quick"], ["paper", None]),
+        (Parameter("model", "None", "a name of dcil.models; None: the preset's"), ["resnet8", None], ["resnet9", 8]),
+        (FOLDER, ["anywhere", "", None], [2024, ["here"], True]),
+        (NAMES, [["ste"]], ["ste", '["ste"]', [], ["sta"], [["ste"]], ["ste", None], ["ste", "ste"], None]),
+        (MINUTES, [[1], [0.5, 600]], [30, [], [0], [-1], ["1"], [True], [float("nan")], [None]]),
     ],
     ids=lambda p: getattr(p, "name", ""),
 )

@@ -47,7 +47,7 @@ def _gain(decided: Mapping[str, Finding]) -> str:
     gains = {share: gain for share in (90, 95) if (gain := decided.get(f"better-than-ste-{share}"))}
     if not gains:
         return ""
-    ends = [f"{gain.mean:+.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
+    ends = [f"{gain.mean:+z.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
     ends[1:] = [end.replace(" points", "").replace(" sparsity", "") for end in ends[1:]]  # said once
     above = [f"{share} %" for share, gain in gains.items() if gain.low > 0]
     if above:
@@ -56,7 +56,7 @@ def _gain(decided: Mapping[str, Finding]) -> str:
         side = "ends below STE" if all(gain.high < 0 for gain in gains.values()) else "is not shown to end above STE"
     said = f"**At equal epochs, so twice the compute, DCIL {side}**: {' and '.join(ends)}"
     if rival := decided.get("better-than-st3-stepwise"):
-        said += f"; against {label('st3_stepwise')} {rival.mean:+.2f} at 90 % ({_in_short(rival)})"
+        said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({_in_short(rival)})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
         said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"
@@ -83,7 +83,7 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
     below = {name: f.mean for name, f in by_rival.items() if f.high < 0}
     above = {name: f.mean for name, f in by_rival.items() if f.low > 0}
     ends = [
-        f"{side} {listed([f'{label(name)} ({mine[name]:+.2f})' for name in sorted(mine, key=mine.__getitem__)])}"
+        f"{side} {listed([f'{label(name)} ({mine[name]:+z.2f})' for name in sorted(mine, key=mine.__getitem__)])}"
         for side, mine in (("below", below), ("above", above))
         if mine
     ]
@@ -96,7 +96,7 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
     ]
     said = f"**At equal compute, so half the epochs, it ends {' and '.join(ends)}**"
     said += f"; {listed(rest)}" if rest else ""
-    alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+.2f}."
+    alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+z.2f}."
     return f"{said}.{alone}"
 
 
@@ -106,13 +106,13 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     said = []
     if over_none:
         brings = "brings no measurable gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
-        ends = listed([f"{f.mean:+.2f} at {share} %" for share, f in over_none.items()])
+        ends = listed([f"{f.mean:+z.2f} at {share} %" for share, f in over_none.items()])
         said.append(f"**STE's gradient for pruned weights {brings} over none**: {ends}.")
     parts = {
         "the refined gradient without teaching adds {}": decided.get("refined-gradient-helps"),
         "teaching another {}": decided.get("mutual-loss"),
     }
-    worth = [what.format(f"{f.mean:+.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
+    worth = [what.format(f"{f.mean:+z.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
     if worth:
         said.append(f"At 95 % {listed(worth)}.")
     return " ".join(said)

@@ -16,6 +16,7 @@ from dcil.io.files import write_atomically
 from dcil.lab import checkout
 from dcil.lab.page import rerun_form
 from dcil.lab.page.rerun_form import Parameter
+from dcil.lab.runs.names import listed
 
 # Entries of `In` when a fresh kernel calls `begin`: the empty In[0], the parameter cell, papermill's injected cell, and
 # the cell that imports and calls `begin`.
@@ -75,15 +76,32 @@ def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
         if name not in known:
             raise unknown(f"parameter of {Path(notebook).stem}", name, known)
         if not known[name].takes(value):
-            raise DcilError(f"{name} is {value!r}; {Path(notebook).stem} takes: {known[name].meaning}")
+            raise _refused(known[name], value, Path(notebook).stem)
+
+
+def _refused(parameter: Parameter, value: Any, chapter: str) -> DcilError:
+    """Return the error for a value that a parameter does not take, with the name that was probably meant."""
+    entry = parameter.entry or parameter
+    given = value if isinstance(value, list) and parameter.entry else [] if parameter.entry else [value]
+    misspelt = next((one for one in given if isinstance(one, str) and not entry.takes(one)), None)
+    if entry.registry and misspelt is not None:
+        return unknown(f"{parameter.name} of {chapter}", misspelt, entry.choices)
+    said = f"{parameter.name} is {value!r}; {chapter} takes: {parameter.meaning}"
+    if parameter.entry:
+        said += f". A list is expected, each entry once, such as {parameter.default} (papermill takes it with -y)"
+    elif not parameter.choices and parameter.limits is None:
+        said += f". Text is expected, such as ./{value}"
+    return DcilError(said)
 
 
 def begin(name: str, namespace: dict[str, Any]) -> None:
     """Check a running chapter's parameters, and remember them for `rerun_box` and the commands below its figures.
 
     Called with `globals()` right after the parameter cell. An unknown parameter, about which papermill only warns, is
-    an error here.
+    an error here. Where other records are shown than those that the text was written for, a note says so.
     """
+    from IPython.display import Markdown, display
+
     notebook = find_chapter(name)
     given = {k: v for k, v in namespace.items() if type(v) in _PLAIN and k not in ("In", "Out") and k[0] != "_"}
     if len(namespace.get("In", [])) <= _FRESH:  # later, a reader's own variables would be taken for parameters
@@ -91,6 +109,15 @@ def begin(name: str, namespace: dict[str, Any]) -> None:
     declared = [p for p in parameters(notebook) if p.name in given]
     rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
     rerun_form.forms[notebook.stem] = rerun_form.form(notebook.stem, declared, given)
+    if other := [p for p in declared if "record" in p.meaning and given[p.name] != p.value]:
+        here = listed(f"{p.name} {rerun_form.shown(given[p.name])}" for p in other)
+        there = listed(f"{p.name} {rerun_form.shown(p.value)}" for p in other)
+        display(
+            Markdown(
+                f"**This page was executed with {here}.** Tables, figures and what is computed in sentences follow. "
+                f"All other sentences, and the captions, were written for {there}."
+            )
+        )
 
 
 def rerun_box(name: str) -> Any:

@@ -52,15 +52,21 @@ def command(text: str) -> Markup:
 
 
 def table(data: pd.DataFrame, digits: int = 2, runs: Collection[str] = ()) -> Markup:
-    """Return a table as HTML without an index, the same from run to run; run ids that are in `runs` become links."""
-    number = f"{{:.{digits}f}}".format
+    """Return a table as HTML without an index, the same from run to run; run ids that are in `runs` become links.
+
+    A missing number is an empty cell, and none is written -0.00.
+    """
+
+    def number(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:z.{digits}f}"
 
     def cell(value: Any) -> str:
         return link(value) if value in runs else number(value) if isinstance(value, float) else safe(value)
 
     words = [name for name in data if not pd.api.types.is_numeric_dtype(data[name])]
+    formatters = {safe(name): cell for name in words}
     html = data.rename(columns=safe).to_html(
-        index=False, border=0, escape=False, float_format=number, formatters={safe(name): cell for name in words}
+        index=False, border=0, escape=False, na_rep="", float_format=number, formatters=formatters
     )
     return Markup(html)
 
@@ -90,7 +96,7 @@ def drawn(data: pd.DataFrame) -> pd.DataFrame:
             shown[name] = [label(value) if isinstance(value, str) else value for value in values]
         elif pd.api.types.is_float_dtype(values):
             digits = decimals(values)
-            shown[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in values]
+            shown[name] = ["" if pd.isna(value) else f"{value:z.{digits}f}" for value in values]
     return shown
 
 

@@ -27,7 +27,7 @@ given: dict[str, dict[str, Any]] = {}
 #: By chapter, its form, made by `begin` and shown by `box` at the chapter's end.
 forms: dict[str, Markup] = {}
 
-NAMES: dict[str, Iterable[str]] = {"a name of dcil.methods": METHODS, "a name of dcil.models": MODELS}
+REGISTRIES: dict[str, Iterable[str]] = {"dcil.methods": METHODS, "dcil.models": MODELS}
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,25 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that `meaning` lists (`smoke | quick | paper: ...`, or the names of a registry), if any."""
-        listed = re.match(r"[\w.]+( \| [\w.]+)+", self.meaning)
-        named = next((tuple(names) for words, names in NAMES.items() if words in self.meaning), ())
-        return tuple(listed[0].split(" | ")) if listed else named
+        """The values that `meaning` lists (`smoke | quick | paper: ...`, or the names of a registry), if any.
+
+        A parameter that is a list has no choices, but its `entry` may have.
+        """
+        listed = re.match(r"[\w.]+( \| [\w.]+)*(?=[:;])", self.meaning)
+        if listed and (" | " in listed[0] or listed[0] == self.value):
+            return tuple(listed[0].split(" | "))
+        return tuple(REGISTRIES[self.registry]) if self.registry and self.entry is None else ()
+
+    @property
+    def registry(self) -> str | None:
+        """The registry whose names `meaning` asks for (`a name of dcil.methods`), if any."""
+        named = re.search(r"\bnames? of (dcil\.\w+)", self.meaning)
+        return named[1] if named else None
+
+    @property
+    def entry(self) -> Parameter | None:
+        """What an entry of this parameter must be, if the parameter is a list."""
+        return Parameter(self.name, repr(self.value[0]), self.meaning) if isinstance(self.value, list) else None
 
     @property
     def nullable(self) -> bool:
@@ -63,17 +78,21 @@ class Parameter:
         if type(self.value) not in (int, float) and not (self.value is None and least):
             return None
         low, high = span.groups() if span else (least[1] if least else None, None)
-        limits = {"min": low, "max": high, "step": "any" if isinstance(self.value, float) else "1"}
+        whole = not isinstance(self.value, float) and not self.meaning.startswith("number")
+        limits = {"min": low, "max": high, "step": "1" if whole else "any"}
         return {k: v for k, v in limits.items() if v is not None}
 
     def takes(self, value: Any) -> bool:
-        """Return whether `meaning` allows a value; what it does not restrict is allowed."""
+        """Return whether `meaning` allows a value; where it gives neither choices nor a range, a text is expected."""
+        if self.entry is not None:
+            whole = isinstance(value, list) and value != [] and all(map(self.entry.takes, value))
+            return whole and len(set(value)) == len(value)
         if value is None:
             return self.nullable
         if self.choices:
-            return shown(value) in self.choices
+            return shown(value) in self.choices and isinstance(value, str if self.value is None else type(self.value))
         if (limits := self.limits) is None:
-            return True
+            return isinstance(value, str)
         if type(value) not in (int, float) or (limits["step"] == "1" and type(value) is float):
             return False
         above = value > 0 or "above 0" not in self.meaning

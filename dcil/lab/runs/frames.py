@@ -149,7 +149,7 @@ def findings_in_words(table: pd.DataFrame) -> str:
                 row = mean.loc[(method, "sparse")]
                 macs, paid = row["inference_macs"] / whole["inference_macs"], row["train_macs"] / whole["train_macs"]
                 gaps = (lasts[method, "sparse"] - lasts["dense", "dense"]).dropna()
-                minus = f"{gaps.mean():+.2f} points, n = {len(gaps)}" if len(gaps) else "no seed in common"
+                minus = f"{gaps.mean():+z.2f} points, n = {len(gaps)}" if len(gaps) else "no seed in common"
                 lines.append(
                     f"{label(method)} minus dense training: {minus}. The pruned network does {100 * macs:.1f} % of the "
                     f"dense network's multiply-accumulates, and its training took {paid:.2f} × those of the dense "
@@ -157,7 +157,7 @@ def findings_in_words(table: pd.DataFrame) -> str:
                 )
     if ("dcil", "dense") in mean.index:
         gap = mean.loc[("dcil", "dense"), "last"] - mean.loc[("dcil", "sparse"), "last"]
-        lines.append(f"DCIL's dense pass minus its sparse pass, two networks of the same runs: {gap:+.2f} points.")
+        lines.append(f"DCIL's dense pass minus its sparse pass, two networks of the same runs: {gap:+z.2f} points.")
     picked = (table["best_at_target"] - table["last"]).mean()
-    lines.append(f"Best epoch at target sparsity minus last epoch, on average over all runs: {picked:+.2f} points.")
+    lines.append(f"Best epoch at target sparsity minus last epoch, on average over all runs: {picked:+z.2f} points.")
     return "\n".join(f"- {line}" for line in lines)

@@ -149,9 +149,9 @@ def signed_interval(mean: float, low: float, high: float, digits: int = 2) -> st
 def paired_table(table: pd.DataFrame, baseline: str, variants: Sequence[str], margin: float) -> pd.DataFrame:
     """Return one row for each variant that ran: n, its mean, and the baseline minus it at equal seeds.
 
-    The mean is over the same n seeds as the difference, if there are any. The difference comes with its 95 % interval,
-    the conclusion at `margin` (points, fixed beforehand), and how many seeds it takes to detect that margin. Variants
-    that did not run have no row: see `variants_without_run`.
+    The mean is over the same n seeds as the difference; of a variant without a seed in common with the baseline, over
+    its own. The difference comes with its 95 % interval, the conclusion at `margin` (points, fixed beforehand), and how
+    many seeds it takes to detect that margin. Variants that did not run have no row: see `variants_without_run`.
     """
     lasts = {variant: by_seed(table, variant) for variant in (baseline, *variants)}
     return against_table(lasts, baseline, variants, margin)
@@ -166,14 +166,15 @@ def against_table(lasts: Mapping[str, pd.Series], baseline: str, wanted: Sequenc
             continue
         gaps = gap_by_seed(lasts, baseline, other)
         itself = other == baseline
+        alone = itself or gaps.empty
         rows.append(
             {
                 "method": label(other),
                 "n": len(gaps),
                 "last epoch, %": spread(mine[gaps.index] if len(gaps) else mine),
-                f"{name} minus it, points": "" if itself else signed_interval(*t_interval(gaps)),
+                f"{name} minus it, points": "" if alone else signed_interval(*t_interval(gaps)),
                 f"{name} ends": "" if itself else conclusion(gaps, margin),
-                f"seeds to show {margin:g}": "" if itself else seeds_needed_in_words(gaps, margin),
+                f"seeds to show {margin:g}": "" if alone else seeds_needed_in_words(gaps, margin),
             }
         )
     return pd.DataFrame(rows)
@@ -188,7 +189,7 @@ def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[s
 def conclusion(gaps: Values, margin: float) -> str:
     """Return in words what paired differences a − b show: that a ends higher or lower, or else what is known so far."""
     if len(gaps) < SEEDS:
-        return MISSING if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
+        return "no seed in common" if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
     _, low, high = t_interval(gaps)
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"

@@ -42,6 +42,16 @@ def in_ranges(numbers: Iterable[int]) -> str:
     return ", ".join(parts)
 
 
+def seeds_in_words(seeds: Iterable[int]) -> str:
+    """Return which seeds, as one text.
+
+    >>> seeds_in_words([0]), seeds_in_words(range(3))
+    ('seed 0', 'seeds 0 to 2')
+    """
+    distinct = set(seeds)
+    return f"seed{'' if len(distinct) == 1 else 's'} {in_ranges(distinct)}"
+
+
 def commit_in_words(commit: str, dirty: bool) -> str:
     """Return a commit's first seven digits, and whether there were uncommitted changes."""
     return commit[:7] + (" and uncommitted changes" if dirty else "")
@@ -90,7 +100,7 @@ def recorded(runs: Iterable[Run]) -> Source:
     dates = [e.date for e in env]
     return Source(
         f"{number_of(len(runs), 'recorded run')}, tier {joined(tiers)}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {in_ranges(seeds)}{_seeds_a_setting(runs)}",
+        f"{seeds_in_words(seeds)}{_seeds_a_setting(runs)}",
         tuple(run.run_id for run in runs),
         (
             ("commit", joined(commit_in_words(e.commit, e.dirty) for e in env)),

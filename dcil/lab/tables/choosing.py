@@ -47,7 +47,7 @@ def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
 def _effects(found: Mapping[str, Finding], verdict: bool = False) -> str:
     """Return text such as "DCIL minus STE is +1.35 points, minus RigL +2.71", with the verdicts if `verdict`."""
     said = [
-        f"minus {label(rival)} {'' if place else 'is '}{f.mean:+.2f}{'' if place else ' points'}"
+        f"minus {label(rival)} {'' if place else 'is '}{f.mean:+z.2f}{'' if place else ' points'}"
         + (f" (advantage: {f.verdict})" if verdict else "")
         for place, (rival, f) in enumerate(found.items())
     ]

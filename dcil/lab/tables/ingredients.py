@@ -169,8 +169,8 @@ def decomposition_in_words(table: pd.DataFrame) -> str:
     gain, cost = gains[seeds].mean(), costs[seeds].mean()
     teacher = by_seed(table, "ste_split", which="dense")[seeds].mean()
     return (
-        f"Of the {gain + cost:+.2f} points of DCIL minus {label('ste_split')}, {gain:+.2f} are DCIL minus STE, and "
-        f"{cost:+.2f} what the mutual loss costs STE, whose dense network ends at {teacher:.2f} %, n = {len(seeds)}."
+        f"Of the {gain + cost:+z.2f} points of DCIL minus {label('ste_split')}, {gain:+z.2f} are DCIL minus STE, and "
+        f"{cost:+z.2f} what the mutual loss costs STE, whose dense network ends at {teacher:.2f} %, n = {len(seeds)}."
     )
 
 

@@ -50,8 +50,8 @@ def differences_table(pairs: pd.DataFrame, networks: Sequence[str]) -> pd.DataFr
         values: Sequence[str] = (MISSING,) * len(columns)
         if len(mine):
             mean, low, high = t_interval(mine["difference"])
-            around = f"{low:+.2f} to {high:+.2f}" if len(mine) > 1 else "one pair has none"
-            values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+.2f}", around
+            around = f"{low:+z.2f} to {high:+z.2f}" if len(mine) > 1 else "one pair has none"
+            values = f"{mine['bf16'].mean():.2f}", f"{mine['float32'].mean():.2f}", f"{mean:+z.2f}", around
         lines.append(line | dict(zip(columns, values, strict=True)) | {"pairs": len(mine)})
     return pd.DataFrame(lines)
 
@@ -64,12 +64,12 @@ def differences_in_words(pairs: pd.DataFrame, networks: Sequence[str]) -> str:
         if not len(mine):
             text = "no seed has been trained in both precisions so far."
         elif len(mine) == 1:
-            text = f"bf16 minus float32 is {mean:+.2f} points in the one pair there is: too few."
+            text = f"bf16 minus float32 is {mean:+z.2f} points in the one pair there is: too few."
         else:
             shown = "excludes zero: a difference" if low > 0 or high < 0 else "contains zero: no difference shown"
             text = (
-                f"over {len(mine)} paired seeds, bf16 minus float32 is **{mean:+.2f} points**. The 95 % interval, "
-                f"{low:+.2f} to {high:+.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
+                f"over {len(mine)} paired seeds, bf16 minus float32 is **{mean:+z.2f} points**. The 95 % interval, "
+                f"{low:+z.2f} to {high:+z.2f}, {shown}. Differences of up to {max(abs(low), abs(high)):.2f} points "
                 "remain possible."
             )
         sentences.append(f"- {network_label(network)}, {name} pass: {text}")

@@ -116,7 +116,7 @@ def accuracies_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "network": network,
                 "float32, %": f"{full:.2f}",
                 "int8, %": f"{small:.2f}",
-                "difference, points": f"{small - full:+.2f}",
+                "difference, points": f"{small - full:+z.2f}",
             }
         )
     return pd.DataFrame(lines)

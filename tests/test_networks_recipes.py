@@ -196,9 +196,10 @@ def test_gradual_magnitude_pruning_in_a_loop():
     assert dual.sparsity() > 0.8
 
 
-def test_pieces_of_your_own():
-    """The page's criterion and gradient rule do what they say."""
-    criterion, rule = (part.partition("\n```")[0] for part in PAGE["pieces-of-your-own"].split("```python\n")[1:])
+def test_pieces_of_your_own(tiny_config, tiny_dataset, tmp_path):
+    """The page's criterion, gradient rule and method do what they say."""
+    blocks = PAGE["pieces-of-your-own"].split("```python\n")[1:]
+    criterion, rule, method = (block.partition("\n```")[0] for block in blocks)
     dual = DualPath(Net())
     sum(output.square().mean() for output in dual(images())).backward()
     exec(criterion, {"dcil": dcil, "dual": dual, "target": 0.7})
@@ -219,5 +220,9 @@ def test_pieces_of_your_own():
         for name, mask in dual.masks.items():
             expected = plain.get_parameter(name).grad * torch.where(mask, 1, 0.5)
             torch.testing.assert_close(dual.weights[name].grad, expected)
+        exec(method, names)
+        record = dcil.fit(tiny_config(method="mine"), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+        assert record["config"]["method"] == "mine" and len(record["curve"]) == 2
     finally:
+        dcil.methods.METHODS.pop("mine", None)
         dcil.rules.RULES.pop("halved", None)

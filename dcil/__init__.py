@@ -3,7 +3,7 @@
 from dcil import cost, data, export, losses, masks, methods, models, records, rules
 from dcil.config import PRESETS, RunConfig, preset
 from dcil.data import loaders
-from dcil.dual_path import DualPath, set_masks
+from dcil.dual_path import DualPath, put_masks, set_masks
 from dcil.errors import DcilError
 from dcil.losses import collective_loss
 from dcil.train import fit
@@ -25,6 +25,7 @@ __all__ = [
     "methods",
     "models",
     "preset",
+    "put_masks",
     "records",
     "rules",
     "set_masks",

@@ -9,7 +9,7 @@ control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -54,8 +54,9 @@ class DualPath(nn.Module):
     ('0.weight',)
 
     Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, when a weight is both prunable
-    and per-pass, when `fresh` cannot reinitialise a copy, for a network that contains a `DualPath` or whose `forward`
-    has an argument `passes`, and at the first call when the linear layer registered last is not the one called last.
+    and per-pass, when `fresh` cannot reinitialise a copy, for a network with a `DualPath` or an uncalled lazy layer in
+    it or whose `forward` has an argument `passes`, and at the first call when the linear layer registered last is not
+    the one called last.
     Source: DCIL (arXiv 2109.04660); the authors' code has norms and a classifier for each pass.
     """
 
@@ -79,6 +80,11 @@ class DualPath(nn.Module):
             raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see a different network")
         if any(isinstance(module, DualPath) for module in net.modules()):
             raise DcilError(f"this {type(net).__name__} is or holds a DualPath already; wrap the plain network, once")
+        if any(map(nn.parameter.is_lazy, [*net.parameters(), *net.buffers()])):
+            raise DcilError(
+                f"this {type(net).__name__} has lazy layers, whose weights have no shape until its first call; call it "
+                "on one batch, without gradients, then wrap it"
+            )
         if "passes" in inspect.signature(net.forward).parameters:
             raise DcilError(
                 f"{type(net).__name__}.forward has an argument 'passes', which a DualPath uses for the "
@@ -336,9 +342,31 @@ def set_masks(model: nn.Module, sparsity: float, scope: str = "global", score: s
 
 
 @torch.no_grad()
-def put_masks(dual: DualPath, masks: dict[str, Tensor], sparsity: float) -> Tensor:
-    """Set a network's masks, in place; returns the number of mask flips (0-d tensor)."""
+def put_masks(model: nn.Module, masks: Mapping[str, Tensor], sparsity: float) -> Tensor:
+    """Set masks that were chosen by any criterion, in place; returns the number of mask flips (0-d tensor).
+
+    `model` is as in `dcil.set_masks`. `masks` has a boolean mask, True = kept, of the shape of each weight that
+    changes, by parameter name; masks that it leaves out stay. `sparsity` is the target that `state_dict()` notes; the
+    masks need not meet it. Raises `dcil.DcilError` for a name that is not prunable, and for a mask that is not boolean
+    or of another shape.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> dual = DualPath(nn.Conv2d(3, 8, 3))
+    >>> score = {name: torch.rand_like(weight) for name, weight in dual.weights.items()}
+    >>> put_masks(dual, mask_rules.compute_masks(score, sparsity=0.9), sparsity=0.9).item()
+    195
+    """
+    dual = unwrap(model)
     before = dual.masks
+    for name, mask in masks.items():
+        if name not in before:
+            raise unknown("prunable weight", name, before)
+        if mask.dtype != torch.bool or mask.shape != before[name].shape:
+            raise DcilError(
+                f"the mask of {name} is {mask.dtype} {list(mask.shape)}; it must be torch.bool "
+                f"{list(before[name].shape)}, True = kept, e.g. score > threshold"
+            )
     changed = mask_rules.flips(before, masks)
     for name, mask in masks.items():
         before[name].copy_(mask)

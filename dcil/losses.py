@@ -97,6 +97,12 @@ def collective_parts(
                 f"{name}_logits is a {type(output).__name__}, not a tensor; take the logits out of each pass's output, "
                 "as in sparse, dense = dual(x); collective_loss(sparse['logits'], dense['logits'], y)"
             )
+        if output.dim() > 1 and output.shape[1] == 1:
+            raise DcilError(
+                f"{name}_logits has the shape {list(output.shape)}: the cross-entropy of a single class is 0, whatever "
+                "the label. Give two classes two outputs, or add up a loss of your own over the passes, such as binary "
+                "cross-entropy"
+            )
     counted = None if labels.is_floating_point() else labels != IGNORED  # probabilities [N, C, ...] all count
     return cross_entropies(logits, labels) | (divergences(logits, temperature, counted=counted) if distill else {})
 
@@ -118,10 +124,10 @@ def collective_loss(
     Logits [N, C], labels [N], integers in [0, C); for dense predictions, such as segmentation, logits
     [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over labelled images or positions: a label of -100
     leaves one out. Teachers are detached: each pass learns from the other's logits without moving them.
-    `temperature` softens both. Raises `dcil.DcilError` for logits that are not a tensor, such as the
-    dict that many networks return; wrong shapes and labels raise PyTorch's own errors. Training runs use
-    `dcil.methods.mutual`, which weights the same terms by the phase. Source: the authors' code, which switches
-    `distill` on from epoch 70 of 300.
+    `temperature` softens both. Raises `dcil.DcilError` for logits that are not a tensor, such as the dict that many
+    networks return, and for logits of one class; other wrong shapes and labels raise PyTorch's own errors. Training
+    runs use `dcil.methods.mutual`, which weights the same terms by the phase. Source: the authors' code, which
+    switches `distill` on from epoch 70 of 300.
 
     >>> import torch
     >>> sparse_logits, dense_logits = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])

@@ -104,7 +104,8 @@ def compute_masks(
     weight tensor, "filter" one over the mean scores of whole filters: slices along dimension 0, or along
     dimension 1 for weights of transposed convolutions, whose names and groups `transposed` has.
     `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters. Weights of
-    fewer bits than float32 are scored in float32, and the number kept is exact despite their many ties.
+    fewer bits than float32 are scored in float32, and the number kept is exact despite their many ties. A complex
+    weight is scored by its absolute value.
     Raises `dcil.DcilError` for an unknown scope or score, for a sparsity outside [0, 1), and for
     the scope "filter" with a weight of fewer than two dimensions.
 
@@ -121,7 +122,8 @@ def compute_masks(
         raise unknown("scope", scope, SCOPES)
     exact = any(w.dtype.itemsize < 4 for w in weights.values())
     # Squares of small weights would underflow in float16.
-    wide = {name: w.detach().to(torch.promote_types(w.dtype, torch.float32)) for name, w in weights.items()}
+    real = {name: w.detach().abs() if w.is_complex() else w.detach() for name, w in weights.items()}
+    wide = {name: w.to(torch.promote_types(w.dtype, torch.float32)) for name, w in real.items()}
     scores = {name: SCORES[score](w) for name, w in wide.items()}
     if scope == "layer":
         return {name: threshold_mask(s, sparsity, exact) for name, s in scores.items()}

@@ -145,7 +145,7 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     each = (len(w), -1)
     share = ((size * m).reshape(each).mean(1) + 1e-6) / (size.reshape(each).mean(1) + 1e-6)
     scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
-    return scale * (fixed.sign() * (size - threshold).clamp(min=0)) * m
+    return scale * (fixed.sgn() * (size - threshold).clamp(min=0)) * m
 
 
 def soft_threshold(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:

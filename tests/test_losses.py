@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dcil.errors import DcilError
 from dcil.losses import TEACHER_EPSILON, collective_loss, collective_parts, cross_entropies, teach
 
 
@@ -119,3 +120,9 @@ def test_labels_as_probabilities():
     mixed = torch.nn.functional.one_hot(labels, 10).double()
     one, other = collective_parts(sparse, dense, mixed), collective_parts(sparse, dense, labels)
     assert {name: value.item() for name, value in one.items()} == pytest.approx({n: v.item() for n, v in other.items()})
+
+
+def test_logits_of_one_class_are_refused():
+    """Their loss would be 0 at every weight, and nothing would be learnt."""
+    with pytest.raises(DcilError, match=r"dense_logits has the shape \[6, 1\].*binary cross-entropy"):
+        collective_loss(torch.randn(6, 2), torch.randn(6, 1), torch.zeros(6, dtype=torch.long))

@@ -307,6 +307,19 @@ def test_gradients_leave_state_alone():
     assert all(value.equal(before[name]) for name, value in dual.state_dict().items())
 
 
+def test_dropout_is_drawn_by_each_pass():
+    """As two networks, called one after the other, would draw it."""
+    dual, x = wrapped(nn.Sequential(Net(), nn.Dropout(0.5))), images()
+    alone = [dual.export(name) for name in dual.pass_names]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        outputs = dual(x)
+        torch.manual_seed(0)
+        for output, net in zip(outputs, alone, strict=True):
+            torch.testing.assert_close(output, net(x))
+    assert not (outputs[0] == 0).equal(outputs[1] == 0)
+
+
 # --- weights that are computed
 
 
@@ -641,6 +654,26 @@ def test_a_checkpoint_is_loaded_before_wrapping():
     late.net.load_state_dict(trained.state_dict())
     assert not late.tensors(1)["fc.weight"].equal(trained.fc.weight)
     assert "Load a checkpoint into the network before wrapping it" in " ".join(dcil.DualPath.__doc__.split())
+
+
+@pytest.mark.parametrize("lazy", [lambda: nn.LazyConv2d(6, 3), lambda: nn.LazyBatchNorm2d(), lambda: nn.LazyLinear(4)])
+def test_lazy_layers_are_called_before_wrapping(lazy):
+    """A layer without weights has nothing to mask or to copy; after a first batch it is a layer like others."""
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), lazy(), nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(DcilError, match="this Sequential has lazy layers.*call it on one batch.*then wrap it"):
+        DualPath(net)
+    with torch.no_grad():
+        net(images())
+    assert_passes_are_networks(wrapped(net), [images()], atol=1e-5, rtol=1e-4)
+
+
+def test_the_network_alone_is_no_pass():
+    """It has the shared weights, masks unapplied, and the first pass's norms and head; the page says so."""
+    dual, x = wrapped(Net()).eval(), images()
+    assert dual.net(x).equal(dual.export("dense").eval()(x))  # until norms and head differ
+    step(dual.train(), x)
+    alone = dual.eval().net(x)
+    assert not any(torch.allclose(alone, output) for output in dual(x))
 
 
 # --- where a user looks

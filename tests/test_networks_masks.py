@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from dcil.config import RunConfig
-from dcil.dual_path import DualPath, set_masks
+from dcil.dual_path import DualPath, put_masks, set_masks
 from dcil.dynamics import compare_gradients
 from dcil.errors import DcilError
+from dcil.masks import compute_masks
 from dcil.refresh import Change, refresh
 
 
@@ -101,3 +102,45 @@ def test_a_soft_threshold_shrinks_a_bias():
         dual.net.bias.copy_(torch.tensor([2.0, -3.0, 0.25]))
     set_masks(dual, 0.5)  # prunes what is not above 0.5
     assert dual.tensors(0)["bias"].tolist() == [1.5, -2.5, 0.0]
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "filter"])
+def test_complex_weights(scope):
+    """The largest absolute values stay, and kept and pruned weights get the gradients of their networks."""
+    net = nn.Sequential(nn.Conv1d(2, 6, 3, dtype=torch.complex64), nn.Conv1d(6, 4, 3, dtype=torch.complex64))
+    dual = DualPath(net, per_pass=[])
+    sizes = {name: weight.detach().abs() for name, weight in dual.weights.items()}
+    set_masks(dual, 0.5, scope)
+    assert all(mask.equal(dual.masks[name]) for name, mask in compute_masks(sizes, 0.5, scope).items())
+    x, alone = torch.randn(3, 2, 9, dtype=torch.complex64), [dual.export(name) for name in dual.pass_names]
+    for output, plain in zip(dual(x), alone, strict=True):
+        torch.testing.assert_close(output, plain(x))
+        sum(of.abs().square().mean() for of in (output, plain(x))).backward()
+    for name, mask in dual.masks.items():
+        sparse, dense = (plain.get_parameter(name).grad for plain in alone)
+        torch.testing.assert_close(dual.weights[name].grad, torch.where(mask, sparse, dense))
+
+
+def test_a_soft_threshold_shrinks_complex_weights():
+    """Towards zero along their own direction."""
+    dual = DualPath(nn.Conv1d(1, 2, 2, dtype=torch.complex64), rules=("soft_threshold",), per_pass=[])
+    set_masks(dual, 0.5)
+    kept, seen = dual.masks["weight"], dual.tensors(0)["weight"]
+    torch.testing.assert_close(seen[kept].angle(), dual.net.weight[kept].angle())
+    assert not seen[~kept].any()
+
+
+def test_masks_of_your_own():
+    """Those named are set, the others stay; what could not be a mask is refused, and changes nothing."""
+    dual = DualPath(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), per_pass=[])
+    mine = torch.rand(8, 3, 3, 3) < 0.5
+    assert put_masks(dual, {"0.weight": mine}, 0.5) == (~mine).sum()
+    assert dual.masks["0.weight"].equal(mine) and dual.masks["1.weight"].all() and dual.target_sparsity == 0.5
+    for wrong, message in (
+        ({"0.weight": mine.float()}, r"mask of 0\.weight is torch\.float32 \[8, 3, 3, 3\]; it must be torch\.bool"),
+        ({"1.weight": mine}, r"is torch\.bool \[8, 3, 3, 3\]; it must be torch\.bool \[8, 8, 3, 3\]"),
+        ({"0.weights": mine}, "unknown prunable weight '0.weights': did you mean '0.weight'"),
+    ):
+        with pytest.raises(DcilError, match=message):
+            put_masks(dual, {"0.weight": ~mine} | wrong, 0.5)
+        assert dual.masks["0.weight"].equal(mine)

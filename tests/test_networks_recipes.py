@@ -194,3 +194,35 @@ def test_gradual_magnitude_pruning_in_a_loop():
             assert not (mask & pruned[name]).any()
             pruned[name] = ~mask
     assert dual.sparsity() > 0.8
+
+
+def test_pieces_of_your_own(tiny_config, tiny_dataset, tmp_path):
+    """The page's criterion, gradient rule and method do what they say."""
+    blocks = PAGE["pieces-of-your-own"].split("```python\n")[1:]
+    criterion, rule, method = (block.partition("\n```")[0] for block in blocks)
+    dual = DualPath(Net())
+    sum(output.square().mean() for output in dual(images())).backward()
+    exec(criterion, {"dcil": dcil, "dual": dual, "target": 0.7})
+    sizes = {name: (w * w.grad).detach().abs() for name, w in dual.weights.items()}
+    kept, pruned = (torch.cat([size[dual.masks[n] == of] for n, size in sizes.items()]) for of in (True, False))
+    assert kept.min() > pruned.max()
+    assert 0.7 < dual.sparsity() < 0.72 and dual.target_sparsity == 0.7
+
+    names = {"dcil": dcil, "Net": Net}
+    try:
+        exec(rule, names)
+        dual = names["dual"]
+        set_masks(dual, 0.7)
+        assert_passes_are_networks(dual, [images()])
+        plain, x = dual.export("sparse"), images()
+        dual(x)[0].square().mean().backward()
+        plain(x).square().mean().backward()
+        for name, mask in dual.masks.items():
+            expected = plain.get_parameter(name).grad * torch.where(mask, 1, 0.5)
+            torch.testing.assert_close(dual.weights[name].grad, expected)
+        exec(method, names)
+        record = dcil.fit(tiny_config(method="mine"), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+        assert record["config"]["method"] == "mine" and len(record["curve"]) == 2
+    finally:
+        dcil.methods.METHODS.pop("mine", None)
+        dcil.rules.RULES.pop("halved", None)

@@ -56,6 +56,18 @@ def test_rebuilt_from_its_plan():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_smaller_network_is_where_its_network_is(device):
+    """Also where PyTorch would put new tensors elsewhere, as it does for every network on a GPU."""
+    net, images = pruned(models.resnet8()).to(device), torch.randn(2, 3, 32, 32, dtype=torch.float64, device=device)
+    with torch.device("meta" if device == "cpu" else "cpu"):
+        small, _ = shrink(net)
+        back = dcil.export.unpack(dcil.export.pack(net.state_dict()))
+    torch.testing.assert_close(small(images), net(images), rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(back[name].to(device), value) for name, value in net.state_dict().items())
+
+
+@torch.no_grad()
 def test_nothing_to_remove():
     """A network without empty filters stays as it is."""
     net = models.resnet8().eval()

@@ -100,8 +100,8 @@ def pack(state: dict[str, Tensor]) -> dict[str, Any]:
         if tensor.dim() < 2 or not tensor.is_floating_point():
             return tensor
         there = tensor != 0
-        bits = torch.from_numpy(np.packbits(there.numpy().ravel()))
-        return {"shape": list(tensor.shape), "there": bits, "values": tensor[there]}
+        bits = torch.from_numpy(np.packbits(there.cpu().numpy().ravel()))
+        return {"shape": list(tensor.shape), "there": bits, "values": tensor[there].cpu()}
 
     return {name: packed(tensor) for name, tensor in state.items()}
 
@@ -123,7 +123,7 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
         if value["there"].untyped_storage().nbytes() != -(-count // 8) or min(shape, default=1) < 0:
             raise ValueError(f"a bitmap of {value['there'].numel()} bytes is not that of a tensor {list(shape)}")
         there = torch.from_numpy(np.unpackbits(value["there"].numpy(), count=count)).bool().view(shape)
-        full = torch.zeros(shape, dtype=values.dtype)
+        full = values.new_zeros(shape)
         full[there] = values
         return full
 

@@ -41,8 +41,8 @@ class Spread(nn.Module):
 
     def __init__(self, filters: tuple[int, ...], constants: Tensor):
         super().__init__()
-        places = torch.full((len(constants),), len(filters))  # removed: the zero channel appended in `forward`
-        places[list(filters)] = torch.arange(len(filters))
+        places = torch.full((len(constants),), len(filters), device=constants.device)  # the zero channel of `forward`
+        places[list(filters)] = torch.arange(len(filters), device=constants.device)
         self.register_buffer("places", places)
         self.register_buffer("constants", constants.view(1, -1, 1, 1).clone())
 
@@ -112,7 +112,7 @@ def _is_inner(chain: _Chain, chains: Mapping[str, _Chain]) -> bool:
 def _constants(chain: _Chain, modules: Mapping[str, Any]) -> Tensor:
     """Return the constant value of each channel of a chain, were its filter all zeros [O]."""
     conv = modules[chain.conv]
-    value = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias.clone()
+    value = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.clone()
     if chain.norm is not None:
         value = modules[chain.norm](value.view(1, -1, 1, 1)).view(-1)
     return value.relu() if chain.relu else value
@@ -138,6 +138,7 @@ def _smaller(chain: _Chain, modules: Mapping[str, Any], kept: Kept) -> dict[str,
         conv.dilation,
         bias=conv.bias is not None or (kept.ones and chain.norm is None),
         padding_mode=conv.padding_mode,
+        device=conv.weight.device,
         dtype=conv.weight.dtype,
     )
     new.weight.zero_()
@@ -148,7 +149,8 @@ def _smaller(chain: _Chain, modules: Mapping[str, Any], kept: Kept) -> dict[str,
     made: dict[str, nn.Module] = {chain.conv: new}
     if chain.norm is not None:
         norm = modules[chain.norm]
-        small = nn.BatchNorm2d(len(rows) + more, norm.eps, norm.momentum, dtype=conv.weight.dtype).eval()
+        like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+        small = nn.BatchNorm2d(len(rows) + more, norm.eps, norm.momentum, **like).eval()
         ones = {"weight": 0.0, "bias": 1.0, "running_mean": 0.0, "running_var": 1.0}
         for name, value in ones.items():
             getattr(small, name).fill_(value)

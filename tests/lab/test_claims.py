@@ -50,7 +50,7 @@ def test_rules(kind, values, expected):
 
 
 def test_only_the_papers_scale_reproduces():
-    """The same effects, at either tier in its own words; what is open is called the same at both."""
+    """Each tier has its own words for the same effects, but what is open is called the same at both."""
     said = {
         tier: [
             claims.verdict_by_rule("better", values, 0.3, tier)
@@ -136,7 +136,7 @@ def test_equal_compute_is_equal():
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
-    """Whatever the kind of rule: neither is dropped nor counted beside the other."""
+    """Whatever the kind of rule, neither is dropped or counted beside the other."""
     rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
     monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], SMALLER):
@@ -145,7 +145,7 @@ def test_two_records_of_one_seed_are_refused(monkeypatch):
 
 
 def test_a_pass_can_be_named():
-    """DCIL's dense pass beside dense training."""
+    """A claim can be about DCIL's dense pass, beside dense training."""
     rule = {"kind": "equal", "a": "dcil", "a_pass": "dense", "b": "dense", "margin": 0.5}
     both = [fake_run("dcil", s, 85.0, passes=("sparse", "dense")) for s in range(3)]
     for r in both:
@@ -165,7 +165,7 @@ def test_the_authors_number():
 
 
 def test_chapters_say_the_same():
-    """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
+    """A chapter lists its own claims only, each with its verdict and seeds; a share has no sign."""
     waiting = claims.verdicts_in_words(
         [fake_claim(), fake_claim(chapter="other", claim="a < b")], []
     )  # of no chapter: all

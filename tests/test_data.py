@@ -181,7 +181,7 @@ def test_draws_follow_from_seed_and_epoch_alone(tiny_dataset):
         torch.rand(7)
     for a, b in zip(loader.draws(1), again.draws(1), strict=True):
         assert torch.equal(a, b)
-    for different in (loader.draws(2), other.draws(1)):
+    for different in (loader.draws(2), other.draws(1), other.draws(0)):
         assert not any(torch.equal(a, b) for a, b in zip(loader.draws(1), different, strict=True))
     assert sorted(loader.draws(1)[0].tolist()) == list(range(40))
 

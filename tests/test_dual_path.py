@@ -389,7 +389,7 @@ def test_a_twice_registered_module_survives_the_forward():
     dual = DualPath(Shared())
     before = dict(dual.net.named_parameters(remove_duplicate=False))
     dual(batch()[0])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 7"):
         dual(torch.randn(1, 7, 8, 8))
     after = dict(dual.net.named_parameters(remove_duplicate=False))
     assert before.keys() == after.keys() and all(after[n] is p for n, p in before.items())

@@ -11,6 +11,7 @@ from dcil import dynamics, records
 from dcil.dual_path import DualPath, put_masks
 from dcil.dynamics import Dynamics
 from dcil.errors import DcilError
+from dcil.io import bits
 from dcil.metrics import evaluate, reestimated
 from dcil.train import fit
 from dcil.trainer import Trainer
@@ -205,3 +206,16 @@ def test_a_damaged_mask_is_named(tiny_config, tiny_dataset, tmp_path):
             dynamics.final_mask(bad)
         with pytest.raises(DcilError, match="final mask"):
             records.validate(bad)
+
+
+def test_a_mask_that_the_run_cannot_have_is_refused(tiny_config, tiny_dataset, tmp_path):
+    """One kept weight more than the curve says is enough, and so is a sample where the whole mask would fit."""
+    record = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    mask = torch.from_numpy(dynamics.final_mask(record).copy())
+    mask[mask.logical_not().nonzero()[0]] = True
+    bad = record | {"masks": record["masks"] | {"final": bits.to_text(bits.pack(mask))}}
+    with pytest.raises(DcilError, match="the final mask does not have the sparsity that the curve says"):
+        records.validate(bad)
+    bad = record | {"masks": record["masks"] | {"stride": 2, "count": len(mask) // 2}}
+    with pytest.raises(DcilError, match="masks.stride is 2, though a sample of .* would have room for more"):
+        records.validate(bad)

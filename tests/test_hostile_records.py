@@ -269,7 +269,7 @@ def test_bits_that_unpack_to_much_take_no_memory(record):
         with bounded(mib=4), pytest.raises(DcilError, match="images_right"):
             records.validate(other)
         bad = record | {"masks": record["masks"] | {"count": count, "final": bomb}}
-        with bounded(mib=4), pytest.raises(DcilError):
+        with bounded(mib=4), pytest.raises(DcilError, match="mask"):
             records.validate(bad)
 
 

@@ -202,8 +202,15 @@ def test_a_batch_whose_entries_are_taken_out(pack):
         """Any object."""
 
     dual, x, extra = wrapped(Popping()).eval(), images(), Anything()
-    dual(pack({"image": x, "mask": torch.ones(8)}), extra)
-    dual(batch=pack({"image": x, "mask": torch.ones(8)}), extra=extra)
+    mask = torch.rand(8)
+
+    def batch():
+        return pack({"image": x, "mask": mask})
+
+    alone = [dual.export(name)(batch(), extra) for name in dual.pass_names]
+    for outputs in (dual(batch(), extra), dual(batch=batch(), extra=extra)):
+        for output, expected in zip(outputs, alone, strict=True):
+            torch.testing.assert_close(output, expected)
     assert extra.seen
 
 
@@ -297,9 +304,11 @@ def test_state_travels_with_the_checkpoint():
     assert not dual.net.norm1.mean.equal(dual.tensors(1)["norm1.mean"])
 
 
-def test_gradients_leave_state_alone():
+@pytest.mark.parametrize("norm", [Assigning, nn.BatchNorm2d])
+@pytest.mark.parametrize("per_pass", [None, ["fc"]], ids=["own norms", "shared norms"])
+def test_gradients_leave_state_alone(norm, per_pass):
     """`gradients` changes no state, not even buffers that a forward replaces."""
-    dual = wrapped(Net(Assigning))
+    dual = wrapped(Net(norm), per_pass=per_pass)
     dual(3 + images())
     before = copy.deepcopy(dual.state_dict())
     for index in (0, 1):
@@ -516,13 +525,14 @@ def test_averaged_models(kind, use_buffers, source):
 def test_buffers_are_the_masks_themselves():
     """The buffers that averages see share memory with the masks, and are plain tensors to everything else."""
     dual = wrapped(Net())
-    for name, buffer in dual.named_buffers():
-        if name.startswith("_masks."):
-            assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
-            assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
-            assert buffer.sum() < buffer.numel()
-            for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
-                assert type(copied) is torch.Tensor and copied.equal(buffer)
+    masks = {name: buffer for name, buffer in dual.named_buffers() if name.startswith("_masks.")}
+    assert len(masks) == 2
+    for name, buffer in masks.items():
+        assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
+        assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
+        assert buffer.sum() < buffer.numel()
+        for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
+            assert type(copied) is torch.Tensor and copied.equal(buffer)
 
 
 def test_walking_over_the_state_dict():
@@ -563,12 +573,14 @@ def test_names_of_modules(name):
     net.add_module("a", nn.Sequential())
     net.a.add_module("b", nn.Linear(4, 4))
     dual = wrapped(net, per_pass=[name, "a.b"], prunable=["0.weight"])
-    for which, output in zip(dual.pass_names, dual(images()), strict=True):
-        torch.testing.assert_close(dual.export(which)(images() * 0 + 1), dual.export(which)(images() * 0 + 1))
-        assert output.shape == (4, 4)
+    x = images()
+    for which, output in zip(dual.pass_names, dual(x), strict=True):
+        torch.testing.assert_close(dual.export(which)(x), output)
     assert len(dual.own[0]) == 2 and dual.tensors(1)[f"{name}.weight"] is not net.get_submodule(name).weight
-    other = DualPath(copy.deepcopy(net), per_pass=[name, "a.b"], prunable=["0.weight"])
+    other = DualPath(copy.deepcopy(net), per_pass=[name, "a.b"], prunable=["0.weight"], fresh=True)
     other.load_state_dict(dual.state_dict())
+    for one, same in zip(dual(x), other(x), strict=True):
+        torch.testing.assert_close(one, same)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a~b"])

@@ -227,9 +227,9 @@ def test_summary_edges():
 
 
 def test_without_timing_drops_clocks_only(record):
-    """Runs that differ in times, memory and date only are the same; any other difference stays."""
+    """Runs that differ in times, memory, date and company only are the same; any other difference stays."""
     slow = changed(changed(record, "curve", 0, "time_s", to=9.0), "environment", "date", to="1999-01-01")
-    slow["cost"] |= {"time_s": 9.0, "mem_mib": 1.0, "sessions": []}
+    slow["cost"] |= {"time_s": 9.0, "mem_mib": 1.0, "sessions": [], "shared_by": 2}
     assert records.without_timing(slow) == records.without_timing(record)
     other = changed(record, "curve", 0, "flips", to=-1)
     assert records.without_timing(other) != records.without_timing(record)

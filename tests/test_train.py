@@ -180,6 +180,17 @@ def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path
     assert records.without_timing(again) == records.without_timing(record)
 
 
+def test_an_interrupted_run_on_other_data(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """It is not resumed, and its checkpoint is left as it is."""
+    config = tiny_config()
+    interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
+    before = files(tmp_path, config)[1].read_bytes()
+    other = dataclasses.replace(tiny_dataset, train_labels=tiny_dataset.train_labels.flip(0))
+    with pytest.raises(DcilError, match="was started on other data"):
+        run(config, other, tmp_path)
+    assert files(tmp_path, config)[1].read_bytes() == before
+
+
 def test_a_damaged_only_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
     """Without one before it, it is neither loaded nor overwritten."""
     config = tiny_config()

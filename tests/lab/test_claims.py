@@ -49,6 +49,21 @@ def test_rules(kind, values, expected):
     assert claims.verdict_by_rule(kind, values, 0.3, "quick") == expected
 
 
+def test_a_margin_that_is_just_reached():
+    """Equal effects of exactly the margin hold: the mean must reach it, the interval must lie below it to fail."""
+    assert claims.verdict_by_rule("better", [0.5] * 3, 0.5, "quick") == HOLDS
+
+
+def test_the_highest_tier_with_a_verdict_counts():
+    """A tier without a verdict does not outrank one with it."""
+    quick, paper, open_ = (
+        claims.Finding(t, (), 0, 0, v)
+        for t, v in (("quick", HOLDS), ("paper", "reproduced"), ("paper", claims.NO_VERDICT))
+    )
+    assert claims.at_highest_tier([quick, paper]) == claims.at_highest_tier([paper, quick]) == paper
+    assert claims.at_highest_tier([quick, open_]) == quick and claims.at_highest_tier([open_]) is None
+
+
 def test_only_the_papers_scale_reproduces():
     """Each tier has its own words for the same effects, but what is open is called the same at both."""
     said = {
@@ -212,6 +227,14 @@ def test_a_bad_claim_is_named(changes, said, tmp_path):
     file = tmp_path / "claims.yml"
     file.write_text(yaml.safe_dump([CLAIM | changes]))
     with pytest.raises(DcilError, match=rf"claim x: .*{re.escape(said)}"):
+        claims.read_claims(file)
+
+
+def test_two_claims_of_one_id_are_refused(tmp_path):
+    """They would share a row of every table that goes by id."""
+    file = tmp_path / "claims.yml"
+    file.write_text(yaml.safe_dump([CLAIM, CLAIM]))
+    with pytest.raises(DcilError, match="claims.yml has two claims of one id"):
         claims.read_claims(file)
 
 

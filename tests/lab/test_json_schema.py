@@ -41,7 +41,7 @@ def test_both_refuse_the_same(path, value):
         place = place[key]
     place[last] = value
     assert not CHECK.is_valid(record)
-    with pytest.raises(DcilError):
+    with pytest.raises(DcilError, match=f"{last} must be "):
         records.validate(record)
 
 

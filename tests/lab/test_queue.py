@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -215,21 +216,31 @@ def test_a_queue_that_is_killed_takes_its_children_along(tmp_path):
     wait_for(lambda: not folder.is_held())
 
 
-def test_processes(tmp_path):
+@pytest.fixture
+def sigterm():
+    """A SIGTERM that comes too late does not end the tests."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield signal.SIGTERM
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_processes(tmp_path, monkeypatch, capsys, sigterm):
     """On a CPU each run is a process: SIGTERM stops them with checkpoints, and another call finishes them."""
     text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 2, batch_size: 64").replace("[dense, ste]", "[dense]")
     (tmp_path / "grid.yaml").write_text(text)
-    words = [sys.executable, "-m", "dcil", "queue", "grid.yaml", "--pack", "2"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)
-    said = first.communicate(timeout=120)[1]
-    assert first.returncode == 75 and "stopped" in said, said
-    second = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["queue", "grid.yaml", "--pack", "2"]
+
+    def stop_at_a_checkpoint():
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), sigterm)
+
+    threading.Thread(target=stop_at_a_checkpoint).start()
+    assert main(words) == 75 and "stopped" in capsys.readouterr().err
+    assert main(words) == 0
     found = records.load_all(tmp_path / "records")
     assert len(found) == 2 and any(len(r["cost"]["sessions"]) > 1 for r in found)
     assert "stopped by SIGTERM" in "".join(p.read_text() for p in tmp_path.glob("runs/*/log.txt"))

@@ -104,7 +104,8 @@ def test_two_ranks_killed_and_resumed(part):
     sessions = record["cost"]["sessions"]
     assert [s["ranks"] for s in sessions] == [2, 2] and sessions[1]["first_epoch"] >= 1
     assert record["curve"][-1]["sparsity"] == pytest.approx(0.8, abs=1e-6)
-    python(part, *TORCHRUN, *TRAIN, "--epochs", "3", "--runs-dir", "whole")
+    code, said = python(part, *TORCHRUN, *TRAIN, "--epochs", "3", "--runs-dir", "whole")
+    assert code == 0, said
     (other,) = (part / "whole").glob("*/record.json")
     assert [row["loss"] for row in json.loads(other.read_text())["curve"]] == [row["loss"] for row in record["curve"]]
 

@@ -1,4 +1,4 @@
-"""Shared fixtures, and what happens to a test whose data, browser, GPU or SLURM is absent."""
+"""Shared fixtures; a test whose data, browser, GPU or SLURM is missing is skipped, or fails in CI."""
 
 import importlib.util
 import os
@@ -12,15 +12,15 @@ import torch
 from dcil.data.datasets import DATASETS, Dataset, data_folder
 from tools import chromium
 
-torch.set_num_threads(1)  # sums in another order give other last digits
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script put the tests into the background
+torch.set_num_threads(1)  # another order of summation changes the last digits
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as when a script runs the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SITE = Path(__file__).parents[1] / "_build" / "html" / "index.html"
 
 
 def missing(mark: str) -> str:
-    """Return why a marked test cannot run here, or nothing."""
+    """Return why a test with this mark cannot run here, "" if it can."""
     if mark == "gpu" and not torch.cuda.is_available():
         return "no CUDA device"
     if mark == "cifar":
@@ -43,7 +43,7 @@ def missing(mark: str) -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip where something is absent; in CI only a missing GPU or SLURM may skip, all else fails."""
+    """Skip a test that lacks what its mark needs; in CI only a missing GPU or SLURM may skip, all else fails."""
     for mark in ("cifar", "imagenette", "browser", "gpu", "slurm"):
         if item.get_closest_marker(mark) and (reason := missing(mark)):
             if os.environ.get("CI") == "true" and mark not in ("gpu", "slurm"):
@@ -53,7 +53,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Every test draws the same numbers whichever tests run before it."""
+    """Every test draws the same random numbers, whichever tests ran before it."""
     torch.manual_seed(0)
 
 
@@ -72,7 +72,7 @@ def tiny_dataset() -> Dataset:
 
 @pytest.fixture
 def tiny_config():
-    """Return a maker of configurations that train in a fraction of a second on `tiny_dataset`."""
+    """Return a function that makes configurations, which train on `tiny_dataset` in a fraction of a second."""
     from dcil import RunConfig
 
     base = {

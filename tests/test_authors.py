@@ -1,4 +1,4 @@
-"""The authors' checkpoints, on fakes in their layout; `test_conformance.py` has the real ones."""
+"""Reading the authors' checkpoints, on fakes in their layout; `test_conformance.py` has the real ones."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ NAME = "cifar10_90_run8"
 
 
 def their_layout(dual: DualPath, mask_dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Write a `DualPath` of a ResNet-32 as the authors' state dict, name by name, without `authors.our_key`."""
+    """Return a ResNet-32's `DualPath` as a state dict in the authors' layout, built without `authors.our_key`."""
     state = {}
     for place, layer in dual.net.named_modules():
         outer, _, leaf = place.rpartition(".")
@@ -49,17 +49,17 @@ def network() -> DualPath:
 
 
 def write_npz(path, state):
-    """The form that a few of them are handed on in."""
+    """Write the arrays as .npz, the form in which a few of the checkpoints are distributed."""
     np.savez_compressed(path, **{k: v.numpy() for k, v in state.items()})
 
 
 def write_nested(path, state):
-    """As saved from several GPUs, one level down, masks as numbers."""
+    """Write the state dict as saved from several GPUs: nested, names with a prefix, masks as numbers."""
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
 
 
 def write_old(path, state):
-    """PyTorch's format before 1.6, the state dict itself."""
+    """Write the bare state dict in PyTorch's format before version 1.6."""
     torch.save(state, path, _use_new_zipfile_serialization=False)
 
 
@@ -82,7 +82,7 @@ def test_load_gives_back_every_tensor(tmp_path, network, write, suffix, dtype):
 
 
 def change(state, **changes):
-    """Drop the names given as None, put the others in."""
+    """Return the state without the entries given as None and with the others replaced or added."""
     changes = {k.replace("/", "."): v for k, v in changes.items()}
     return {k: v for k, v in (state | changes).items() if v is not None}
 
@@ -156,7 +156,7 @@ def test_evaluate_counts_what_each_pass_gets_right(network):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A folder that stands for the authors' repository and holds one known file; returns (its URL, content)."""
+    """Return the URL of a folder that stands in for the authors' repository, and the content of its one file."""
     content = bytes(range(256)) * 1000
     known = {NAME: {**authors.KNOWN[NAME], "sha256_of_source": hashlib.sha256(content).hexdigest()}}
     monkeypatch.setattr(authors, "KNOWN", known)
@@ -209,7 +209,7 @@ def test_fetch_never_overwrites_and_keeps_nothing_wrong(tmp_path, server, monkey
 
 
 def test_a_server_that_falls_silent_is_left(tmp_path, monkeypatch):
-    """Whoever takes the call and says nothing, as a firewall may, does not keep a job waiting."""
+    """A server that accepts the connection and stays silent, as a firewall may, does not block a job forever."""
     monkeypatch.setattr(authors, "WAIT_S", 0.2)
     silent, said = socket.create_server(("127.0.0.1", 0)), "could not be fetched: timed out. Try again"
     with silent, pytest.raises(DcilError, match=said):

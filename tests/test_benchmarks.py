@@ -1,4 +1,4 @@
-"""The benchmarks measure, pair and write what they say; nothing here is held to a time."""
+"""The benchmarks measure, pair and write what they claim to; no test here depends on timing."""
 
 import csv
 
@@ -19,12 +19,12 @@ FACTS = {"device": "A CPU (tm) 9", "threads": 2, "torch": "2.11.0+cpu", "date": 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    """A turn is over after two calls."""
+    """A turn ends after two calls."""
     monkeypatch.setattr(bench, "TURN_S", 0.0)
 
 
 def result(**changes):
-    """A row of results that meets the target of a DCIL step."""
+    """Return a row of results that meets the target for a DCIL step."""
     row = {"name": "step", "case": "dcil", "baseline": "dense", "model": "resnet32", "batch_size": 128, "ratio": 2.0}
     return row | changes
 
@@ -37,7 +37,7 @@ def black():
 
 
 def test_command(black, tmp_path, monkeypatch, capsys):
-    """One benchmark end to end: a share between 0 and 1 in a whole CSV, then the targets, which wait for ResNet-32."""
+    """One benchmark end to end: a complete CSV with a ratio between 0 and 1, then the targets, which need ResNet-32."""
     monkeypatch.setattr(benchmarks, "images", lambda _: black)
     words = "--only refresh --rounds 2 --threads 1 --model resnet8 --batch-size 8 --device cpu --out"
     assert benchmarks.main([*words.split(), str(tmp_path)]) == 0
@@ -51,7 +51,7 @@ def test_command(black, tmp_path, monkeypatch, capsys):
 
 
 def test_ratios_are_paired_by_round():
-    """A machine twice as slow in one round changes the seconds, not the ratio."""
+    """A machine that is twice as slow in one round changes the seconds, not the ratio."""
     found = compare([2.0, 4.0, 2.2], [1.0, 2.0, 1.0])
     assert (found["ratio"], found["rounds"]) == (2.0, 3)
     assert (found["median_s"], found["baseline_s"]) == (2.2, 1.0)
@@ -59,7 +59,7 @@ def test_ratios_are_paired_by_round():
 
 
 def test_turns_alternate():
-    """A B, A B, and as many figures as rounds."""
+    """The two sides alternate, A B, A B, and each has one time per round."""
     order = []
     times = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 1, "")
     assert "".join(key for i, key in enumerate(order) if not i or key != order[i - 1]) == "abab"
@@ -67,15 +67,15 @@ def test_turns_alternate():
 
 
 def test_a_step_with_two_passes_takes_twice_the_memory(tiny_config, black):
-    """Activations of both passes are alive at once; gradients and masked weights are small beside them."""
+    """The activations of both passes are alive at once; gradients and masked weights are small beside them."""
     dense, dcil = (peak_mib(Trainer(tiny_config(method=m, batch_size=20), black)) for m in ("dense", "dcil"))
-    # The least that backward needs: the sixteen-channel maps of the first stage, float32.
+    # A lower bound: backward needs the first stage's sixteen-channel maps, in float32.
     assert dense > 4 * 20 * 16 * 32 * 32 * 4 / 2**20
     assert 1.8 < dcil / dense < 2.2
 
 
 def test_results_are_never_overwritten(tmp_path):
-    """A second run of a day gets a name of its own."""
+    """A second run on the same day gets a file name of its own."""
     path = benchmarks.new_file(tmp_path, FACTS)
     assert path.name == "a-cpu-tm-9-2t-torch2.11.0-2026-01-02.csv"
     benchmarks.write([FACTS], path)
@@ -92,7 +92,7 @@ def test_results_are_never_overwritten(tmp_path):
     ],
 )
 def test_targets(row, kind, met):
-    """Met, missed, or not run: also where the network or the device is another."""
+    """A target is met, missed or, for another network or device, not run."""
     line = benchmarks.verdicts([row], kind)[0]
     assert line[0].startswith("cpu: DCIL step") and line[3] == met
     assert (line[1] == "not run") == (met == "")
@@ -110,13 +110,13 @@ def test_targets(row, kind, met):
     ],
 )
 def test_what_people_can_mend(words, message, capsys):
-    """The nearest name, or the least value; exit code 2 and nothing measured."""
+    """A wrong option exits with code 2 and names the nearest option or the smallest allowed value."""
     assert benchmarks.main(words) == 2
     assert message in capsys.readouterr().err
 
 
 def test_imagenet_step(black, tmp_path, monkeypatch):
-    """Time and memory of both methods on noise of another size; chapter 7 makes hours of the row."""
+    """Time and memory of both methods are measured on noise of another size; chapter 7 turns the row into hours."""
     monkeypatch.setattr(benchmarks, "images", lambda _: black)
     monkeypatch.setattr(folders, "IMAGENET_SIDE", 32)
     words = "--only imagenet --rounds 2 --threads 1 --device cpu --out"
@@ -129,7 +129,7 @@ def test_imagenet_step(black, tmp_path, monkeypatch):
 
 @pytest.mark.imagenette
 def test_loading(black, tmp_path, monkeypatch):
-    """Three ways to read Imagenette, compared in pairs."""
+    """Three ways to read Imagenette are compared in pairs."""
     monkeypatch.setattr(benchmarks, "images", lambda _: black)
     assert benchmarks.main(["--only", "loading", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
@@ -142,7 +142,7 @@ def test_loading(black, tmp_path, monkeypatch):
 
 
 def test_device(tmp_path, capsys):
-    """A trained network measured in every format and engine; the chapter's tables can be made of it."""
+    """A trained network is measured in every format and engine, and the results fill the chapter's tables."""
     record = dcil.fit(
         dcil.preset("smoke", epochs=1, sparsity=0.4, scope="filter", device="cpu"),
         progress=False,
@@ -163,7 +163,7 @@ def test_device(tmp_path, capsys):
 @pytest.mark.parametrize("kernel", ["torch", "scipy"])
 @torch.no_grad()
 def test_sparse_convolutions_compute_the_same(kernel):
-    """Strides, paddings and 1×1 kernels included."""
+    """Sparse kernels give the dense outputs, for strides, paddings and 1×1 kernels too."""
     net = dcil.models.resnet8().eval()
     for conv in (m for m in net.modules() if isinstance(m, torch.nn.Conv2d)):
         conv.weight *= torch.rand_like(conv.weight) > 0.8

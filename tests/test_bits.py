@@ -1,4 +1,4 @@
-"""Bits in checkpoints and records: any length comes back, and a text is read within bounds or refused."""
+"""Packed bits in checkpoints and records: any length survives a round trip, and malformed text is refused."""
 
 import base64
 import zlib
@@ -12,7 +12,7 @@ from dcil.io import bits
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1003])
 def test_any_length_comes_back(count):
-    """Packed, eight a byte, and as text."""
+    """A vector survives packing, eight bits to the byte, and encoding as text."""
     vector = torch.rand(count) < 0.3
     packed = bits.pack(vector)
     assert len(packed) == -(-count // 8)
@@ -21,7 +21,7 @@ def test_any_length_comes_back(count):
 
 
 def text(content):
-    """Bytes as a record has them."""
+    """Return bytes encoded as in a record."""
     return base64.b64encode(zlib.compress(content)).decode()
 
 
@@ -38,6 +38,6 @@ def text(content):
     ],
 )
 def test_other_texts_are_refused(held, count, message):
-    """Whatever is wrong with one is a `ValueError`."""
+    """Whatever is wrong with a text, the error is a `ValueError`."""
     with pytest.raises(ValueError, match=message):
         bits.from_text(held, count)

@@ -1,4 +1,4 @@
-"""A grid on a machine that nothing reaches: carried there in loads, ended half-way, gone on with, brought home."""
+"""A grid on a machine that nothing reaches: carried there in loads, stopped halfway, resumed and brought home."""
 
 import json
 import os
@@ -29,7 +29,7 @@ runs:
   - serves: the test of loads
     set: {epochs: 9}
 """
-LIMIT_MIB = 0.2  # three loads or so of the small repository below
+LIMIT_MIB = 0.2  # splits the small repository below into about three loads
 PATIENCE_S = 300
 
 
@@ -39,7 +39,7 @@ def git(*words):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A small repository with the library, the tool and a grid, all committed; commands are given in it."""
+    """A small repository with the library, the tools and a grid, all committed: the working directory."""
     here = tmp_path / "home"
     for name in ("dcil", "tools"):
         shutil.copytree(ROOT / name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -55,13 +55,13 @@ def home(tmp_path, monkeypatch):
 
 
 def pack(*more):
-    """The loads of the grid, in order."""
+    """Pack the grid; returns its loads, in order."""
     assert carry.main(["pack", "grid.yaml", "--limit", str(LIMIT_MIB), *more]) == 0
     return sorted(Path("_build/carry").resolve().iterdir())
 
 
 def test_a_grid_goes_there_and_comes_home(home, tmp_path, monkeypatch, capsys):
-    """Begun on one machine, looked in on, ended midway, done on a second: the records of an unbroken run."""
+    """A grid begun on one machine, watched, stopped and finished on a second gives the records of an unbroken run."""
     short, long = (run.config for run in grid.read_grid("grid.yaml"))
     words = [
         "queue",
@@ -120,7 +120,7 @@ def test_a_grid_goes_there_and_comes_home(home, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """A data folder with a folder of images, of bytes that do not compress."""
+    """A data folder with a folder of images, whose bytes do not compress."""
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "a.jpg").write_bytes(random.Random(0).randbytes(300_000))
@@ -128,7 +128,7 @@ def data_dir(tmp_path):
 
 
 def test_loads_that_are_damaged_missing_or_of_another_commit(home, data_dir, tmp_path, capsys):
-    """Each is said, with what to do; nothing half-made is left, and the right load mends it."""
+    """Each fault is named with its remedy, nothing half-unpacked is left, and the right load mends it."""
     there = ["--into", str(tmp_path / "there")]
     first, second, *more = map(str, pack("--data-dir", str(data_dir), "--data", "images"))
     cargo = Path(second, "cargo")
@@ -151,7 +151,7 @@ def test_loads_that_are_damaged_missing_or_of_another_commit(home, data_dir, tmp
 
 
 def test_what_is_not_committed_does_not_travel(home, capsys):
-    """A changed file and a grid outside the commit are refused before anything is packed."""
+    """A changed file and a grid that is not committed are refused before anything is packed."""
     Path("other.yaml").write_text(GRID)
     assert carry.main(["pack", "other.yaml"]) == 2 and "other.yaml is in no commit" in capsys.readouterr().err
     Path("dcil/train.py").write_text("# changed")
@@ -160,7 +160,7 @@ def test_what_is_not_committed_does_not_travel(home, capsys):
 
 
 def test_a_run_that_is_trained_here(home, capsys):
-    """It would be trained twice: refused by name; the others travel, and the last load says so to `start`."""
+    """A run being trained here is refused by name; the others can be packed without it, and `start` is told so."""
     short, long = (run.config for run in grid.read_grid("grid.yaml"))
     with RunFolder("runs", short).hold():
         assert carry.main(["pack", "grid.yaml"]) == 2
@@ -170,7 +170,7 @@ def test_a_run_that_is_trained_here(home, capsys):
 
 
 def test_data_that_must_be_named(home, tmp_path, capsys):
-    """CIFAR travels by itself and must be there; of a folder of images the person says what travels."""
+    """CIFAR is packed by itself and must be there; for a folder of images, the user names what is packed."""
     for dataset, words in (("cifar10", "cifar10 is not in"), ("imagenette", "name what travels of")):
         text = GRID.replace("method: ste", f"dataset: {dataset}").replace("tier: smoke\n", "")
         Path("grid.yaml").write_text(text)
@@ -179,7 +179,7 @@ def test_data_that_must_be_named(home, tmp_path, capsys):
 
 
 def test_the_newest_checkpoints_that_fit_come_home(tmp_path, monkeypatch, capsys):
-    """Newest first, up to the limit; what is left behind is named."""
+    """Checkpoints are archived newest first, up to the limit, and those left behind are named."""
     monkeypatch.chdir(tmp_path)
     newer, older = (RunConfig(dataset="digits", seed=seed).resolve() for seed in (0, 1))
     for age_s, config in ((0, newer), (100, older)):
@@ -192,13 +192,13 @@ def test_the_newest_checkpoints_that_fit_come_home(tmp_path, monkeypatch, capsys
 
     shutil.rmtree("runs")
     assert carry.main(["home", "home.tgz"]) == 0 and RunFolder("runs", newer).epochs_done() == 2
-    RunFolder("runs", newer).save({"curve": [{}, {}, {}]})  # trained on meanwhile
+    RunFolder("runs", newer).save({"curve": [{}, {}, {}]})  # trained further meanwhile
     assert carry.main(["home", "home.tgz"]) == 0 and RunFolder("runs", newer).epochs_done() == 3
     assert f"as far here: {newer.run_id}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_taken_in(tmp_path, monkeypatch, capsys):
-    """An archive cut short is refused as a whole; a bad record is said and keeps nothing else out."""
+    """A truncated archive is refused as a whole; a bad record is named and keeps nothing else out."""
     monkeypatch.chdir(tmp_path)
     config = RunConfig(dataset="digits").resolve()
     RunFolder("runs", config).save({"curve": [{}]})
@@ -216,7 +216,7 @@ def test_what_cannot_be_taken_in(tmp_path, monkeypatch, capsys):
 
 
 def test_where_nothing_was_started(tmp_path, monkeypatch, capsys):
-    """`look` and `stop` say so."""
+    """`look` and `stop` say that no grid was started."""
     monkeypatch.chdir(tmp_path)
     for verb in ("look", "stop"):
         assert carry.main([verb]) == 2 and "no grid was started in" in capsys.readouterr().err

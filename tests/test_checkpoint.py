@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and nothing that is wrong with one is lost or run."""
+"""Checkpoints are written whole or not at all; a bad one is refused, left as it is, and never executed."""
 
 import os
 import pickle
@@ -19,14 +19,14 @@ STATE = {"model": {"w": torch.arange(500.0)}, "curve": [{"epoch": 0}]}
 
 @pytest.fixture
 def path(tmp_path):
-    """A good checkpoint of CONFIG."""
+    """A valid checkpoint of CONFIG."""
     path = tmp_path / "run" / "checkpoint.pt"
     checkpoint.save(path, CONFIG, STATE, keep=path.with_name("previous.pt"))
     return path
 
 
 def refused(path, message, config=CONFIG):
-    """Loading fails with this message, names the file and leaves its bytes."""
+    """Assert that loading fails with this message, names the file and leaves its bytes alone."""
     before = path.read_bytes()
     with pytest.raises(DcilError, match=message) as caught:
         checkpoint.load(path, config)
@@ -35,7 +35,7 @@ def refused(path, message, config=CONFIG):
 
 
 def test_round_trip(path):
-    """What was saved is loaded, with or without a configuration to compare, and nothing is left beside it."""
+    """What was saved is loaded, with or without a configuration to compare, and no other file is left behind."""
     for content in (checkpoint.load(path), checkpoint.load(path, CONFIG)):
         assert torch.equal(content["model"]["w"], STATE["model"]["w"])
         assert content["curve"] == STATE["curve"]
@@ -45,14 +45,14 @@ def test_round_trip(path):
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
 def test_truncated(path, keep):
-    """A file cut anywhere is damaged; the error says how to go on."""
+    """A file truncated anywhere is refused, and the error says how to go on."""
     raw = path.read_bytes()
     path.write_bytes(raw[: keep if isinstance(keep, int) else int(keep * len(raw))])
     refused(path, "cannot be read.*left as it is; move it away")
 
 
 def test_flipped_bits(path):
-    """No single flipped bit changes a tensor unseen."""
+    """No single flipped bit changes a tensor unnoticed."""
     raw, draw = path.read_bytes(), random.Random(0)
     for _ in range(60):
         damaged = bytearray(raw)
@@ -86,25 +86,25 @@ def test_another_programs_file(path, content):
 
 
 def test_another_configuration(path):
-    """The fields that differ are named with both values, and only those."""
+    """The error names the fields that differ, and only those, with both values."""
     other = RunConfig(device="cpu", seed=7, sparsity=0.95).resolve()
     refused(path, r"of another run: sparsity 0.9 \(expected 0.95\), seed 0 \(expected 7\)\. It was left", other)
 
 
 def test_newer_schema(path):
-    """A file of a later version asks for an update."""
+    """A file of a newer schema asks for an update."""
     torch.save({"schema": checkpoint.SCHEMA + 1, "config": CONFIG.as_dict()}, path)
     refused(path, "has schema 2, this dcil reads up to 1; update dcil")
 
 
 def test_missing(tmp_path):
-    """A checkpoint that is not there is not a damaged one."""
+    """A missing checkpoint is called missing, not damaged."""
     with pytest.raises(DcilError, match="there is no checkpoint"):
         checkpoint.load(tmp_path / "none.pt")
 
 
 class Trap:
-    """Leaves a mark when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = str(mark)
@@ -123,7 +123,7 @@ def test_code_is_never_run(path, tmp_path, write):
 
 
 def test_a_write_that_fails_keeps_the_old_content(tmp_path):
-    """Whatever the writer raises, the file holds what it held and no part is left."""
+    """Whatever the writer raises, the file keeps its content and no partial file is left."""
     path = tmp_path / "file"
     path.write_text("old")
     for error in (ValueError, KeyboardInterrupt):
@@ -139,7 +139,7 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path):
 
 
 def test_a_write_replaces_the_whole_file(tmp_path):
-    """A good write replaces the content, makes the folder, and others may read the file."""
+    """A write makes the folder and replaces the whole content, and others may read the file."""
     path = tmp_path / "new" / "file"
     for text in ("a long old content", "new"):
         files.write_atomically(path, lambda part, text=text: part.write_text(text))

@@ -53,14 +53,14 @@ BAD = [
 
 @pytest.mark.parametrize(("values", "message"), BAD, ids=lambda v: str(v)[:40])
 def test_bad_values_are_refused(values, message):
-    """The error says what came, what was expected and, where it can, what was meant."""
+    """The error says what came, what was expected and, if it can tell, what was meant."""
     with pytest.raises(DcilError, match=message):
         RunConfig.from_dict(values)
 
 
 @pytest.mark.parametrize("tier, device", [("quick", "cpu"), ("paper", "cuda")])
 def test_presets_give_what_is_compared(tier, device, monkeypatch):
-    """A run of the preset, as the guide for contributors has it, counts beside the book's records of its tier."""
+    """A run of the preset, as CONTRIBUTING.md shows it, can be compared with the book's records of its tier."""
     monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     config = preset(tier, device=device).resolve()
     assert config.tier == tier and config.as_dict().items() >= COMPARED[tier].items()
@@ -69,23 +69,23 @@ def test_presets_give_what_is_compared(tier, device, monkeypatch):
 @pytest.mark.parametrize("method", ["random", "random_erk", "set", "rigl"])
 @pytest.mark.parametrize("asked", [{"scope": "filter"}, {"score": "l1"}], ids=str)
 def test_a_choice_that_the_method_does_not_make(method, asked):
-    """Methods that keep a share of each layer refuse a scope or score instead of leaving it aside."""
+    """Methods that keep a share of each layer refuse a scope or score instead of ignoring it."""
     with pytest.raises(DcilError, match=f"{next(iter(asked))} .*method '{method}' keeps a share of each layer"):
         RunConfig(method=method, **asked)
     assert RunConfig(method="gmp", **asked).run_id != RunConfig(method="gmp").run_id
-    assert RunConfig(method="dense", **asked).run_id == RunConfig(method="dense").run_id  # nothing is chosen
+    assert RunConfig(method="dense", **asked).run_id == RunConfig(method="dense").run_id  # selects nothing
 
 
 @pytest.mark.parametrize("method", ["st3", "st3_stepwise", "dcil_soft"])
 @pytest.mark.parametrize("scope", ["layer", "filter"])
 def test_a_soft_threshold_is_one_over_all_layers(method, scope):
-    """The largest pruned weight of all would make nearly all that a layer keeps zero, unsaid by the record."""
+    """Other scopes are refused: the largest pruned weight of all could zero nearly all that one layer keeps."""
     with pytest.raises(DcilError, match=f"scope is '{scope}', but method '{method}' has one soft threshold"):
         RunConfig(method=method, scope=scope)
 
 
 def test_unknown_parameter_suggests_the_nearest():
-    """A misspelt parameter is answered with the nearest one, a misspelt preset too."""
+    """A misspelt parameter or preset is answered with the nearest one."""
     with pytest.raises(DcilError, match="unknown parameter 'sparsty'.*did you mean 'sparsity'"):
         RunConfig.from_dict({"sparsty": 0.9})
     with pytest.raises(DcilError, match="did you mean 'quick'"):
@@ -93,7 +93,7 @@ def test_unknown_parameter_suggests_the_nearest():
 
 
 def test_cuda_asked_for_and_absent(monkeypatch):
-    """It has its run id anywhere but is refused where it would run; "auto" takes the GPU where there is one."""
+    """A run on a GPU has its id anywhere but is refused where there is none; "auto" takes a GPU if there is one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = RunConfig(device="cuda").resolve()
     assert config.device == "cuda" and config.run_id != RunConfig(device="cpu").run_id
@@ -105,14 +105,14 @@ def test_cuda_asked_for_and_absent(monkeypatch):
 
 
 def test_quick_preset_scales_the_schedule():
-    """16 epochs: everything in proportion to 300, with four epochs left at the final sparsity."""
+    """Over 16 epochs the schedule of 300 is scaled in proportion, with four epochs left at the final sparsity."""
     config = preset("quick").resolve()
     assert (config.warmup_epochs, config.milestones, config.ramp_end, config.distill_from) == (1, (8, 12), 12, 4)
     assert (config.epochs, config.lr_decay, config.weight_decay) == (16, 0.1, 1e-4)
 
 
 def test_full_length_gives_the_authors_numbers():
-    """300 epochs of a ResNet, 195 of a Wide ResNet: the authors' schedule, unscaled."""
+    """300 epochs of a ResNet and 195 of a Wide ResNet have the authors' schedule, unscaled."""
     resnet = RunConfig(model="resnet32", epochs=300).resolve()
     assert (resnet.warmup_epochs, resnet.warmup_factor, resnet.milestones) == (5, 2.0, (150, 225))
     assert (resnet.ramp_end, resnet.distill_from, resnet.lr_decay, resnet.weight_decay) == (225, 70, 0.1, 1e-4)
@@ -124,20 +124,20 @@ def test_full_length_gives_the_authors_numbers():
 
 @pytest.mark.parametrize("epochs", range(1, 40))
 def test_every_length_has_an_epoch_at_the_final_sparsity(epochs):
-    """However short the run, the ramp ends before its last epoch does."""
+    """However short the run, its last epoch is at the final sparsity, and no milestone lies outside it."""
     config = RunConfig(epochs=epochs).resolve()
     assert config.ramp_end < epochs
     assert all(0 < m < epochs for m in config.milestones)
 
 
 def test_what_is_given_is_not_scaled():
-    """Only what was left open is filled in."""
+    """Only fields that were left open are filled in."""
     config = RunConfig(epochs=30, ramp_end=3, milestones=[9, 12], weight_decay=0, warmup_epochs=0).resolve()
     assert (config.ramp_end, config.milestones, config.weight_decay, config.warmup_epochs) == (3, (9, 12), 0.0, 0)
 
 
 def test_a_resolved_configuration_has_a_type():
-    """It is a `RunConfig` too, survives JSON and `replace` as what it is, and leaves nothing open."""
+    """A resolved configuration is a `RunConfig`, keeps its type through JSON and `replace`, and has no open field."""
     config = RunConfig(model="resnet32", device="cpu").resolve()
     assert type(config) is ResolvedConfig and isinstance(config, RunConfig)
     assert ResolvedConfig.from_dict(config.as_dict()) == config
@@ -150,7 +150,7 @@ def test_a_resolved_configuration_has_a_type():
 
 
 def test_fields_younger_than_the_first_records():
-    """Each has a default that the runs before it ran by, and at that default is no part of a run's id."""
+    """Each has the default by which earlier runs were trained, and at that default is no part of a run's id."""
     assert set(LATER) == {"sync_batchnorm", "distill_warmup", "dense_every", "label_smoothing"}
     config = RunConfig(device="cpu").resolve().as_dict()
     assert {name: config[name] for name in LATER} == LATER
@@ -159,12 +159,12 @@ def test_fields_younger_than_the_first_records():
 
 
 def test_run_id_is_golden():
-    """The id of the quick preset on a CPU; a change of it orphans every record made so far."""
+    """The id of the quick preset on a CPU is fixed: a change would orphan every record made so far."""
     assert preset("quick", device="cpu", precision="bf16").run_id == "cifar10-resnet20-dcil-s0.9-e16-seed0-4b78f1ef"
 
 
 def test_run_id_names_the_run_and_nothing_else():
-    """Resolved or not, from JSON or not, 1 or 1.0: one run, one id; another seed, another id."""
+    """Resolved or not, from JSON or not, 1 or 1.0, a run has one id, and another run has another."""
     config = RunConfig(lr=1, device="cpu")
     same = [config.resolve(), RunConfig.from_dict(config.resolve().as_dict()), RunConfig(lr=1.0, device="cpu")]
     assert {c.run_id for c in same} == {config.run_id}
@@ -174,7 +174,7 @@ def test_run_id_names_the_run_and_nothing_else():
 
 
 def test_a_dense_run_has_one_id_whatever_its_sparsity():
-    """The dense baseline of 90 % and of 95 % is one run."""
+    """The dense baselines of 90 % and of 95 % are one run."""
     ids = {RunConfig(method="dense", sparsity=s, device="cpu").run_id for s in (0.0, 0.9, 0.95)}
     assert len(ids) == 1 and "-s0" not in ids.pop()
 
@@ -190,12 +190,12 @@ def test_a_dense_run_has_one_id_whatever_its_sparsity():
     ],
 )
 def test_tier(values, tier):
-    """Digits prove little, short runs something, the authors' length most."""
+    """Digits are of tier smoke at any length; other runs are quick if short and paper at the authors' length."""
     assert RunConfig(**values).tier == tier
 
 
 def test_every_field_says_why():
-    """Each default carries its reason, for the tables in the chapters, and lies in the range beside it."""
+    """Each field says why it has its default, and the default lies in the field's range."""
     for field in dataclasses.fields(RunConfig):
         assert len(field.metadata.get("why", "")) > 10, field.name
         assert field.default is None or field.metadata["takes"].accept(field.name, field.default) == field.default
@@ -203,19 +203,19 @@ def test_every_field_says_why():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_fit_the_machine(name, monkeypatch):
-    """Without bf16 instructions a preset's bf16 is float32, and nothing else changes; what is asked for stays."""
+    """Without bf16 instructions a preset takes float32 and nothing else changes; an explicit precision stays."""
     monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     usual = preset(name, device="cpu")
     monkeypatch.setattr(machine, "has_bf16", lambda device: False)
     assert preset(name, device="cpu") == dataclasses.replace(usual, precision="float32")
     assert preset(name, device="cpu", precision="bf16").precision == "bf16"
-    if not torch.cuda.is_available():  # planned for a device that is elsewhere
+    if not torch.cuda.is_available():  # planned for another machine's device
         assert preset(name, device="cuda").precision == usual.precision
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name):
-    """Each preset resolves; an override of None means as in the preset."""
+    """Each preset resolves, and an override of None keeps the preset's value."""
     config = preset(name, seed=None, method="ste")
     assert (config.seed, config.method) == (0, "ste")
     assert config.resolve().dataset in DATASETS

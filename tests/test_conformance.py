@@ -28,7 +28,7 @@ STEPS, PERIOD, RAMP_END, DISTILL_FROM, SPARSITY = 24, 3, 8, 6, 0.9
 
 
 def reference_network(rules: tuple[str, ...]) -> DualPath:
-    """ResNet-20 with the reference protocol's numpy weights, float64."""
+    """Return a ResNet-20 in float64 with the weights of the reference protocol, drawn by numpy."""
     net = models.resnet20(num_classes=10).double()
     dual = DualPath(net, rules=rules)
     draw = np.random.RandomState(0).standard_normal
@@ -44,7 +44,7 @@ def reference_network(rules: tuple[str, ...]) -> DualPath:
 
 @pytest.fixture
 def two_threads():
-    """As many as the reference was computed with: sums in another order differ in the last digit."""
+    """Compute with two threads, as the reference did: another order of summation changes the last digits."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -53,12 +53,12 @@ def two_threads():
 
 @pytest.mark.parametrize("name", ["dcil", "ste"])
 def test_trajectory(name, two_threads):
-    """24 steps of ResNet-20: every logged number to 1e-9 relative, every mask count exactly.
+    """24 steps of ResNet-20 give every logged number to 1e-9 relative and every mask count exactly.
 
-    The steps are chaotic. Where sums run in another order than the reference's, 1e-16 at the beginning is 1e-11 after
-    nine steps; soon a ReLU that was just open is shut, which is 1e-5 at once and ten times more at each further step
+    Training is chaotic. Where sums run in another order than the reference's, a difference of 1e-16 at the start is
+    1e-11 after nine steps; soon some ReLU switches, which is 1e-5 at once and ten times more at each further step
     (measured with initial weights changed by 1e-16, and on a processor without AVX-512). So 1e-9 holds everywhere for
-    ten steps, and to the end where those ten agree to the last digit; elsewhere the bound then grows as the chaos does.
+    ten steps, and to the end if those ten agree to the last digit; otherwise the bound then grows as the chaos does.
     """
     reference, method = TRAJECTORIES[f"resnet20_c10_90_{name}"], METHODS[name]
     config = RunConfig(
@@ -111,7 +111,7 @@ def test_trajectory(name, two_threads):
 
 
 def test_collective_loss_is_the_sum_of_its_parts():
-    """The public loss and the terms that the trajectories check are one computation."""
+    """The public loss is the sum of its terms, and training computes the same terms."""
     sparse, dense = torch.randn(2, 8, 10, dtype=torch.float64).unbind()
     labels = torch.randint(0, 10, (8,))
     parts = losses.collective_parts(sparse, dense, labels)
@@ -121,7 +121,7 @@ def test_collective_loss_is_the_sum_of_its_parts():
 
 
 def checkpoint(name: str) -> DualPath:
-    """Load an authors' checkpoint; where its file is absent, skip, or fail in CI."""
+    """Return one of the authors' checkpoints; if its file is missing, skip the test, or in CI fail it."""
     # The arrays as .npz, or the original that `python -m dcil authors fetch` brings.
     candidates = (CONFORMANCE / f"authors_resnet32_{name}.npz", CONFORMANCE / f"{name}.pth")
     path = next((p for p in candidates if p.exists()), None)
@@ -136,7 +136,7 @@ def checkpoint(name: str) -> DualPath:
 @pytest.mark.cifar
 @pytest.mark.parametrize("name", authors.KNOWN)
 def test_checkpoint(name):
-    """Both passes reach on the official test set exactly what the authors' own code measured, in float32."""
+    """On the official test set both passes reach exactly what the authors' own code measured, in float32."""
     dual = checkpoint(name)
     assert authors.evaluate(dual, datasets.load(name.partition("_")[0])) == authors.expected(name)
 

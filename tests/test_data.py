@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def test_digits():
-    """1,797 images, every fifth for testing, greys in all three channels, the stated mean and spread, no flip."""
+    """1,797 images, every fifth for testing, with three equal channels, the stated mean and deviation, and no flip."""
     digits = datasets.digits()
     assert digits.train_images.shape == (1437, 3, 16, 16) and digits.test_images.shape == (360, 3, 16, 16)
     assert digits.train_images.dtype == torch.uint8 and digits.train_labels.dtype == torch.int64
@@ -37,7 +37,7 @@ def test_digits():
 
 
 def test_checksum_sees_every_part(tiny_dataset):
-    """One changed pixel or label, in either part, is another checksum."""
+    """One changed pixel or label, in either part, changes the checksum."""
     seen = {tiny_dataset.checksum()}
     for part in ("train_images", "train_labels", "test_images", "test_labels"):
         fields = {f: getattr(tiny_dataset, f) for f in tiny_dataset.__dataclass_fields__}
@@ -56,7 +56,7 @@ def test_checksum_sees_every_part(tiny_dataset):
     ],
 )
 def test_labels_are_checked(labels, message):
-    """A label outside the classes, or a missing one, is found before it reaches the loss."""
+    """A label outside the classes, or a missing one, is refused before it reaches the loss."""
     images, fine = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4)
     for part in ("train", "test"):
         parts = {"train": fine, "test": fine} | {part: torch.tensor(labels)}
@@ -81,7 +81,7 @@ def test_labels_are_checked(labels, message):
     ],
 )
 def test_types_and_shapes_are_checked(field, change, message):
-    """What would be scaled twice, in place, or fail in the loss is refused, with the way to mend it."""
+    """Tensors that would be scaled twice, or in place, or fail in the loss are refused, with a remedy."""
     fine = {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "labels": torch.arange(4)}
     for part in ("train", "test"):
         fields = {f"{p}_{name}": tensor for p in ("train", "test") for name, tensor in fine.items()}
@@ -115,26 +115,25 @@ def test_types_and_shapes_are_checked(field, change, message):
     ],
 )
 def test_what_would_fail_later_is_refused_at_once(change, message, tiny_dataset):
-    """Some of these were found at the first batch, and some by the record, after all the training."""
+    """Unchecked, some of these would fail at the first batch, and some in the record, after all the training."""
     with pytest.raises(DcilError, match=message):
         dataclasses.replace(tiny_dataset, **change)
 
 
 def test_normalizing_leaves_its_input_alone(tiny_dataset):
-    """Images that already have the type asked for are not scaled in place."""
+    """Images that already have the wanted dtype are not scaled in place."""
     images = torch.full((2, 3, 8, 8), 102.0)
     assert Normalize(tiny_dataset, CPU)(images).abs().max() < 1e-6 and images.eq(102).all()
 
 
 @pytest.mark.parametrize("workers", [-1, -8])
 def test_fewer_workers_than_none(workers, tiny_dataset, tiny_config):
-    """Refused before anything is read, for any data set."""
+    """A negative number of workers is refused for any data set."""
     with pytest.raises(DcilError, match=f"workers is {workers}; it must be 0"):
         loaders_of(tiny_dataset, tiny_config(), CPU, torch.float32, workers=workers)
 
 
 def test_empty_part_is_refused():
-    """A part without images is refused."""
     images, labels = torch.zeros(0, 3, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
     with pytest.raises(DcilError, match="at least one"):
         Dataset("mine", images, labels, images, labels, 10, (0.5,) * 3, (0.5,) * 3)
@@ -144,7 +143,7 @@ def test_empty_part_is_refused():
 
 
 def by_hand(dataset, row, corner, flip):
-    """One training image through PIL and numpy: pad, crop, mirror, normalise."""
+    """Return one training image, padded, cropped, mirrored and normalised by PIL and numpy."""
     image = Image.fromarray(dataset.train_images[row].permute(1, 2, 0).numpy())
     width, height = image.size
     top, left = corner
@@ -154,7 +153,7 @@ def by_hand(dataset, row, corner, flip):
 
 
 def varied(shape, flip=True):
-    """Images of noise with a mean and spread that differ by channel."""
+    """Return a data set of noise whose mean and deviation differ by channel."""
     images = torch.randint(256, (10, 3, *shape)).to(torch.uint8)
     labels = torch.arange(10)
     return Dataset("noise", images, labels, images, labels, 10, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), flip)
@@ -163,7 +162,7 @@ def varied(shape, flip=True):
 @pytest.mark.parametrize("shape", [(8, 8), (12, 8)], ids=["square", "tall"])
 @pytest.mark.parametrize("flip", [True, False])
 def test_train_batches_equal_images_made_one_by_one(shape, flip):
-    """The batched augmentation is the per-image one, and labels stay with their images."""
+    """Augmenting a batch equals augmenting image by image, and labels stay with their images."""
     dataset = varied(shape, flip)
     loader = TrainLoader(dataset, 4, seed=3, device=CPU, dtype=torch.float64)
     order, corners, flips = loader.draws(5)
@@ -176,13 +175,13 @@ def test_train_batches_equal_images_made_one_by_one(shape, flip):
 
 
 def test_draws_follow_from_seed_and_epoch_alone(tiny_dataset):
-    """The same seed and epoch repeat, whatever was drawn before; others differ; each image comes once."""
+    """The same seed and epoch give the same draws, whatever was drawn before; others differ; each image comes once."""
     loader, again, other = (TrainLoader(tiny_dataset, 10, seed, CPU) for seed in (0, 0, 1))
     for _ in loader.epoch(0):
         torch.rand(7)
     for a, b in zip(loader.draws(1), again.draws(1), strict=True):
         assert torch.equal(a, b)
-    for different in (loader.draws(2), other.draws(1)):
+    for different in (loader.draws(2), other.draws(1), other.draws(0)):
         assert not any(torch.equal(a, b) for a, b in zip(loader.draws(1), different, strict=True))
     assert sorted(loader.draws(1)[0].tolist()) == list(range(40))
 
@@ -206,7 +205,7 @@ def test_lengths_and_last_batch(tiny_dataset):
 
 
 def test_test_batches_are_in_order_and_unaugmented():
-    """Test images are normalised and nothing else."""
+    """Test images come in order, normalised and otherwise unchanged."""
     dataset = varied((8, 8))
     images, labels = (torch.cat(p) for p in zip(*TestLoader(dataset, CPU, torch.float64, batch_size=4), strict=True))
     column = [torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (dataset.mean, dataset.std)]
@@ -216,7 +215,7 @@ def test_test_batches_are_in_order_and_unaugmented():
 
 @pytest.mark.parametrize("known", datasets.ROWS, ids=lambda known: known.name)
 def test_a_row_says_what_its_data_set_is(known):
-    """A configuration takes its name; its classes, their names and where they are from agree with each other."""
+    """`RunConfig` accepts its name, and its classes, their names and its source are consistent."""
     assert RunConfig(dataset=known.name).dataset == known.name and len(known.mean) == len(known.std) == 3
     assert len(known.classes) in (0, known.num_classes)
     assert tuple(known.class_of.values()) in ((), known.classes)
@@ -243,7 +242,7 @@ def fake_cifar(request, tmp_path, monkeypatch):
 
 
 def test_cifar_is_read_file_by_file(fake_cifar):
-    """Images, in channel order, and labels of all files; the last file is the test set."""
+    """Images, channels first, and labels come from all files; the last file is the test set."""
     name, folder = fake_cifar
     dataset, files = datasets.load(name, folder), list(DATASETS[name].files)
     assert len(dataset.train_images) == 4 * (len(files) - 1) and len(dataset.test_images) == 4
@@ -270,7 +269,7 @@ def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
 
 
 def test_missing_cifar_says_how_to_get_it(tmp_path, monkeypatch):
-    """The folder looked in, the first missing file and three ways out."""
+    """The error names the folder searched, the first missing file and three remedies."""
     with pytest.raises(DcilError, match=r"data_batch_1 is missing.*--data-dir or DCIL_DATA.*--download") as caught:
         datasets.load("cifar10", tmp_path / "none")
     assert str(tmp_path / "none") in str(caught.value)
@@ -280,14 +279,13 @@ def test_missing_cifar_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 def test_unknown_dataset_suggests_the_nearest():
-    """A misspelt data set is answered with the nearest one."""
     with pytest.raises(DcilError, match="unknown dataset 'cifar'.*did you mean 'cifar10"):
         datasets.load("cifar")
 
 
 @pytest.fixture
 def downloads(fake_cifar, monkeypatch):
-    """The fake files set aside, and a stand-in for torchvision that puts them back; returns its calls."""
+    """Replace torchvision's download by one that restores the fake files; returns the list of its calls."""
     name, folder = fake_cifar
     files = {file: (folder / file).read_bytes() for file in DATASETS[name].files}
     calls = []
@@ -302,7 +300,7 @@ def downloads(fake_cifar, monkeypatch):
 
 
 def test_download_fetches_only_what_is_missing(fake_cifar, downloads):
-    """With all files there nothing is fetched; with one missing torchvision is asked once."""
+    """If all files are there nothing is fetched; if one is missing torchvision is called once."""
     name, folder = fake_cifar
     datasets.load(name, folder, download=True)
     assert downloads == []
@@ -315,7 +313,7 @@ def test_download_fetches_only_what_is_missing(fake_cifar, downloads):
 
 
 def test_failed_download_is_an_error_for_people(tmp_path, monkeypatch):
-    """No network: the reason is passed on, with what to do."""
+    """Without a network, the error passes on the reason and says what to do."""
 
     def offline(root, download):
         raise OSError("no route to host")

@@ -1,4 +1,4 @@
-"""`DualPath`: any network as several passes, and every way people move a module about."""
+"""`DualPath`: any network as several passes, through every way of copying, moving and saving a module."""
 
 import copy
 import pickle
@@ -59,7 +59,7 @@ def batch(n=4, size=8, classes=4):
 
 
 def train(dual, steps=3, size=8, sparsity=0.6, forward=None, lr=0.05):
-    """A few steps with DCIL's loss, masks chosen before each."""
+    """Train a few steps with DCIL's loss, choosing masks before each; returns the network."""
     optimizer = torch.optim.SGD([p for p in dual.parameters() if p.requires_grad], lr, momentum=0.9)
     for _ in range(steps):
         set_masks(dual, sparsity)
@@ -81,7 +81,7 @@ NETS = {"resnet20": models.resnet20, "mixed": Mixed, "shared": Shared, "torchvis
 
 @pytest.mark.parametrize("name", NETS)
 def test_export_equals_the_pass(name):
-    """Both exports give the passes' logits after training, hold zeros where the mask does, and are plain."""
+    """After training, both exports give their passes' logits, are zero where the mask is, and are plain modules."""
     # Deep norms over a few pixels make wild gradients: the large nets need larger images and a smaller step.
     size, steps, lr = (64, 1, 0.01) if "torchvision" in name else (8, 3, 0.05)
     dual = train(DualPath(NETS[name]()), steps, size, lr=lr)
@@ -111,13 +111,13 @@ def test_defaults_choose_what_the_authors_do():
 
 
 def test_shared_modules_are_one_weight():
-    """What is used twice is counted, masked and trained once; ties hold in every pass."""
+    """A weight used twice is counted, masked and trained once, and ties hold in every pass."""
     dual = DualPath(Shared())
     assert dual.prunable == ("twice.weight", "one.weight")
     assert set(dual.own[0]) == {"norm", "fc"}
     plain = train(dual).export()
     assert plain.tied.weight is plain.twice.weight and plain.same is plain.one
-    # The tied use sees the mask too: pruning it all away leaves only biases.
+    # The tied use is masked too: with every weight pruned, only biases are left.
     for mask in dual.masks.values():
         mask.zero_()
     sparse, dense = dual.eval()(batch()[0])
@@ -147,7 +147,7 @@ def test_gradients_are_those_of_each_pass():
 
 
 def test_a_frozen_weight_has_no_gradient_to_ask_for():
-    """The error names it."""
+    """Asking for the gradient of a frozen weight raises an error that names it."""
     dual = DualPath(Mixed())
     dual.net.wide.weight.requires_grad_(False)
     with pytest.raises(DcilError, match="wide.weight is prunable but frozen"):
@@ -155,7 +155,7 @@ def test_a_frozen_weight_has_no_gradient_to_ask_for():
 
 
 def test_frozen_parameters_stay_frozen():
-    """A frozen weight is masked but neither it nor its export's moves; a frozen norm stays so in its copy."""
+    """A frozen weight is masked but never moves, and is frozen in the export too; a frozen norm's copy is frozen."""
     net = Mixed()
     net.wide.weight.requires_grad_(False)
     net.bn.weight.requires_grad_(False)
@@ -200,7 +200,7 @@ def test_prunable_is_the_users_choice(choice, expected):
     ids=["list", "glob", "none", "predicate"],
 )
 def test_per_pass_is_the_users_choice(choice, expected):
-    """The same four ways choose the modules of each pass."""
+    """A list, a glob or a predicate chooses the modules of each pass."""
     assert set(DualPath(Mixed(), per_pass=choice).own[0]) == expected
 
 
@@ -213,7 +213,7 @@ def test_nested_choices_are_copied_once():
 
 
 def test_nothing_prunable_lists_what_was_looked_at():
-    """The error names the parameters and their layers, and how to choose."""
+    """The error lists the parameters with their layers."""
     with pytest.raises(DcilError, match=r"nothing is prunable in this Sequential: .* 0.weight \(Linear\), 0.bias"):
         DualPath(nn.Sequential(nn.Linear(2, 2)))
     with pytest.raises(DcilError, match="no parameters"):
@@ -239,13 +239,13 @@ def test_wrong_choices(wrong, message):
 
 
 def test_unknown_pass():
-    """Export of a pass that does not exist suggests one that does."""
+    """Exporting an unknown pass suggests the nearest one."""
     with pytest.raises(DcilError, match="unknown pass 'densee'.*did you mean 'dense'"):
         DualPath(Mixed()).export("densee")
 
 
 def test_clash_by_a_tied_weight():
-    """A prunable weight that is tied into a per-pass layer is found, whatever its name."""
+    """A prunable weight that is tied to a per-pass layer's is refused, whatever its name."""
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten(), nn.Linear(3, 3), nn.Linear(3, 3))
     net[3].weight = net[2].weight
     with pytest.raises(DcilError, match="'2.weight'.*cannot be both"):
@@ -263,7 +263,7 @@ def test_a_head_tied_to_an_embedding_exports():
 
 
 def test_norms_have_their_own_statistics():
-    """One forward in training moves the running statistics of each pass to what that pass saw."""
+    """One forward pass in training moves the running statistics of each pass towards what that pass saw."""
     dual = DualPath(Mixed())
     set_masks(dual, 0.7)
     images, _ = batch()
@@ -277,7 +277,7 @@ def test_norms_have_their_own_statistics():
 
 
 def test_fresh_copies_differ_and_plain_copies_do_not():
-    """`fresh` draws another head; the default starts from the network's own."""
+    """`fresh` draws a new head; by default the copy starts as the network's own."""
     torch.manual_seed(3)
     net = Mixed()
     assert torch.equal(DualPath(net).own[0]["head"].weight, net.head.weight)
@@ -285,7 +285,7 @@ def test_fresh_copies_differ_and_plain_copies_do_not():
 
 
 def test_set_masks_reports_flips_and_sparsity():
-    """The count returned is what changed, and sparsity() is measured from the masks."""
+    """`set_masks` returns the number of flips, and `sparsity()` is measured from the masks."""
     dual = DualPath(Mixed())
     n = sum(w.numel() for w in dual.weights.values())
     kept = n - int(0.5 * n) - 1
@@ -302,7 +302,7 @@ def same_outputs(one, other, images):
 
 
 def test_state_dict_carries_masks_and_position():
-    """A new wrapper that loads the state is the old one: weights, masks, statistics, schedule position."""
+    """A new `DualPath` that loads the state has the old one's weights, masks, statistics and schedule position."""
     dual = train(DualPath(Mixed()))
     other = DualPath(Mixed(), fresh=True)
     other.load_state_dict(copy.deepcopy(dual.state_dict()))
@@ -325,7 +325,7 @@ def test_copies_are_whole_and_independent(copier):
 
 
 def test_float64_and_back():
-    """A move to another dtype takes every pass along and leaves the masks boolean."""
+    """A conversion to another dtype converts every pass and leaves the masks boolean."""
     dual = train(DualPath(Mixed())).eval()
     images, _ = batch()
     single = dual(images)
@@ -338,7 +338,7 @@ def test_float64_and_back():
 
 
 def test_compiled_equals_eager():
-    """torch.compile sees one graph: outputs and gradients as in eager mode, also after new masks."""
+    """Compiled as one graph, outputs and gradients are those of eager mode, also after the masks change."""
     dual = DualPath(Mixed())
     eager = copy.deepcopy(dual)
     compiled = torch.compile(dual, backend="aot_eager", fullgraph=True)
@@ -356,7 +356,7 @@ def test_compiled_equals_eager():
 
 
 def test_distributed_data_parallel(tmp_path):
-    """Under DDP a step moves the weights as without it, and set_masks reaches the masks inside."""
+    """Under DDP steps move the weights as without it, and `set_masks` reaches the masks inside."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         alone = DualPath(Mixed())
@@ -374,29 +374,29 @@ def test_distributed_data_parallel(tmp_path):
 
 
 def test_unwrap_refuses_another_module():
-    """A network that was not wrapped is named in the error."""
+    """A network that is not wrapped is refused by its type."""
     with pytest.raises(DcilError, match="expected a DualPath, got Linear"):
         set_masks(nn.Linear(2, 2), 0.5)
 
 
 def test_repr_says_what_is_inside():
-    """Rules and the number of prunable weights are shown."""
+    """The repr shows the rules and the number of prunable weights."""
     assert "rules=('kept', 'refined'), 196 prunable weights in 3 tensors" in repr(DualPath(Mixed()))
 
 
 def test_a_twice_registered_module_survives_the_forward():
-    """After a forward, also one that fails, the network holds its parameters again."""
+    """After a forward pass, even one that fails, the network has its own parameters again."""
     dual = DualPath(Shared())
     before = dict(dual.net.named_parameters(remove_duplicate=False))
     dual(batch()[0])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 7"):
         dual(torch.randn(1, 7, 8, 8))
     after = dict(dual.net.named_parameters(remove_duplicate=False))
     assert before.keys() == after.keys() and all(after[n] is p for n, p in before.items())
 
 
 def test_ties_between_private_modules_hold_in_the_copies():
-    """Two per-pass layers that share a weight share one in the other pass too."""
+    """The copies of two per-pass layers that share a weight share one too."""
     net = nn.Sequential(nn.Conv1d(3, 3, 1), nn.Linear(4, 4), nn.Linear(4, 4))
     net[2].weight = net[1].weight
     dual = DualPath(net, per_pass=["1", "2"])

@@ -1,4 +1,4 @@
-"""Measures of masks and gradients: right by hand, unmoved by an interruption, and without effect on the run."""
+"""Measures of masks and gradients: correct by hand, and without effect on the run."""
 
 import base64
 import zlib
@@ -11,13 +11,14 @@ from dcil import dynamics, records
 from dcil.dual_path import DualPath, put_masks
 from dcil.dynamics import Dynamics
 from dcil.errors import DcilError
+from dcil.io import bits
 from dcil.metrics import evaluate, reestimated
 from dcil.train import fit
 from dcil.trainer import Trainer
 
 
 def line(weights=8):
-    """A linear layer whose weights are the only ones to prune."""
+    """Return a linear layer whose weights are prunable."""
     return DualPath(nn.Linear(weights, 1, bias=False), rules=("kept",), prunable=["weight"], per_pass=[])
 
 
@@ -28,7 +29,7 @@ def put(dual, kept, sparsity):
 
 
 def test_moments():
-    """Every epoch of a short run, sixteen of a long one, the last always."""
+    """Masks are stored after every epoch of a short run and sixteen epochs of a long one, always after the last."""
     assert dynamics.moments(3) == [0, 1, 2] and dynamics.moments(16) == list(range(16))
     long = dynamics.moments(300)
     assert len(long) == 16 and long[-1] == 299 and long[0] == 17
@@ -36,7 +37,7 @@ def test_moments():
 
 
 def test_ever_kept_and_overlap_by_hand(tiny_config):
-    """Counted from the target on: {0, 1}, then {1, 2}, make three of eight; they share one of three."""
+    """From the target on, {0, 1} and {1, 2} make three of eight weights ever kept; the mask before shares 2 of 6."""
     dual, config = line(), tiny_config(sparsity=0.75)
     watched = Dynamics(dual, config)
     put(dual, range(6), 0.25)  # before the target
@@ -55,7 +56,7 @@ def test_ever_kept_and_overlap_by_hand(tiny_config):
 
 
 def test_a_sample_of_a_large_network(monkeypatch, tiny_config):
-    """Every third position where eight weights are more than allowed; the record says so."""
+    """Where eight weights are too many, every third is sampled, and the record says so."""
     monkeypatch.setattr(dynamics, "SAMPLE", 3)
     dual = line()
     put(dual, [0, 6, 7], 0.5)
@@ -68,7 +69,7 @@ def test_a_sample_of_a_large_network(monkeypatch, tiny_config):
 
 
 def test_gradients_are_compared_on_pruned_weights_only():
-    """Opposite on one pruned weight and equal on another: cosine 0; what kept weights get does not count."""
+    """Gradients opposed on one pruned weight and aligned on another have cosine 0; kept weights do not count."""
     dual = line()
     put(dual, range(2, 8), 0.25)
     a = {"weight": torch.tensor([[2.0, 2, 5, 5, 5, 5, 5, 5]])}
@@ -79,7 +80,7 @@ def test_gradients_are_compared_on_pruned_weights_only():
 
 
 def test_an_empty_channel_by_hand():
-    """Nothing comes out of it, so its norm divides by √ε alone; STE's gradient is what a convolution makes of that."""
+    """The norm of an empty channel divides by √ε, so STE's gradient there is known by hand, and large."""
     torch.manual_seed(0)
     images, pull = torch.randn(8, 3, 5, 5).double(), torch.randn(8, 2, 5, 5).double()
     norm = nn.BatchNorm2d(2, eps=1e-4)
@@ -105,12 +106,12 @@ def test_an_empty_channel_by_hand():
     pushes = straight["0.weight"][~mask]  # of the empty channel's three weights, then of the other's one
     assert found["empty"] == 1
     assert found["empty_share"] == pytest.approx(float(pushes[:3].square().sum() / pushes.square().sum()), abs=1e-5)
-    assert found["norm_ratio"] > 10 and abs(found["cosine_rest"]) == 1.0  # one weight is left, and agrees or does not
+    assert found["norm_ratio"] > 10 and abs(found["cosine_rest"]) == 1.0  # of a single weight, so 1 or -1
 
 
 @pytest.mark.parametrize("method", ["ste", "dcil", "dense"])
 def test_a_record_holds_them(method, tiny_config, tiny_dataset, tmp_path):
-    """After two epochs: rows with gradients and controls, a mask of the record's own sparsity; nothing for dense."""
+    """A record has gradients, controls and a mask of its own sparsity; that of dense training has controls only."""
     record = fit(tiny_config(method=method), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     last = record["curve"][-1]
     assert set(last["reestimated"]) == set(last["test"])
@@ -127,7 +128,7 @@ def test_a_record_holds_them(method, tiny_config, tiny_dataset, tmp_path):
 
 
 def test_measuring_changes_nothing(tiny_config, tiny_dataset):
-    """Weights, masks, norm statistics and the generator are as before."""
+    """Measuring leaves weights, masks, norm statistics and the random state as they were."""
     run = Trainer(tiny_config(), tiny_dataset)
     steps = run.run(progress=False)
     while not next(steps):
@@ -143,7 +144,7 @@ def test_measuring_changes_nothing(tiny_config, tiny_dataset):
 
 
 def test_reestimation_heals_spoilt_statistics(tiny_config, tiny_dataset):
-    """Running variances a million times too large: within the block logits are those of fresh statistics, exactly."""
+    """Inside the block, logits do not depend on the running statistics, which are restored afterwards."""
     run = Trainer(tiny_config(method="dense"), tiny_dataset)
     images, _ = next(iter(run.test))
 
@@ -161,12 +162,12 @@ def test_reestimation_heals_spoilt_statistics(tiny_config, tiny_dataset):
     with reestimated(run.dual, 0, run.loader.epoch(0), run.engine):
         assert torch.equal(logits(), wanted)
     assert not torch.allclose(logits(), wanted)
-    assert evaluate(run.dual, ("dense",), run.test, run.engine) == spoilt  # and everything is put back
+    assert evaluate(run.dual, ("dense",), run.test, run.engine) == spoilt  # everything was restored
     assert all((m.running_var == 1e6).all() for m in run.dual.modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def test_shared_norms_are_reestimated_for_one_pass_alone(tiny_config, tiny_dataset):
-    """Both passes write into shared norms; within the block they hold what the one pass, exported, finds by itself."""
+    """Inside the block, norms that both passes share have the statistics that the one pass, exported, finds alone."""
     run = Trainer(tiny_config(method="dcil_shared_norms"), tiny_dataset)
     for _ in run.run(progress=False):
         pass
@@ -189,7 +190,7 @@ def test_shared_norms_are_reestimated_for_one_pass_alone(tiny_config, tiny_datas
 
 
 def test_rigl_exchanges_while_it_trains(tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """Gradients are asked for where masks are chosen, which is without gradients: weights do change sides."""
+    """RigL gets gradients although masks are chosen with gradients off, so weights do change sides."""
     monkeypatch.setattr("dcil.refresh.REGROW_PERIOD", 2)
     record = fit(tiny_config(method="rigl"), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     assert [row["flips"] > 0 for row in record["curve"]] == [True, False]
@@ -197,7 +198,7 @@ def test_rigl_exchanges_while_it_trains(tiny_config, tiny_dataset, tmp_path, mon
 
 
 def test_a_damaged_mask_is_named(tiny_config, tiny_dataset, tmp_path):
-    """Not base64, not as long as it says: an error with the run's name, on reading the record too."""
+    """A mask that is not base64, or of the wrong length, is refused, by the record's validation too."""
     record = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     for spoilt in ("not base64!", base64.b64encode(zlib.compress(b"short")).decode()):
         bad = record | {"masks": record["masks"] | {"final": spoilt}}
@@ -205,3 +206,16 @@ def test_a_damaged_mask_is_named(tiny_config, tiny_dataset, tmp_path):
             dynamics.final_mask(bad)
         with pytest.raises(DcilError, match="final mask"):
             records.validate(bad)
+
+
+def test_a_mask_that_the_run_cannot_have_is_refused(tiny_config, tiny_dataset, tmp_path):
+    """One kept weight more than the curve says is enough, and so is a sample where the whole mask would fit."""
+    record = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
+    mask = torch.from_numpy(dynamics.final_mask(record).copy())
+    mask[mask.logical_not().nonzero()[0]] = True
+    bad = record | {"masks": record["masks"] | {"final": bits.to_text(bits.pack(mask))}}
+    with pytest.raises(DcilError, match="the final mask does not have the sparsity that the curve says"):
+        records.validate(bad)
+    bad = record | {"masks": record["masks"] | {"stride": 2, "count": len(mask) // 2}}
+    with pytest.raises(DcilError, match="masks.stride is 2, though a sample of .* would have room for more"):
+        records.validate(bad)

@@ -1,4 +1,4 @@
-"""The fast path is the same recipe: precision, captured steps, streams, and what the record says of them."""
+"""The fast path trains the same recipe: precision, captured steps, streams, and what the record says of them."""
 
 import collections
 import contextlib
@@ -56,7 +56,7 @@ def fake_cuda(monkeypatch):
 
 
 def capturable(step):
-    """A step that does as CUDA does: while capturing it notes its work on these very tensors and does nothing."""
+    """Return a step that behaves as under CUDA: while capturing, it records its work on these tensors and does none."""
 
     def run(images, labels, phase):
         if graph := getattr(FakeGraph.capturing, "graph", None):
@@ -68,7 +68,7 @@ def capturable(step):
 
 
 def test_captured_steps_see_each_batch_and_phase(fake_cuda):
-    """Eager while warming up, then one graph for each shape and phase, replayed on what the batch holds now."""
+    """Steps are eager while warming up, then replayed from one graph for each shape and phase, on the current batch."""
     seen = []
     step = CapturedStep(capturable(lambda images, labels, phase: seen.append((images.sum().item(), phase))))
     for value in range(8):
@@ -82,7 +82,7 @@ def test_captured_steps_see_each_batch_and_phase(fake_cuda):
 
 @pytest.fixture
 def refusals(monkeypatch):
-    """Captures that fail as often as the test says."""
+    """Make captures fail; returns a list of one number, how many are still to fail."""
     left, capture = [0], torch.cuda.graph
 
     @contextlib.contextmanager
@@ -98,7 +98,7 @@ def refusals(monkeypatch):
 
 
 def steps_of(step, count):
-    """Take steps whose images are 0, 1, 2, ...; returns what the step saw."""
+    """Take steps on the images 0, 1, 2, ...; returns the captured step and what it saw."""
     seen = []
     captured = CapturedStep(step(lambda images, labels, phase: seen.append(images.item())))
     for value in range(count):
@@ -107,7 +107,7 @@ def steps_of(step, count):
 
 
 def test_a_step_that_cannot_be_captured(fake_cuda, refusals, capsys):
-    """It is tried a few times, runs eagerly from then on, and that is said once; no step is lost."""
+    """After a few failed captures the step stays eager, a message says so once, and no step is lost."""
     refusals[0] = 1000
     captured, seen = steps_of(capturable, 400)
     assert seen == list(range(400))
@@ -119,7 +119,7 @@ def test_a_step_that_cannot_be_captured(fake_cuda, refusals, capsys):
 
 
 def test_a_capture_that_failed_for_a_passing_cause(fake_cuda, refusals, capsys):
-    """It is tried again some steps later; then the graph is replayed, and nothing is said."""
+    """A failed capture is tried again some steps later; if it then succeeds, nothing is printed."""
     refusals[0] = CapturedStep.TRIES - 1
     captured, seen = steps_of(capturable, 400)
     assert seen == list(range(400)) and captured.path == "cuda graph" and capsys.readouterr().err == ""
@@ -128,7 +128,7 @@ def test_a_capture_that_failed_for_a_passing_cause(fake_cuda, refusals, capsys):
 
 
 def test_a_phase_that_cannot_be_captured(fake_cuda, refusals):
-    """Graphs of other phases stay, and the record says that they are a part."""
+    """Graphs of other phases are kept, and the path says "in part"."""
     captured, _ = steps_of(capturable, 10)
     refusals[0] = 1000
     for _ in range(400):
@@ -143,10 +143,10 @@ def test_steps_that_were_all_warm_up(fake_cuda):
 
 
 def test_a_capture_after_one_that_broke_off(fake_cuda, monkeypatch, capsys):
-    """The pool that it took memory from is closed and left alone, as CUDA and PyTorch 2.11 want it.
+    """The memory pool of a failed capture is closed and not used again, as CUDA and PyTorch 2.11 require.
 
-    There a capture that breaks off leaves its pool open, a capture from an open pool is refused, and the end of a
-    capture raises what hides the first cause.
+    There a failed capture leaves its pool open, a capture from an open pool is refused, and the end of a capture
+    raises an error that hides the first cause.
     """
     open_pools, broken, capture = set(), [0], torch.cuda.graph
 
@@ -181,7 +181,7 @@ def test_a_capture_after_one_that_broke_off(fake_cuda, monkeypatch, capsys):
 
 @pytest.mark.parametrize("runs", [2, 6])
 def test_one_capture_at_a_time(runs, fake_cuda, monkeypatch):
-    """Runs in threads all capture, though a capture that begins while another is under way spoils both, as on a GPU."""
+    """Runs in threads all capture, although captures that overlap spoil each other, as on a GPU."""
     from concurrent.futures import ThreadPoolExecutor
 
     under_way, capture = [], torch.cuda.graph
@@ -230,7 +230,7 @@ def test_a_replayed_run_is_the_eager_run(method, fake_cuda, tiny_dataset, tiny_c
 
 
 def test_a_resumed_optimizer_steps_as_its_engine_has_it():
-    """Momentum comes from the checkpoint; whether the step is fused does not, so that --eager can change on the way."""
+    """Momentum comes from the checkpoint, whether the step is fused does not, so a resumed run can use `--eager`."""
     engine, net = Engine(RunConfig(device="cpu").resolve()), torch.nn.Linear(2, 2)
     optimizer, other = (engine.optimizer(net, RunConfig().resolve()) for _ in range(2))
     net(torch.ones(1, 2)).sum().backward()
@@ -243,13 +243,13 @@ def test_a_resumed_optimizer_steps_as_its_engine_has_it():
 
 
 def test_the_record_says_how_steps_ran(tiny_config, tiny_dataset, tmp_path):
-    """On a CPU: eager steps, one stream, one rank."""
+    """On a CPU the record says eager steps, one stream and one rank."""
     environment = fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)["environment"]
     assert (environment["step"], environment["streams"], environment["ranks"]) == ("eager", 1, 1)
 
 
 def test_the_record_of_a_run_that_changed_its_path(tiny_config, tiny_dataset, tmp_path, fake_cuda, monkeypatch):
-    """Begun eagerly and gone on with captured steps, it says both, in that order."""
+    """A run that began eagerly and went on with captured steps says both, in that order."""
     config = tiny_config(epochs=6)
     with pytest.raises(Stopped):
         fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False, stop=StopAfter(6))
@@ -260,7 +260,7 @@ def test_the_record_of_a_run_that_changed_its_path(tiny_config, tiny_dataset, tm
 
 
 class FakeStream:
-    """Stands in for one of a GPU's streams; remembers whom it waited for."""
+    """Stands in for one of a GPU's streams; remembers what it waited for."""
 
     def __init__(self, number):
         self.number, self.waited_for = number, []
@@ -273,7 +273,7 @@ class FakeStream:
 def fake_gpu(monkeypatch):
     """Let an `Engine` for a GPU be made on a CPU; returns the stream that is current outside of runs.
 
-    PyTorch hands out 32 streams by turns.
+    As in PyTorch, 32 streams are handed out in turn.
     """
     outside, streams = FakeStream(None), itertools.cycle([FakeStream(number) for number in range(32)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -291,7 +291,7 @@ def gpu_engine(precision="float32"):
 
 
 def test_runs_under_way_share_no_stream(fake_gpu):
-    """A long run keeps its two to itself, however many short ones come and go; these take those of each other."""
+    """A long run keeps its two streams to itself, while short ones come and go and reuse each other's."""
     long = gpu_engine()
     with long.counted():
         for _ in range(40):
@@ -303,7 +303,7 @@ def test_runs_under_way_share_no_stream(fake_gpu):
 
 @pytest.mark.parametrize("error", [None, RuntimeError("CUDA out of memory")], ids=["ended", "failed"])
 def test_memory_is_free_when_a_run_no_longer_uses_it(error, fake_gpu):
-    """What was put on the device outside of a run's stream is not another's before that stream is done."""
+    """A run's stream waits for the caller's when it begins, and the caller's for it when it ends or fails."""
     engine = gpu_engine()
     with contextlib.suppress(RuntimeError), engine.on_stream():
         assert engine.stream.waited_for == [fake_gpu] and not fake_gpu.waited_for
@@ -313,7 +313,7 @@ def test_memory_is_free_when_a_run_no_longer_uses_it(error, fake_gpu):
 
 
 def test_a_peak_of_memory_is_of_the_runs_that_share_it(fake_gpu):
-    """It counts anew when a run begins alone, and goes on while others are under way."""
+    """The peak is reset when a run begins alone, and not while others are under way."""
     first, second, third = (gpu_engine() for _ in range(3))
     with first.counted(), second.counted():
         assert fake_gpu.waited_for == ["a new peak"]
@@ -329,7 +329,7 @@ def gpu_settings():
 
 @pytest.fixture(params=["none", "tf32"])
 def callers(request):
-    """Settings as PyTorch has them, or others."""
+    """PyTorch's default GPU settings, or a caller's own."""
     matmul, cudnn, own = torch.backends.cuda.matmul, torch.backends.cudnn, request.param == "tf32"
     matmul.fp32_precision, cudnn.benchmark = request.param, own
     yield gpu_settings()
@@ -337,9 +337,9 @@ def callers(request):
 
 
 def test_settings_of_a_gpu_are_given_back(fake_gpu, callers):
-    """Float32 is what it says, and kernels repeat, until the last of the runs that want it has ended or failed."""
+    """Float32 is exact and kernels are deterministic until the last run that needs it has ended or failed."""
     first, second = gpu_engine(), gpu_engine("bf16")
-    assert gpu_settings() == callers  # an engine alone computes nothing
+    assert gpu_settings() == callers  # creating an engine changes nothing
     with pytest.raises(ZeroDivisionError), second.on_stream():
         with first.on_stream():
             assert gpu_settings() == ("ieee", "ieee", True, False)
@@ -349,11 +349,11 @@ def test_settings_of_a_gpu_are_given_back(fake_gpu, callers):
     with gpu_engine("tf32").on_stream():
         assert gpu_settings() == ("tf32", "tf32", True, False)
     assert gpu_settings() == callers
-    assert isinstance(torch.backends.cudnn.allow_tf32, bool)  # PyTorch's older way to ask raises where both are mixed
+    assert isinstance(torch.backends.cudnn.allow_tf32, bool)  # PyTorch's older interface raises if the two are mixed
 
 
 def test_two_kinds_of_float32_at_once():
-    """A process has one setting for both: the second is refused, and the first goes on."""
+    """A process has one setting for float32: a run that needs another is refused, and the first goes on."""
     with settings.gpu_numbers("ieee"):
         with (
             pytest.raises(
@@ -366,13 +366,13 @@ def test_two_kinds_of_float32_at_once():
 
 
 def test_a_run_leaves_the_gpus_random_numbers_alone(monkeypatch, tiny_dataset, tiny_config):
-    """Weights are drawn on the CPU."""
+    """A run draws its weights on the CPU and seeds no GPU."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
     Trainer(tiny_config(), tiny_dataset)
 
 
 def test_a_run_that_ended_keeps_nothing(monkeypatch, tiny_dataset, tiny_config, tmp_path):
-    """Its memory is there for the next one without a search for cycles, which Python makes at its own time."""
+    """A run that ended is freed without garbage collection, so that the next one has its memory."""
     made, begin = [], Trainer.__init__
 
     def note(self, *words):
@@ -392,7 +392,7 @@ def test_a_run_that_ended_keeps_nothing(monkeypatch, tiny_dataset, tiny_config, 
 
 
 def test_images_last_as_long_as_both_streams_read_them(monkeypatch, tiny_dataset, tiny_config):
-    """A copy in another layout, known to the first stream only, is not free before the backward is over."""
+    """A copy in another layout, which the allocator ties to the first stream only, outlives the backward pass."""
     run, seen = Trainer(tiny_config(channels_last=True), tiny_dataset), []
     run_pass = run.dual.run_pass
 
@@ -410,7 +410,7 @@ def test_images_last_as_long_as_both_streams_read_them(monkeypatch, tiny_dataset
 
 
 class StopAfter(Stop):
-    """Stops a run after some steps."""
+    """Stops a run after a number of steps."""
 
     def __init__(self, steps):
         super().__init__()
@@ -422,7 +422,7 @@ class StopAfter(Stop):
 
 
 def test_a_shared_device(tiny_config, tiny_dataset, tmp_path):
-    """Runs in threads of one process say how many shared the device; one alone says nothing."""
+    """Runs in threads of one process record how many shared the device; a run alone records nothing."""
     from concurrent.futures import ThreadPoolExecutor
 
     begun, configs = threading.Barrier(2), [tiny_config(seed=seed) for seed in range(2)]
@@ -446,13 +446,13 @@ def test_a_shared_device(tiny_config, tiny_dataset, tmp_path):
 
 @pytest.mark.parametrize("changes", [{"precision": "tf32"}, {"sync_batchnorm": True}], ids=str)
 def test_what_only_a_gpu_has(changes):
-    """Asked of a CPU it is refused, not ignored."""
+    """On a CPU it is refused, not ignored."""
     with pytest.raises(DcilError, match="needs a GPU, but this run is on the CPU"):
         RunConfig(device="cpu", **changes).resolve()
 
 
 def test_bf16_instructions(monkeypatch, tmp_path):
-    """Found in what the processor says of itself and PyTorch uses of it."""
+    """The processor must list them, and PyTorch must use them."""
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     cases = [
         ("avx2 avx512_bf16", "AVX512", True),
@@ -469,7 +469,7 @@ def test_bf16_instructions(monkeypatch, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_gpu_steps_never_wait(precision, tiny_dataset):
-    """From batch to optimizer, refresh of the masks included, nothing waits for the device."""
+    """From batch to optimizer, including mask refreshes, nothing waits for the device."""
     config = RunConfig(
         model="resnet8", batch_size=10, mask_period=2, epochs=30, device="cuda", precision=precision, channels_last=True
     ).resolve()
@@ -490,10 +490,11 @@ def test_gpu_steps_never_wait(precision, tiny_dataset):
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
-    """The captured, two-stream step gives the eager curve to rounding: losses, masks, what changed sides.
+    """The captured, two-stream step gives the eager curve up to rounding: losses, sparsity and flips.
 
-    In float64, and with rates that float32 holds exactly, as a captured step reads them: else what rounding moves
-    across a threshold or a ReLU is 1 % of a loss two epochs later, as steps on a CPU with weights off by 1e-7 show.
+    The run is in float64, with learning rates that float32 holds exactly, since a captured step reads them in float32.
+    Otherwise what rounding moves across a threshold or a ReLU would be 1 % of a loss two epochs later, as steps on a
+    CPU with weights off by 1e-7 show.
     """
     exact = {"precision": "float64", "lr": 0.125, "warmup_epochs": 0, "lr_decay": 0.5}
     config = tiny_config(method=method, epochs=6, device="cuda", **exact)
@@ -510,7 +511,7 @@ def test_gpu_graph_equals_eager(method, tiny_dataset, tiny_config, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("runs", [2, 6])
 def test_gpu_runs_in_threads(runs, tiny_dataset, tiny_config, tmp_path):
-    """Runs packed in one process are all captured and give the records they give alone."""
+    """Runs packed into one process are all captured, and each starts as it does alone."""
     from concurrent.futures import ThreadPoolExecutor
 
     configs = [tiny_config(seed=seed, device="cuda", epochs=4) for seed in range(runs)]

@@ -18,12 +18,12 @@ from dcil import errors
     ],
 )
 def test_the_name_that_was_meant(word, allowed, meant):
-    """Another name for the same thing comes before the name that is spelt most alike, which can be the opposite."""
+    """A synonym comes before the most similar spelling, which can mean the opposite."""
     assert f"did you mean {meant!r}?" in str(errors.unknown("device", word, allowed))
 
 
 def test_a_long_list_is_shown_in_part():
-    """A short list is shown whole; of a long one, such as a folder of records, its beginning and its length."""
+    """A short list is shown whole, a long one, such as a folder of records, by its beginning and its length."""
     names = [f"run{number:03}" for number in range(100)]
     assert str(errors.unknown("run", "x", names[:30])).endswith("run028, run029.")
     said = str(errors.unknown("run", "rnu042", names))
@@ -31,7 +31,7 @@ def test_a_long_list_is_shown_in_part():
 
 
 def test_a_long_list_suggests_only_what_is_nearly_the_same():
-    """Names of runs are alike in most letters, so half a likeness says nothing."""
+    """Run ids share most of their letters, so half a likeness means nothing."""
     names = [f"cifar10-resnet20-dcil-s0.9-e16-seed{number}" for number in range(100)]
     assert "did you mean" not in str(errors.unknown("record", "digits-resnet8-dcil-s0.9-e6-seed0-5acf601b", names))
 

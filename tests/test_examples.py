@@ -1,4 +1,4 @@
-"""The examples in docstrings are executed, and the everyday surface has one each."""
+"""The examples in docstrings run, and everything on the everyday surface has one."""
 
 import doctest
 import importlib
@@ -24,14 +24,14 @@ EVERYDAY = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_say_what_happens(name):
-    """Every `>>>` of a module gives the output that stands under it."""
+    """Every `>>>` of a module gives the output below it."""
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert not failed
 
 
 @pytest.mark.parametrize("thing", EVERYDAY, ids=lambda thing: f"{thing.__module__}.{thing.__qualname__}")
 def test_everyday_surface_has_examples(thing):
-    """What the first page of the library shows, and each function of its mathematics, comes with an example."""
+    """Everything on the library's first page, and every function of its mathematics, has an example."""
     assert ">>>" in thing.__doc__
 
 

@@ -1,4 +1,4 @@
-"""Exported networks: every format equals the network it is from, says where it is from, and is read safely."""
+"""Exported networks: every format computes what its network does, says which run it is from, and is read safely."""
 
 import json
 import os
@@ -23,7 +23,7 @@ EXACT = ("state_dict", "sparse", "shrunk")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of two epochs on the digits: filters pruned, so that there is something to shrink."""
+    """A finished run of two epochs on the digits, pruned by filters so that there is something to shrink."""
     folder = tmp_path_factory.mktemp("runs")
     record = dcil.fit(
         dcil.preset("smoke", epochs=2, sparsity=0.4, scope="filter", device="cpu"), runs_dir=folder, progress=False
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(run, tmp_path_factory):
-    """The run in every format, by `python -m dcil export`."""
+    """The run exported to every format by `python -m dcil export`."""
     runs, record = run
     out = tmp_path_factory.mktemp("exports")
     assert main(["export", record["run_id"][:14], "--to", *ENDINGS, "--runs-dir", str(runs), "--out", str(out)]) == 0
@@ -43,7 +43,7 @@ def files(run, tmp_path_factory):
 @pytest.mark.parametrize("to", ENDINGS)
 @torch.no_grad()
 def test_outputs_and_card(run, files, to):
-    """What is loaded gives the sparse pass's outputs, for any batch size, and says run, sparsity and input."""
+    """A loaded file gives the sparse pass's outputs for any batch size, and its card says run, sparsity and input."""
     runs, record = run
     net, card, _ = trained_run.network(record["run_id"], runs)
     loaded, found = formats.load(files[to])
@@ -57,7 +57,7 @@ def test_outputs_and_card(run, files, to):
 
 
 def own(side, **fields):
-    """A data set of two classes that no name stands for."""
+    """Return a data set of two classes that has no registered name."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (20, 3, *side), dtype=torch.uint8, generator=generator)
     labels = torch.arange(20) % 2
@@ -65,13 +65,13 @@ def own(side, **fields):
 
 
 def fitted(dataset, folder):
-    """The id of a finished run on a data set of one's own; its configuration still names the digits."""
+    """Train a run on a data set of one's own; returns its id. Its configuration still names the digits."""
     config = dcil.preset("smoke", epochs=1, device="cpu")
     return dcil.fit(config, dataset=dataset, runs_dir=folder, progress=False)["run_id"]
 
 
 def test_the_card_is_of_the_data_that_the_run_was_given(tmp_path, capsys):
-    """Not of those that its configuration names: else pictures go in with the digits' size and normalisation."""
+    """The card does not describe the digits that the configuration names, whose normalisation would be wrong."""
     for number, names in enumerate([(), ("no", "yes")]):
         runs = tmp_path / str(number)
         run_id = fitted(own((8, 8), classes=names), runs)
@@ -92,7 +92,7 @@ def test_images_that_are_not_square_are_not_exported(tmp_path):
 
 @torch.no_grad()
 def test_int8_classifies_as_well(files):
-    """On real test images int8 chooses as float32 does; random images would not show it."""
+    """On real test images int8 nearly always picks float32's class; random images would not show it."""
     digits = dcil.data.digits()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (digits.mean, digits.std))
     images = (digits.test_images / 255 - mean) / std
@@ -102,21 +102,21 @@ def test_int8_classifies_as_well(files):
 
 
 def test_sparse_and_shrunk_are_smaller(files):
-    """Pruned weights cost no bytes."""
+    """Formats that store no zeros or no empty filters are smaller, and int8 is smaller than float32."""
     size = {to: path.stat().st_size for to, path in files.items()}
     assert size["sparse"] < 0.7 * size["state_dict"] and size["shrunk"] < 0.8 * size["state_dict"]
     assert size["int8"] < 0.5 * size["onnx"]
 
 
 def test_pack_is_exact():
-    """Bitmap and values give back every bit, of any shape and of whole numbers too."""
+    """Bitmap and values restore every tensor exactly, of any shape, integers too."""
     state = {"a": torch.randn(3, 5, 3) * (torch.rand(3, 5, 3) > 0.7), "b": torch.arange(4), "c": torch.zeros(2, 7)}
     back = formats.unpack(formats.pack(state))
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in state.items())
 
 
 def test_zeros_have_no_sign(run, files):
-    """Masks make -0.0 of negative weights; in a file there is one zero, else it would not compress."""
+    """Masks turn negative weights into -0.0; a file has only +0.0, else it would not compress."""
     runs, record = run
     net = trained_run.network(record["run_id"], runs)[0]
     loaded = formats.load(files["state_dict"])[0]
@@ -138,7 +138,7 @@ def test_zeros_have_no_sign(run, files):
     ids=["half", "empty", "text"],
 )
 def test_damaged_file(files, to, damage, tmp_path):
-    """It is named and left as it is."""
+    """A damaged file is named and left as it is."""
     path = tmp_path / files[to].name
     raw = damage(files[to].read_bytes())
     path.write_bytes(raw)
@@ -149,7 +149,7 @@ def test_damaged_file(files, to, damage, tmp_path):
 
 @pytest.mark.parametrize("to", ENDINGS)
 def test_flipped_bits(files, to, tmp_path):
-    """PyTorch and onnxruntime would load most of them in silence."""
+    """A file with a flipped bit is refused, although PyTorch or onnxruntime might load it without an error."""
     raw = bytearray(files[to].read_bytes())
     raw[len(raw) // 2] ^= 4
     path = tmp_path / files[to].name
@@ -189,7 +189,7 @@ def test_a_stranger_s_file_runs_nothing(tmp_path):
     ids=["no card", "no model", "other head", "half a card", "few classes", "one channel", "no plan", "no weight"],
 )
 def test_not_of_export(files, tmp_path, change):
-    """Whatever does not fit together is named."""
+    """A file whose parts do not fit together is refused by name."""
     content = torch.load(files["state_dict"], weights_only=True)
     change(content)
     torch.save(content, tmp_path / "odd.pt")
@@ -198,7 +198,7 @@ def test_not_of_export(files, tmp_path, change):
 
 
 def test_newer_schema_and_no_file(files, tmp_path):
-    """A file of a later dcil asks for an update; one that is not there is said to be absent."""
+    """A file of a newer schema asks for an update; a missing file is called missing."""
     content = torch.load(files["state_dict"], weights_only=True)
     torch.save(content | {"schema": 99}, tmp_path / "new.pt")
     with pytest.raises(DcilError, match="schema 99.*update dcil"):
@@ -208,7 +208,7 @@ def test_newer_schema_and_no_file(files, tmp_path):
 
 
 def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
-    """The file is read back before it gets its name; one that computes something else never does."""
+    """A file is read back before it gets its name; one that computes something else never gets it."""
     card = Card("run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.3,) * 3, (0.3,) * 3)
     monkeypatch.setattr(formats, "pack", lambda state: {k: v * 1.1 for k, v in state.items()})
     monkeypatch.setattr(formats, "unpack", lambda state: state)
@@ -220,7 +220,7 @@ def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
 
 
 def test_sources(run, tmp_path, capsys):
-    """A run by its folder, id or hash; what is not there is said with what is."""
+    """A run is found by its folder, id or hash; an unknown or a failed one is refused."""
     runs, record = run
     for name in (str(runs / record["run_id"]), record["run_id"], record["run_id"].rpartition("-")[2]):
         assert trained_run.network(name, runs)[1].run_id == record["run_id"]
@@ -235,7 +235,7 @@ def test_sources(run, tmp_path, capsys):
 
 
 def test_predict(files, tmp_path, capsys):
-    """A drawn zero is named a class with its chance; every format agrees on the first."""
+    """A digit's picture gets classes with their chances, and all formats agree on the first."""
     digits = dcil.data.digits()
     pixels = digits.test_images[0].permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "digit.png")
@@ -249,7 +249,7 @@ def test_predict(files, tmp_path, capsys):
 
 
 def test_predict_refuses(files, tmp_path, capsys):
-    """No picture, no network."""
+    """A file that is no picture, and a network that is not there, are refused."""
     (tmp_path / "text.png").write_text("no picture")
     assert main(["predict", str(tmp_path / "text.png"), "--from", str(files["onnx"])]) == 2
     assert "cannot be read as an image" in capsys.readouterr().err
@@ -258,7 +258,7 @@ def test_predict_refuses(files, tmp_path, capsys):
 
 
 def test_other_files_of_torch_are_not_taken_for_damaged(run, tmp_path):
-    """A run's checkpoint, a plain state dict and a tensor are sound, and the error says what makes a file for this."""
+    """A run's checkpoint, a state dict and a tensor are not called damaged; the error names the command to use."""
     runs, record = run
     torch.save(models.build("resnet8", 10).state_dict(), tmp_path / "weights.pt")
     torch.save(torch.zeros(2), tmp_path / "tensor.pt")
@@ -268,7 +268,7 @@ def test_other_files_of_torch_are_not_taken_for_damaged(run, tmp_path):
 
 
 def test_prepare_is_what_the_test_loader_does():
-    """A picture of any size becomes what the network was tested on."""
+    """A picture of any size becomes what the test loader makes of it; the card survives JSON."""
     folder_card = Card(
         "run", "resnet18", 10, ("a",) * 10, 0.8, "imagenette", 128, 146, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )

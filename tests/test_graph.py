@@ -1,4 +1,4 @@
-"""The graph: what is stale after a change, and what is never made again."""
+"""The workflow's graph: what a change makes stale, and what is never made again."""
 
 import os
 import re
@@ -17,7 +17,7 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of what the graph reads, with everything it makes newer than all of it."""
+    """A copy of what the graph reads, in which everything that it makes is newer."""
     folder = tmp_path_factory.mktemp("tree")
     for name in ("book", "dcil", "records", "experiments", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,7 +34,7 @@ def tree(tmp_path_factory):
 
 
 def dry_run(tree, *words, target="all"):
-    """The exit code of a dry run, and what it prints."""
+    """Return the exit code and the output of a dry run."""
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", target, "-n", "--cores", "1", *words],
         cwd=tree,
@@ -46,7 +46,7 @@ def dry_run(tree, *words, target="all"):
 
 
 def stale(tree, *words):
-    """The chapters, runs and other rules that a dry run would start."""
+    """Return the jobs that a dry run would start."""
     code, said = dry_run(tree, *words)
     assert code == 0, said
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    wildcards: \w+=(\S+)", said, re.M)
@@ -69,7 +69,7 @@ def stale(tree, *words):
     ids=["nothing", "chapter", "code", "page", "script", "assumptions"],
 )
 def test_what_a_change_makes_stale(tree, file, expected):
-    """Nothing after none; one chapter after its own change; all of them after a change of the code."""
+    """A changed chapter makes itself stale, changed code every chapter, and no change nothing."""
     if file:
         os.utime(tree / file)  # now: newer than all that was made
     try:
@@ -80,7 +80,7 @@ def test_what_a_change_makes_stale(tree, file, expected):
 
 
 def test_a_changed_record_changes_the_pages(tree):
-    """Every chapter that reads records is made again, the front page with its verdicts among them, and no other."""
+    """A changed record makes exactly the chapters that read records stale, the front page among them."""
     file = sorted((tree / "records").glob("*.json"))[0]
     os.utime(file)
     try:
@@ -91,7 +91,7 @@ def test_a_changed_record_changes_the_pages(tree):
 
 
 def test_a_grid_is_trained_and_shown(tree):
-    """With a grid: its runs that have no record, then the chapters that read records; a record is never made again."""
+    """With a grid, its runs without a record are trained, then the chapters remade that read records; no run twice."""
     asked = stale(tree, "--config", "grid=experiments/precision.yaml")
     missing = {name for name in asked if name.startswith("run ")}
     readers = {name for name in CHAPTERS if "records" in declared_reads(ROOT / "book" / f"{name}.ipynb")}
@@ -102,14 +102,14 @@ def test_a_grid_is_trained_and_shown(tree):
 
 
 def test_runs_need_a_grid(tree):
-    """The target `runs` without one says what to write."""
+    """Without a grid, the target `runs` fails and says what to add."""
     code, said = dry_run(tree, target="runs")
     assert code != 0 and "--config grid=experiments/quick.yaml" in said
 
 
 @pytest.mark.parametrize("asked", ["preset=smok", "dataset=imagenette"])
 def test_a_value_that_no_chapter_takes_is_refused_first(tree, asked):
-    """Before any chapter is executed, though some have no such parameter."""
+    """A wrong value is refused before any chapter is executed, even if some chapters lack the parameter."""
     code, said = dry_run(tree, "--config", asked)
     name, value = asked.split("=")
     assert code != 0 and f"{name} is '{value}'; {CHAPTERS[0]} takes: " in said and "rule chapter" not in said

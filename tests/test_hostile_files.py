@@ -1,4 +1,4 @@
-"""Files of strangers: each is refused in a sentence, soon and in little memory. `CORPUS` says what is sent.
+"""Untrusted files: each is refused in one sentence, quickly and in little memory. `CORPUS` lists them.
 
 Hostile records are in `test_hostile_records.py`; damaged checkpoints and exports of our own in the tests of each.
 """
@@ -53,7 +53,7 @@ def bounded(argv):
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
                 code = main([str(word) for word in argv])
-            except BaseException as error:  # told to the parent
+            except BaseException as error:  # reported to the parent
                 said.write(f"{type(error).__name__}: {error}")
         os.write(into, json.dumps([code, said.getvalue()]).encode()[:60_000])
         os._exit(0)
@@ -67,7 +67,7 @@ def bounded(argv):
     return json.loads(raw or f'["none after {SECONDS} s", ""]')
 
 
-# --- what is sent: each makes files in a folder and returns the command that reads them
+# --- what is sent: each function makes files in a folder and returns the command that reads them
 
 
 def fifo(path):
@@ -86,7 +86,7 @@ def predicting(folder, path):
 
 
 def exported(**changes):
-    """A plain export of a small network with other content."""
+    """Return a maker of a plain export of a small network, with changes to its content."""
 
     def make(folder):
         net, card = models.build("resnet8", 10), asdict(CARD) | changes.get("card", {})
@@ -109,7 +109,7 @@ def compressed(folder):
 
 
 def onnx_of(folder, name="images", side=32, card=CARD, seal=True):
-    """A tiny ONNX network of ten classes."""
+    """Write a tiny ONNX network of ten classes; returns its path."""
     onnx = pytest.importorskip("onnx")
     weight = onnx.helper.make_tensor("w", 1, [3, 10], np.linspace(-1, 1, 30))
     made = onnx.helper.make_model(
@@ -140,7 +140,7 @@ def npz(folder):
 
 
 def stretched(folder):
-    """A head of a billion classes, one number repeated."""
+    """Write a head of a billion classes, one number repeated by strides."""
     torch.save(
         {"conv1.weight": torch.zeros(16, 3, 3, 3), "fc_part.weight": torch.zeros(1).expand(10**9, 64)},
         folder / "net.pth",
@@ -149,7 +149,7 @@ def stretched(folder):
 
 
 def nested(depth):
-    """Two references to one list, two references to that ...: two lines of it are four values."""
+    """Return two references to a list of two references to a list ...: 2^depth values in little memory."""
     value = [0, 0]
     for _ in range(depth):
         value = [value, value]
@@ -183,7 +183,7 @@ AXES = ", ".join(f"{name}: [{', '.join(map(str, range(1, 1001)))}]" for name in 
 
 
 def images(change):
-    """A folder of images, one a class and part, changed."""
+    """Return a maker of an image folder, one image in each part, on whose training class `change` acts."""
 
     def make(folder):
         for part in ("train", "val"):
@@ -295,7 +295,7 @@ CORPUS = {
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_refused_in_a_sentence(name, tmp_path):
-    """Exit code 2 and one line that says why, within the bounds of time and memory."""
+    """Each is refused with exit code 2 and one line that says why, within the bounds of time and memory."""
     make, said = CORPUS[name]
     code, err = bounded(make(tmp_path))
     lines = [line for line in err.splitlines() if line.startswith("dcil: error: ")]
@@ -304,13 +304,13 @@ def test_refused_in_a_sentence(name, tmp_path):
 
 
 def test_numbers_of_a_record_without_end():
-    """From JSON a whole number can have 400 digits, which no float holds."""
+    """An integer of 400 digits, which JSON allows and no float holds, is refused."""
     with pytest.raises(DcilError, match="temperature is a number of 400 digits"):
         RunConfig(temperature=10**399)
 
 
 def test_a_name_that_is_not_utf_8_is_printed(tmp_path, capsys):
-    """With escapes, and not as an error after the work is done; where they cannot be, the error is one sentence."""
+    """The name is printed with escapes, instead of failing after the work; a strict stream gets one sentence."""
     folder = os.fsencode(tmp_path) + b"/\xff"
     os.mkdir(folder)
     assert main(["records", "list", "--records-dir", os.fsdecode(folder)]) == 2
@@ -325,7 +325,7 @@ def test_a_name_that_is_not_utf_8_is_printed(tmp_path, capsys):
 
 
 def test_one_flipped_bit_of_an_onnx_file(tmp_path):
-    """Wherever it is, in weights, card or checksum: refused."""
+    """A flipped bit is refused wherever it is, in weights, card or checksum."""
     pytest.importorskip("onnxruntime")
     path, draw = onnx_of(tmp_path), random.Random(0)
     raw = path.read_bytes()
@@ -336,13 +336,13 @@ def test_one_flipped_bit_of_an_onnx_file(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(DcilError, match=ODD):
             formats.load(path)
-    path.write_bytes(raw[:-80])  # the checksum cut away, what is left is a whole file of ONNX
+    path.write_bytes(raw[:-80])  # without the checksum, what is left is a whole ONNX file
     with pytest.raises(DcilError, match=f"{ODD} .its SHA-256"):
         formats.load(path)
 
 
 def test_an_older_onnx_file(tmp_path, capsys):
-    """Without a checksum it is read, with a word."""
+    """A file without a checksum is read, with a message."""
     pytest.importorskip("onnxruntime")
     path = onnx_of(tmp_path, seal=False)
     assert formats.load(path)[1] == CARD
@@ -351,7 +351,7 @@ def test_an_older_onnx_file(tmp_path, capsys):
 
 @pytest.fixture
 def stored(tmp_path):
-    """A folder of images, and a function that reads it with its decoded copy."""
+    """The folder of decoded copies, and a function that reads an image folder through it."""
     images(lambda place: None)(tmp_path)
     store = Store(tmp_path / "decoded")
     imagefolder(tmp_path, store)
@@ -360,7 +360,7 @@ def stored(tmp_path):
 
 @pytest.mark.parametrize("ending", ["pixels", "sizes.npy"])
 def test_one_flipped_bit_of_decoded_images(stored, ending):
-    """What is kept decoded is what was written, or it is named and left."""
+    """A decoded copy that differs from what was written is refused by name."""
     folder, again = stored
     again()
     for path in folder.glob(f"*.{ending}"):
@@ -372,7 +372,7 @@ def test_one_flipped_bit_of_decoded_images(stored, ending):
 
 
 def test_older_decoded_images(stored, capsys):
-    """Without checksums they are read, with a word."""
+    """Decoded copies without checksums are read, with a message."""
     folder, again = stored
     for path in folder.glob("*.sha256"):
         path.unlink()
@@ -381,7 +381,7 @@ def test_older_decoded_images(stored, capsys):
 
 
 def test_images_are_decoded_a_bounded_part_at_a_time(monkeypatch):
-    """So many that they fit, or a single one; every image once and in order."""
+    """A group fits the limit or is a single image, and every image comes once and in order."""
     monkeypatch.setattr(decoding, "AT_ONCE", 100)
     groups = list(decoding._groups(np.array([40, 60, 1, 500, 99, 2])))
     assert [list(rows) for rows in groups] == [[0, 1], [2], [3], [4], [5]]
@@ -392,7 +392,7 @@ def test_images_are_decoded_a_bounded_part_at_a_time(monkeypatch):
 
 @pytest.fixture
 def two_runs(tiny_config, tiny_dataset, tmp_path):
-    """The folders of two runs, complete, that differ in their seed."""
+    """The folders of two complete runs that differ in their seed."""
     configs = [tiny_config(seed=seed) for seed in (0, 1)]
     for config in configs:
         fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
@@ -400,7 +400,7 @@ def two_runs(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_another_runs_record(two_runs, tiny_dataset, tmp_path):
-    """In a run's folder it is neither the run's result nor exported."""
+    """In a run's folder, another run's record is neither taken for its result nor exported."""
     mine, other = two_runs
     mine.record.write_bytes(other.record.read_bytes())
     with pytest.raises(DcilError, match="is the record of another run, .*seed1"):
@@ -410,7 +410,7 @@ def test_another_runs_record(two_runs, tiny_dataset, tmp_path):
 
 
 def test_another_runs_checkpoint(two_runs, tmp_path):
-    """Another seed's is not exported, and neither is an earlier one of the same run."""
+    """Neither another seed's checkpoint nor an earlier one of the same run is exported."""
     mine, other = two_runs
     assert trained_run.network(mine.path.name, tmp_path)[1].run_id == mine.path.name
     mine.checkpoint.write_bytes(mine.previous.read_bytes())
@@ -422,7 +422,7 @@ def test_another_runs_checkpoint(two_runs, tmp_path):
 
 
 def test_a_finished_run_on_other_data(tiny_config, tiny_dataset, tmp_path):
-    """Asked for again with another data set, it does not return the first one's result."""
+    """Asked for again with other data, a finished run is refused instead of returning its result."""
     fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
     other = replace(tiny_dataset, train_images=tiny_dataset.train_images.flip(-1))
     with pytest.raises(DcilError, match="was started on other data.*choose another --runs-dir"):
@@ -430,7 +430,7 @@ def test_a_finished_run_on_other_data(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_the_checksum_of_a_folder_opens_no_image(tmp_path, monkeypatch):
-    """It is the one that its records have."""
+    """The checksum is the one in records, and is computed without decoding an image."""
     images(lambda place: None)(tmp_path)
     whole = imagefolder(tmp_path).checksum()
     monkeypatch.setattr(decoding, "decode", lambda path: pytest.fail(f"{path} was decoded"))
@@ -446,7 +446,7 @@ def full(handle):
 
 
 def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
-    """Every writer says so in a sentence, and what there is before is said only where there is something."""
+    """Every writer says so in one sentence, which mentions an earlier checkpoint only if there is one."""
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DcilError, match=r"net\.pt could not be written: no space left on device.*make room"):
         formats.save(models.resnet8(), CARD, tmp_path / "net.pt", "state_dict")
@@ -473,7 +473,7 @@ def test_rights_follow_the_umask(umask, mode, tmp_path):
 
 
 def test_parts_of_the_killed_are_removed(tmp_path, tiny_config):
-    """At once where only one process writes; elsewhere after a day, and those of the same file only."""
+    """They go at once in a held run's folder; elsewhere after a day, and only those of the file being written."""
     run = RunFolder(tmp_path, tiny_config())
     (run.path).mkdir()
     (run.path / ".checkpoint.pt.abc.part").touch()

@@ -1,4 +1,4 @@
-"""Records that cannot be trusted: what is sent, and what must come back, within bounds of time and memory.
+"""Untrusted records: what is sent, and what must come back, within bounds of time and memory.
 
 Each row of a table is one hostile or damaged input. What is refused is refused with `DcilError`, nothing is written,
 and what is accepted must not break a page.
@@ -40,7 +40,7 @@ SECONDS, MIB = 10, 96  # of a processor and at the peak, for each input
 
 @contextlib.contextmanager
 def bounded(mib=MIB):
-    """Fail where the block computes for longer, waits without end, or allocates more."""
+    """Fail if the block computes for too long, hangs, or allocates too much."""
 
     def late(*_):
         raise AssertionError("it waits")
@@ -66,7 +66,7 @@ def record(tmp_path_factory, tiny_dataset):
 
 
 def changed(record, path, value):
-    """A deep copy with one value replaced, at a path of keys or in dots; `...` removes it."""
+    """Return a deep copy with one value replaced, at a path of keys or with dots; `...` removes it."""
     other = copy.deepcopy(record)
     keys = [int(key) if key.isdigit() else key for key in path.split(".")] if isinstance(path, str) else path
     *way, last = keys
@@ -81,7 +81,7 @@ def changed(record, path, value):
 
 
 def refused(path, folder):
-    """What `records.add` says when it refuses a file, within the bounds; nothing was written."""
+    """Return the error with which `records.add` refuses a file, within the bounds and without writing."""
     with bounded(), pytest.raises(DcilError) as caught:
         records.add(path, folder)
     assert not folder.exists()
@@ -89,7 +89,7 @@ def refused(path, folder):
 
 
 def nested(depth):
-    """So many lists in one another."""
+    """Return lists nested `depth` deep."""
     value = []
     for _ in range(depth):
         value = [value]
@@ -97,7 +97,7 @@ def nested(depth):
 
 
 def packed(content):
-    """Bytes as a record packs them."""
+    """Return bytes as a record packs them."""
     return base64.b64encode(zlib.compress(content, 9)).decode()
 
 
@@ -177,7 +177,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("path", "value", "words"), VALUES, ids=[f"{p}-{i}" for i, (p, *_) in enumerate(VALUES)])
 def test_a_wrong_value_is_refused(record, tmp_path, path, value, words):
-    """Where it stands and what was expected are said; with the run's id made to fit, so that nothing else is wrong."""
+    """The error says where the value is and what was expected; the run id is adapted, so nothing else is wrong."""
     bad = changed(record, path, value)
     if path.startswith("config"):
         bad["run_id"] = run_id_of(bad["config"])
@@ -208,7 +208,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("old", "new", "words"), TEXTS, ids=[f"{t[2][-30:]}-{i}" for i, t in enumerate(TEXTS)])
 def test_text_that_is_no_record_is_refused(record, tmp_path, capsys, old, new, words):
-    """By the library and by the command, which prints one line and ends with code 2."""
+    """Such text is refused by the library, and by the command in one line and with exit code 2."""
     path = records.write(record, tmp_path / "bad.json")
     path.write_text(path.read_text().replace(old, new, 1))
     assert words in refused(path, tmp_path / "records")
@@ -218,7 +218,7 @@ def test_text_that_is_no_record_is_refused(record, tmp_path, capsys, old, new, w
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe{\x00}\x00", b"\x80", b"null", b'"text"', b"3", b"{}"], ids=repr)
 def test_other_content_is_refused(tmp_path, content):
-    """Nothing, UTF-16, bytes that are no UTF-8, and JSON of another kind."""
+    """An empty file, UTF-16, bytes that are not UTF-8, and JSON of another kind are refused."""
     (tmp_path / "bad.json").write_bytes(content)
     assert "bad.json" in refused(tmp_path / "bad.json", tmp_path / "records")
 
@@ -227,13 +227,13 @@ def test_other_content_is_refused(tmp_path, content):
 
 
 def sparse_file(path):
-    """500 MB that take no room."""
+    """Make a file of 500 MB that takes no room on the disk."""
     with open(path, "wb") as file:
         file.truncate(500 * 10**6)
 
 
 def loop(path):
-    """Two links that name each other."""
+    """Make two links that point to each other."""
     other = path.with_name("other.json")
     path.symlink_to(other)
     other.symlink_to(path)
@@ -254,14 +254,14 @@ FILES = [
 
 @pytest.mark.parametrize(("make", "words"), FILES, ids=[words for _, words in FILES])
 def test_what_is_no_file_of_a_record_is_refused(tmp_path, make, words):
-    """At once: nothing waits, nothing is read that is too large, the largest that is read takes bounded memory."""
+    """Refusal is immediate: nothing hangs, no file beyond the limit is read, and the largest takes bounded memory."""
     make(tmp_path / "bad.json")
     with bounded(), pytest.raises(DcilError, match=words):
         records.read(tmp_path / "bad.json")
 
 
 def test_bits_that_unpack_to_much_take_no_memory(record):
-    """64 MiB in 64 KiB, under a count that fits a sample, and under one that would fit the content."""
+    """64 MiB packed into 64 KiB are refused in little memory, whatever count the record gives."""
     bomb = packed(bytes(2**26))
     for count in (record["masks"]["count"], SAMPLE, 2**29):
         other = changed(record, "data.test_size", count)
@@ -269,7 +269,7 @@ def test_bits_that_unpack_to_much_take_no_memory(record):
         with bounded(mib=4), pytest.raises(DcilError, match="images_right"):
             records.validate(other)
         bad = record | {"masks": record["masks"] | {"count": count, "final": bomb}}
-        with bounded(mib=4), pytest.raises(DcilError):
+        with bounded(mib=4), pytest.raises(DcilError, match="mask"):
             records.validate(bad)
 
 
@@ -280,7 +280,7 @@ HOSTILE = [None, True, 0, 1, -1, 0.5, 1e300, 10**18, "", "x", "<script>", "=1+2"
 
 
 def places(value, path=()):
-    """Every place in a record: the second row stands for all of the curve, and one layer for all."""
+    """Yield every place in a record; the second row stands for the whole curve, and one layer for all."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if (isinstance(value, list) and key != 1) or ("layer_sparsity" in path and key != "conv1.weight"):
             continue
@@ -290,7 +290,7 @@ def places(value, path=()):
 
 
 def draw(found):
-    """Make all that pages make of records."""
+    """Make everything that pages make of records."""
     found = [Run(record) for record in found]
     table = frames.runs_table(found)
     made = [
@@ -321,7 +321,7 @@ def draw(found):
 
 
 def test_what_is_accepted_breaks_no_page(record):
-    """Every value of a record replaced by hostile ones, and removed: refused, or the pages can be made."""
+    """A record with any value replaced by a hostile one, or removed, is refused, or all pages can be made."""
     accepted = 0
     for path in places(record):
         found = []
@@ -335,11 +335,11 @@ def test_what_is_accepted_breaks_no_page(record):
         if found:
             draw([*found, record])
         accepted += len(found)
-    assert accepted > 100  # texts, times and counts that could be so
+    assert accepted > 100  # texts, times and counts that are plausible
 
 
 def test_a_failed_run_breaks_no_page(record):
-    """Also one that ended before its first epoch."""
+    """Pages can show a failed run, even one that ended in its first epoch."""
     short = {key: value for key, value in record.items() if key not in ("masks", "images_right")}
     for rows in (0, 1):
         curve = record["curve"][:rows]
@@ -351,14 +351,14 @@ def test_a_failed_run_breaks_no_page(record):
 
 
 def rewritten(record):
-    """A record as `json.dumps(sort_keys=True)` or `jq -S` writes it."""
+    """Return a record as `json.dumps(sort_keys=True)` or `jq -S` writes it."""
     return json.dumps(record, sort_keys=True)
 
 
 def test_keys_in_another_order_flip_no_verdict(tmp_path):
-    """All records of the book with sorted keys: "dense" comes before "sparse", and yet no verdict of the claims moves.
+    """Sorting the keys of all the book's records, which puts "dense" before "sparse", changes no verdict.
 
-    Five did when the first pass of the file was taken for the deployed one.
+    It changed five when the first pass of the file was taken for the deployed one.
     """
     for path in (checkout.root() / "records").glob("*.json"):
         (tmp_path / "in.json").write_text(rewritten(json.loads(path.read_text())))
@@ -375,7 +375,7 @@ def test_keys_in_another_order_flip_no_verdict(tmp_path):
 
 
 def test_the_deployed_pass_is_the_methods_first(record):
-    """Also in a table of records that nobody read from files."""
+    """The deployed pass is the method's first, also in records that were not read from files."""
     turned = copy.deepcopy(record)
     turned["final"]["passes"] = dict(reversed(turned["final"]["passes"].items()))
     table = frames.runs_table([Run(turned)]).set_index("pass")
@@ -386,7 +386,7 @@ def test_the_deployed_pass_is_the_methods_first(record):
 
 
 def test_a_checksum_stands_in_every_new_file(record, tmp_path):
-    """Stable under order, spaces and the way numbers are written; compared on reading, and no part of a record."""
+    """It does not depend on order, spaces or how numbers are written, is compared on reading, and is not returned."""
     path = records.write(record, tmp_path / "a.json")
     held = json.loads(path.read_text())
     assert re.fullmatch("[0-9a-f]{64}", held["checksum"]) and "checksum" not in records.read(path)
@@ -402,7 +402,7 @@ def test_a_checksum_stands_in_every_new_file(record, tmp_path):
 
 
 def test_flipped_bits_are_found(record, tmp_path):
-    """Of 400 files with one bit flipped, each is refused or says the same; 25 of 200 passed before."""
+    """Each of 400 files with one flipped bit is refused or reads the same; without the checksum, 25 of 200 passed."""
     path = records.write(record, tmp_path / "a.json")
     whole, draw_from = path.read_bytes(), random.Random(0)
     for _ in range(400):
@@ -420,7 +420,7 @@ def test_flipped_bits_are_found(record, tmp_path):
 
 
 def test_of_two_that_are_added_at_once_one_is_refused(record, tmp_path):
-    """Twenty times two threads bring different records of one run: one is taken in, the other is told."""
+    """Of two threads that add different records of one run, one succeeds and the other is refused, every time."""
     for number in range(2):
         other = changed(record, "cost.time_s", 10.0 + number)
         records.write(other, tmp_path / f"{number}.json")
@@ -445,7 +445,7 @@ def test_of_two_that_are_added_at_once_one_is_refused(record, tmp_path):
 
 
 def test_what_is_added_is_what_was_checked(record, tmp_path, monkeypatch):
-    """The file is replaced as soon as it was checked: its former bytes are taken in."""
+    """If the file is replaced right after the check, the bytes that were checked are taken in."""
     path = records.write(record, tmp_path / "a.json")
     before, check = path.read_bytes(), records.validate
 
@@ -459,7 +459,7 @@ def test_what_is_added_is_what_was_checked(record, tmp_path, monkeypatch):
 
 
 def test_a_link_in_the_folder_is_not_followed(record, tmp_path, capsys):
-    """`add` does not write through it, `check` names it."""
+    """`records add` does not write through a link, and `records check` names it."""
     path, folder = records.write(record, tmp_path / "a.json"), tmp_path / "records"
     folder.mkdir()
     (folder / f"{record['run_id']}.json").symlink_to(tmp_path / "elsewhere.json")
@@ -476,13 +476,13 @@ OLD, NEW = "records/old.json", "records/new-run.json"
 
 
 def write(path, text="{}"):
-    """A file, and the folders above it."""
+    """Write a file and make the folders above it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
 
 
 def linked(path, to):
-    """A symbolic link in place of whatever was there."""
+    """Put a symbolic link in place of whatever was there."""
     Path(path).unlink(missing_ok=True)
     os.symlink(to, path)
 
@@ -509,7 +509,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("what", "change", "words"), CHANGES, ids=[what for what, *_ in CHANGES])
 def test_a_change_brings_new_records_only(tmp_path, monkeypatch, what, change, words):
-    """By the script that the workflow calls, in a repository of its own."""
+    """The workflow's script accepts nothing under records/ but new records, in a repository of its own."""
     monkeypatch.chdir(tmp_path)
 
     def git(*words):

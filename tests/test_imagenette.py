@@ -21,13 +21,13 @@ TRAIN = ("-m", "dcil", "train", "--preset", "imagenette", "--data-dir", "part", 
 
 @pytest.fixture(scope="module")
 def whole():
-    """Imagenette, every image decoded once."""
+    """Imagenette, with every image decoded once."""
     return datasets.load("imagenette")
 
 
 @pytest.fixture(scope="module")
 def part(whole, tmp_path_factory):
-    """A folder with `part/`: of each class five training and three test images, linked."""
+    """A folder whose `part/` links to five training and three test images of each class."""
     folder = tmp_path_factory.mktemp("imagenette")
     for name, images, count in (("train", whole.train, 5), ("val", whole.test, 3)):
         for label in range(10):
@@ -40,7 +40,7 @@ def part(whole, tmp_path_factory):
 
 
 def test_the_data(whole):
-    """9,469 and 3,925 photographs of ten named classes, 160 pixels high or wide."""
+    """Imagenette has 9,469 and 3,925 photographs of ten named classes, at least 100 pixels high and wide."""
     assert (len(whole.train.files), len(whole.test.files), whole.num_classes) == (9469, 3925, 10)
     assert whole.classes[0] == "tench" and whole.classes[-1] == "parachute"
     assert whole.train_labels.bincount().min() > 800 and whole.train.sizes.min() >= 100
@@ -68,7 +68,7 @@ fit(config, data_dir="part", runs_dir=sys.argv[1], progress=False)
 
 
 def test_two_ranks_compute_what_one_does(part):
-    """Three steps in float32 on the same whole batches, the last one unequal: losses, masks and accuracies agree."""
+    """After three float32 steps on the same batches, the last split unequally, losses, masks and accuracies agree."""
     (part / "train.py").write_text(GROUP_NORMS)
     for words in (("train.py", "one"), (*TORCHRUN, "train.py", "two")):
         code, said = python(part, *words)
@@ -84,7 +84,7 @@ def test_two_ranks_compute_what_one_does(part):
 
 
 def test_two_ranks_killed_and_resumed(part):
-    """Killed with kill -9 after its first epoch, the same command ends with one valid record of the whole run."""
+    """Killed with kill -9 after its first epoch, a run is resumed by the same command and ends as an unbroken one."""
     words = [sys.executable, *TORCHRUN, *TRAIN, "--epochs", "3", "--runs-dir", "killed"]
     child = subprocess.Popen(
         words, cwd=part, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -104,13 +104,14 @@ def test_two_ranks_killed_and_resumed(part):
     sessions = record["cost"]["sessions"]
     assert [s["ranks"] for s in sessions] == [2, 2] and sessions[1]["first_epoch"] >= 1
     assert record["curve"][-1]["sparsity"] == pytest.approx(0.8, abs=1e-6)
-    python(part, *TORCHRUN, *TRAIN, "--epochs", "3", "--runs-dir", "whole")
+    code, said = python(part, *TORCHRUN, *TRAIN, "--epochs", "3", "--runs-dir", "whole")
+    assert code == 0, said
     (other,) = (part / "whole").glob("*/record.json")
     assert [row["loss"] for row in json.loads(other.read_text())["curve"]] == [row["loss"] for row in record["curve"]]
 
 
 def test_other_images_are_not_resumed_on(part, tmp_path):
-    """A run begun on one folder does not go on with another of the same name."""
+    """A run begun on one folder of images is not resumed on others of the same name."""
     code, said = python(part, *TRAIN, "--epochs", "2", "--runs-dir", "begun", "--max-minutes", "0.0001")
     assert code == 75, said
     (part / "part" / "val" / "n01440764").rename(tmp_path / "away")

@@ -30,7 +30,7 @@ def noise(path, height, width, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    """train/ with two classes of five images, one of them grey and one CMYK, and val/ with two of each."""
+    """train/ with two classes of five images, one of them grey, and a CMYK image, and val/ with two of each class."""
     for part, count in (("train", 5), ("val", 2)):
         for label, kind in enumerate(("blue", "red")):
             for i in range(count):
@@ -46,7 +46,7 @@ def store(tmp_path):
 
 
 def test_folder(folder, store, capsys):
-    """Files in the order of classes and names, sizes as they are, greys and CMYK converted and said."""
+    """Files come in the order of classes and names, with their sizes; greys and CMYK are converted, with a message."""
     found = datasets.load("imagefolder", folder, store=store)
     assert found.train_labels.tolist() == [0] * 5 + [1] * 6 and found.test_labels.tolist() == [0, 0, 1, 1]
     assert found.num_classes == 2 and found.name == "imagefolder"
@@ -58,7 +58,7 @@ def test_folder(folder, store, capsys):
 
 
 def test_decoded_once(folder, store, monkeypatch):
-    """With its decoded copy a folder is read without decoding anything again; a changed file is noticed."""
+    """With its decoded copy a folder is read without decoding anything again, and a changed file is noticed."""
     first = imagefolder(folder, store)
     assert first.train.pixels_file is not None and len(list(store.folder.glob("*.pixels"))) == 2
     with monkeypatch.context() as patch:
@@ -72,7 +72,7 @@ def test_decoded_once(folder, store, monkeypatch):
 
 @pytest.mark.parametrize("kept", [Store(Path("kept")), None], ids=["decoded copy", "originals"])
 def test_another_working_directory_later(folder, kept, monkeypatch, tmp_path):
-    """A folder given by a relative path is read where it was, wherever the process works by then."""
+    """A folder given by a relative path is still read after the working directory changes."""
     monkeypatch.chdir(folder.parent)
     found = imagefolder(Path(folder.name), kept)
     monkeypatch.chdir("/")
@@ -81,7 +81,6 @@ def test_another_working_directory_later(folder, kept, monkeypatch, tmp_path):
 
 
 def test_decoded_copy_cut_short_is_made_again(folder, store):
-    """A copy of the wrong length is not used."""
     first = imagefolder(folder, store)
     raw = first.test.pixels_file.read_bytes()
     first.test.pixels_file.write_bytes(raw[:-1])
@@ -89,7 +88,7 @@ def test_decoded_copy_cut_short_is_made_again(folder, store):
 
 
 def test_damaged_sizes_are_named_and_left(folder, store):
-    """Cut short or empty: an error that says which file to move away."""
+    """Truncated or empty sizes give an error that says which file to move away."""
     imagefolder(folder, store)
     file = min(store.folder.glob("*.sizes.npy"))
     for damaged in (file.read_bytes()[:20], b""):
@@ -102,7 +101,7 @@ def test_damaged_sizes_are_named_and_left(folder, store):
 
 @pytest.mark.parametrize("limit", [0.0, 1e-9])
 def test_too_large_to_keep(folder, tmp_path, limit):
-    """What does not fit is read from the originals, after one look at every file."""
+    """Images beyond the limit are read from the originals, and only their sizes are kept."""
     store = Store(tmp_path / "decoded", limit)
     found = imagefolder(folder, store)
     assert found.train.pixels_file is None and not list(store.folder.glob("*.pixels"))
@@ -110,7 +109,7 @@ def test_too_large_to_keep(folder, tmp_path, limit):
 
 
 def test_full_disk_is_named(folder, store, monkeypatch):
-    """The folder, the reason and the way out."""
+    """The error says the folder, the reason and the remedy."""
     store.folder.parent.mkdir(exist_ok=True)
     store.folder.write_text("a file where the folder should be")
     with pytest.raises(DcilError, match=r"could not be kept in .*decoded: .*--decoded-gib 0"):
@@ -131,7 +130,7 @@ GREYS = np.linspace(0, 1, 24 * 20).reshape(24, 20)
     ids=["16-bit PNG", "16-bit TIFF", "float TIFF", "32-bit TIFF"],
 )
 def test_more_than_eight_bits_are_refused(folder, suffix, pixels):
-    """Named, with the mode and the mend, where clipping would make them white or black."""
+    """They are named, with a remedy; clipping would make them white or black."""
     Image.fromarray(pixels).save(folder / "train" / "red" / f"deep.{suffix}")
     said = rf"deep\.{suffix} cannot be read .*more than 8 bits per channel.*save it with 8"
     with pytest.raises(DcilError, match=said):
@@ -140,7 +139,7 @@ def test_more_than_eight_bits_are_refused(folder, suffix, pixels):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_eight_bits_of_any_kind_are_read(folder, mode):
-    """Light stays light, whatever the mode."""
+    """White stays white, whatever the mode."""
     kind = "tif" if mode in ("CMYK", "YCbCr") else "png"
     Image.new("RGB", (24, 20), (255, 255, 255)).convert(mode).save(folder / "train" / "blue" / f"+.{kind}")
     light = imagefolder(folder).train.image(0)
@@ -148,7 +147,7 @@ def test_eight_bits_of_any_kind_are_read(folder, mode):
 
 
 def test_a_file_name_that_is_not_utf8(folder, store):
-    """It is read like any other, kept decoded, and part of the checksum; a class of such a name is refused by name."""
+    """It is read, kept decoded and part of the checksum like any other; a class of such a name is refused."""
     first = imagefolder(folder, store)
     os.rename(folder / "train" / "blue" / "4.png", os.fsencode(folder / "train" / "blue") + b"/4\xe9.png")
     for _ in range(2):
@@ -177,7 +176,7 @@ def test_central_sample_is_torchvision_s(size):
 
 
 def test_training_sample_is_torchvision_s():
-    """The same rectangle, cropped and resized by torchvision on a Pillow image, gives the same pixels."""
+    """The same rectangle, cropped and resized by torchvision, gives the same pixels, up to one grey level."""
     functional = import_torchvision().transforms.functional
     pixels = np.random.RandomState(0).randint(256, size=(90, 120, 3)).astype(np.uint8)
     for index in range(20):
@@ -210,13 +209,13 @@ def test_training_crops_spread_as_torchvision_s():
 
 
 def test_no_allowed_aspect_fits():
-    """From a strip comes its largest central part of an allowed aspect."""
+    """A strip gives its largest central part of an allowed aspect."""
     crop = training_crop(0, 0, 0, (10, 1000))
     assert crop[:4] == (0, 493, 10, 13)
 
 
 def test_samples_are_the_same_however_they_are_made(folder, store):
-    """Decoded or original, in this process or in workers, begun in the middle, or cut between ranks."""
+    """They are equal from decoded or original images, with or without workers, begun in the middle, split by ranks."""
     decoded, original = imagefolder(folder, store), imagefolder(folder)
 
     def batches(dataset, first=0, **how):
@@ -236,7 +235,7 @@ def test_samples_are_the_same_however_they_are_made(folder, store):
 
 
 def test_test_loader(folder, store):
-    """Every test image once, in file order, shared between ranks, normalised with ImageNet's figures."""
+    """Every test image comes once, in file order, split between ranks, normalised with ImageNet's statistics."""
     dataset = imagefolder(folder, store)
     images, labels = (torch.cat(p) for p in zip(*FolderTestLoader(dataset, 32, CPU, batch_size=3), strict=True))
     assert images.shape == (4, 3, 32, 32) and labels.tolist() == [0, 0, 1, 1]
@@ -251,7 +250,7 @@ def test_test_loader(folder, store):
 
 
 def test_without_a_part(tmp_path):
-    """A missing val is named, with the layout that is expected."""
+    """A missing part is named, with the expected layout."""
     (tmp_path / "train" / "a").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "train" / "a" / "0.png")
     with pytest.raises(DcilError, match="has no folder 'val'; an image folder holds train/CLASS"):
@@ -274,7 +273,7 @@ def test_other_classes_in_val(folder):
 )
 @pytest.mark.parametrize("kept", [True, False])
 def test_unreadable_image(folder, store, damage, kept):
-    """The file is named and left as it is; nothing of the folder is kept."""
+    """The file is named and left as it is, and its part of the folder is not kept decoded."""
     path = folder / "val" / "red" / "0.png"
     noise(path, 64, 64)
     raw = damage(path.read_bytes())
@@ -293,19 +292,18 @@ def test_empty_class(folder):
 
 @pytest.mark.parametrize("target", ["nowhere.png", "9.png"])
 def test_a_link_that_leads_nowhere(folder, target):
-    """An image moved away since, or a link to itself, is named with the place that it points to."""
+    """A link to a missing file, or to itself, is named with its target."""
     (folder / "train" / "red" / "9.png").symlink_to(target)
     with pytest.raises(DcilError, match=f"9.png is a link to {target}, which is out of reach .*; mend or remove it"):
         datasets.load("imagefolder", folder)
 
 
 def test_a_folder_as_text(folder):
-    """A folder may be given as text, as everywhere."""
     assert datasets.imagefolder(str(folder)).classes == datasets.imagefolder(folder).classes
 
 
 def test_wrong_classes(folder, tmp_path):
-    """A folder that is not the data set asked for, and a data set that is not there."""
+    """A folder with other classes than the data set asked for, and a missing data set, are refused."""
     with pytest.raises(DcilError, match="is not imagenette: it has 2 classes, expected 10. For other images"):
         datasets.load("imagenette", folder)
     with pytest.raises(DcilError, match="is not imagenet: it has 2 classes, expected 1000"):
@@ -315,7 +313,7 @@ def test_wrong_classes(folder, tmp_path):
 
 
 def test_imagenette_download(folder, tmp_path, monkeypatch):
-    """`download` fetches what is missing; what goes wrong is said."""
+    """`download` fetches what is missing, and passes on what goes wrong."""
 
     def fetch(root, size, download):
         assert size == "160px" and download

@@ -65,7 +65,7 @@ def test_parts_and_their_sum():
 
 
 def test_smoothed_labels():
-    """With a smoothing of 0.2 a target is 0.8 of its label, and a fiftieth more of each of ten classes."""
+    """With a smoothing of 0.2 over ten classes, a target is 0.8 of its label plus 0.02 of every class."""
     output, _, labels = logits()
     target = 0.8 * torch.nn.functional.one_hot(labels, 10) + 0.02
     expected = -(target * output.log_softmax(1)).sum(1).mean()
@@ -73,7 +73,7 @@ def test_smoothed_labels():
 
 
 def test_extreme_logits_stay_finite():
-    """A teacher that is sure of itself gives no logarithm of zero."""
+    """A fully confident teacher gives no logarithm of zero."""
     sure = torch.tensor([[200.0, -200.0]], requires_grad=True)
     loss = collective_loss(sure, -sure, torch.tensor([0]))
     loss.backward()
@@ -81,14 +81,14 @@ def test_extreme_logits_stay_finite():
 
 
 def dense_predictions():
-    """Logits and labels of 3 images of 4×5 positions, and the same with one position a row."""
+    """Return logits and labels of 3 images of 4×5 positions, and the same with each position as a row."""
     sparse, dense = torch.randn(2, 3, 10, 4, 5, dtype=torch.float64).unbind()
     labels = torch.randint(10, (3, 4, 5))
     return (sparse, dense, labels), (*(x.movedim(1, -1).flatten(0, -2) for x in (sparse, dense)), labels.flatten())
 
 
 def test_dense_predictions_are_a_mean_over_positions():
-    """Every term is what the positions give as images of their own."""
+    """Every term is what the positions would give as images of their own."""
     maps, rows = dense_predictions()
     by_map, by_row = collective_parts(*maps), collective_parts(*rows)
     assert by_map.keys() == by_row.keys()
@@ -99,7 +99,7 @@ def test_dense_predictions_are_a_mean_over_positions():
 
 @pytest.mark.parametrize("shape", ["rows", "maps"])
 def test_ignored_labels_leave_every_term(shape):
-    """A label of -100 is as if its position were not there, in value and gradient, whatever its logits are."""
+    """A label of -100 leaves its position out, in value and gradient, whatever its logits are."""
     maps, rows = dense_predictions()
     sparse, dense, labels = maps if shape == "maps" else rows
     left_out = torch.arange(labels.numel()).view_as(labels) % 3 == 0
@@ -115,7 +115,7 @@ def test_ignored_labels_leave_every_term(shape):
 
 
 def test_labels_as_probabilities():
-    """Mixed labels [N, C], which PyTorch's cross-entropy takes too: every image counts."""
+    """Labels may be probabilities [N, C], as in PyTorch's cross-entropy; every image then counts."""
     sparse, dense, labels = logits()
     mixed = torch.nn.functional.one_hot(labels, 10).double()
     one, other = collective_parts(sparse, dense, mixed), collective_parts(sparse, dense, labels)

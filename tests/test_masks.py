@@ -1,4 +1,4 @@
-"""Masks: the authors' edges, the three scopes, the schedule and the distances."""
+"""Masks: the authors' edge cases, the three scopes, the schedule and the distances."""
 
 import math
 
@@ -23,7 +23,7 @@ def two_layers():
 
 
 def kept_of(n, sparsity):
-    """The authors' count: they keep what is strictly above the entry at int(N·s)."""
+    """Return how many of n scores the authors keep: those strictly above the sorted scores' entry int(n·s)."""
     return n - int(n * sparsity) - 1
 
 
@@ -36,7 +36,7 @@ def test_global_count_follows_the_authors_rule(sparsity):
 
 
 def test_global_threshold_is_shared():
-    """One threshold: every kept weight, in whatever layer, is larger than every removed one."""
+    """Every kept weight, in whatever layer, is larger than every removed one."""
     weights = two_layers()
     masks = compute_masks(weights, 0.6)
     kept = torch.cat([weights[n][m].abs() for n, m in masks.items()])
@@ -97,7 +97,7 @@ def test_memory_layout_does_not_matter(scope):
 
 
 def test_ties_at_the_threshold_all_go():
-    """Strictly above: equal scores leave together, so fewer may stay than asked for."""
+    """Scores equal to the threshold leave together, so fewer may stay than asked for."""
     assert threshold_mask(torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0]), 0.4).tolist() == [False, False, False, False, True]
 
 
@@ -119,7 +119,6 @@ def test_sparsity_outside_its_range(sparsity):
     [({"scope": "globl"}, "'global'"), ({"scope": "filters"}, "'filter'"), ({"score": "l3"}, "'l[12]'")],
 )
 def test_unknown_names_suggest_the_nearest(wrong, nearest):
-    """A misspelt scope or score is answered with the nearest one."""
     with pytest.raises(DcilError, match=f"unknown {next(iter(wrong))}.*did you mean {nearest}"):
         compute_masks(two_layers(), 0.5, **wrong)
 
@@ -148,7 +147,7 @@ def test_distances_by_hand():
 @pytest.mark.parametrize("scope", ["global", "layer", "filter"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_ranks_do_not_depend_on_the_storage_type(dtype, scope):
-    """Small weights in half precision keep the exact count, and none that is smaller in size than one removed."""
+    """Small weights in half precision keep the exact count, and none that is smaller than one removed."""
     weights = {n: (1e-4 * w).to(dtype) for n, w in {"a": torch.randn(40, 3, 9), "b": torch.randn(20, 40, 1)}.items()}
     for sparsity in (0.0, 0.5, 0.9):
         masks = compute_masks(weights, sparsity, scope)
@@ -162,7 +161,7 @@ def test_ranks_do_not_depend_on_the_storage_type(dtype, scope):
 
 @pytest.mark.parametrize(("scope", "kept"), [("global", 9), ("layer", 8), ("filter", 8)])
 def test_one_weight_in_half_precision_among_others(scope, kept):
-    """Where all scores are equal a threshold keeps none: of 20 weights, 2·10 or 10 filters the count is exact."""
+    """A threshold would keep none of equal scores; with one weight in half precision, the count is exact."""
     weights = {"wide": torch.ones(5, 2), "half": torch.ones(5, 2, dtype=torch.bfloat16)}
     found = compute_masks(weights, 0.5, scope)
     assert sum(int(m.sum()) for m in found.values()) == kept
@@ -170,7 +169,7 @@ def test_one_weight_in_half_precision_among_others(scope, kept):
 
 @pytest.mark.parametrize("scope", ["global", "layer", "filter"])
 def test_a_mask_has_an_entry_for_each_weight(scope):
-    """Writing to one changes no other, of a whole filter's either."""
+    """Writing to one entry changes no other, even within a filter."""
     mask = compute_masks({"a": torch.randn(4, 3)}, 0.5, scope)["a"]
     before = mask.clone()
     mask[0, 0].logical_not_()
@@ -178,7 +177,7 @@ def test_a_mask_has_an_entry_for_each_weight(scope):
 
 
 def test_filters_of_a_transposed_convolution():
-    """Groups and all: the output channels with the smallest weights go, and the network's outputs there are zero."""
+    """With groups too, the output channels with the smallest weights go, and the network's outputs there are zero."""
     net = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
     with torch.no_grad():
         for channel in range(6):
@@ -191,7 +190,7 @@ def test_filters_of_a_transposed_convolution():
 
 
 def test_a_weight_without_filters():
-    """A bias has none: refused by name, with the way out."""
+    """A bias, which has no filters, is refused by name, with a remedy."""
     with pytest.raises(DcilError, match=r"bias has the shape \[8\] and so no filters; leave it out of `prunable`"):
         compute_masks({"weight": torch.randn(8, 3, 3, 3), "bias": torch.randn(8)}, 0.5, "filter")
 

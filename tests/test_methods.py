@@ -71,13 +71,12 @@ def _frequent_exchanges(monkeypatch):
 
 
 def test_every_method_has_its_row():
-    """No method goes untested, and none is expected that is not there."""
     assert list(SETTINGS) == list(METHODS)
 
 
 @every_method
 def test_two_batches(method, tiny_config, tiny_dataset):
-    """Two steps run, every loss is finite, and every parameter that can learn has moved."""
+    """Two steps run, every loss is finite, and every weight has moved."""
     run = Trainer(tiny_config(method=method, weight_decay=0.0, distill_from=0, ramp_end=0), tiny_dataset)
     before = {name: p.detach().clone() for name, p in run.dual.named_parameters()}
     steps = run.run(progress=False)
@@ -90,9 +89,9 @@ def test_two_batches(method, tiny_config, tiny_dataset):
 
 @every_method
 def test_sparsity_of_the_exported_network(method, tiny_config, tiny_dataset, tmp_path):
-    """It keeps N − int(N·s) − 1 weights, counted in the plain network that leaves; a method without pruning all N.
+    """The exported network keeps N − int(N·s) − 1 weights, or all N if the method does not prune.
 
-    Under a soft threshold a few of them are zero: those that have fallen below it since masks were chosen.
+    Under a soft threshold a few of them are zero: those that fell below it since the masks were chosen.
     """
     config, expected = tiny_config(method=method), SETTINGS[method]
     record = fit(config, dataset=tiny_dataset, runs_dir=tmp_path, progress=False)
@@ -126,7 +125,7 @@ def test_export_equals_its_pass(method, tiny_config, tiny_dataset):
 
 @every_method
 def test_one_seed_one_record(method, tiny_config, tiny_dataset, tmp_path):
-    """The same again gives the same record but for its clocks."""
+    """Trained again, a configuration gives the same record, but for times."""
     one, two = (
         fit(tiny_config(method=method), dataset=tiny_dataset, runs_dir=tmp_path / f, progress=False) for f in "ab"
     )
@@ -135,7 +134,7 @@ def test_one_seed_one_record(method, tiny_config, tiny_dataset, tmp_path):
 
 @every_method
 def test_resume_in_the_middle_of_an_epoch(method, tiny_config, tiny_dataset):
-    """Stopped after five of eight steps and taken up by another process's trainer: the same curve and weights."""
+    """A run stopped after five of eight steps and resumed by another trainer ends with the same curve and weights."""
     config = tiny_config(method=method)
     whole, first, second = (Trainer(config, tiny_dataset) for _ in range(3))
     for _ in whole.run(progress=False):
@@ -167,7 +166,7 @@ def test_an_idle_second_pass_changes_nothing(tiny_config, tiny_dataset):
 
 
 def trained(config, dataset):
-    """A run to its end: its network, and what is deployed of it (pruned weights: zeros) with kept weights' momentum."""
+    """Train a run; returns its network, and the deployed weights, pruned ones zero, with the kept ones' momentum."""
     run = Trainer(config, dataset)
     for _ in run.run(progress=False):
         pass
@@ -182,8 +181,9 @@ def alike(one, other):
 
 
 def test_with_a_fixed_mask_kept_weights_do_not_see_the_rule(tiny_config, tiny_dataset):
-    """One mask, no mutual loss, momentum and weight decay: whatever pruned weights get, what is deployed is the same to
-    the last bit. Masks chosen anew, a mutual loss or shared norms end that.
+    """Under one mask and without a mutual loss, the deployed network is the same to the last bit under any rule.
+
+    Masks chosen anew, a mutual loss or shared norms end that.
     """
     fixed = {"ramp_end": 0, "mask_period": 1000, "momentum": 0.9, "weight_decay": 5e-3, "distill_from": 2}
     methods = ("kept_only", "ste", "ste_tenth", "dcil_no_mutual")  # no gradient, STE's, a tenth of it, the refined one

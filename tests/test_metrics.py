@@ -1,4 +1,4 @@
-"""Sums over an epoch: right by hand, resettable, resumable, and evaluation that changes nothing."""
+"""Sums over an epoch, correct by hand, reset and resumed; evaluation, which changes nothing."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def test_by_hand():
 
 
 def test_reset_is_in_place_and_forgets_terms():
-    """The tensors stay (a captured step holds them), and a term that does not occur again is not shown."""
+    """Reset keeps the tensors, which a captured step holds, and a term that does not occur again is not shown."""
     tally = filled()
     held = tally.losses["ce"]
     tally.reset()
@@ -38,7 +38,7 @@ def test_reset_is_in_place_and_forgets_terms():
 
 
 def test_state_is_a_copy():
-    """A tally goes on from a saved state as if it had never stopped, and the saved state does not move."""
+    """A tally goes on from a saved state, which does not change with it."""
     tally, other = filled(), Tally(("sparse",), torch.device("cpu"))
     state = tally.state()
     tally.reset()
@@ -49,7 +49,7 @@ def test_state_is_a_copy():
 
 
 def test_a_pass_that_has_not_run_yet():
-    """Early in an epoch the second of two passes may have seen no image, of which there is no share."""
+    """A pass that has seen no image, as may be early in an epoch, has no accuracy."""
     tally = Tally(("sparse", "dense"), torch.device("cpu"))
     tally.add({"sparse": torch.eye(10)[:1]}, torch.tensor([0]))
     assert tally.top() == {"sparse": {"top1": 100.0, "top5": 100.0}}
@@ -65,7 +65,7 @@ def test_evaluation_uses_running_statistics_and_changes_none(tiny_dataset, tiny_
 
 
 def test_right_images_add_up_to_the_accuracy():
-    """One choice among equal logits, as bf16 often has them, decides both the count and the image."""
+    """Of equal logits, which bf16 often has, one choice decides both the accuracy and which images are right."""
     tally, labels = Tally(("sparse",), torch.device("cpu")), torch.arange(10)
     right = tally.add({"sparse": torch.zeros(10, 10)}, labels)["sparse"]
     assert right.tolist() == (torch.zeros(10, 10).topk(5).indices[:, 0] == labels).tolist()
@@ -73,7 +73,7 @@ def test_right_images_add_up_to_the_accuracy():
 
 
 def test_right_images_are_in_the_order_of_the_test_set(tiny_dataset, tiny_config):
-    """Of batches of seven as of the whole test set at once, for each pass."""
+    """In batches of seven, for each pass, they are those of the whole test set at once."""
     run = Trainer(tiny_config(), tiny_dataset)
     run.test.batch_size = 7
     top, right = evaluate_images(run.dual, run.dual.pass_names, run.test, run.engine)
@@ -86,12 +86,12 @@ def test_right_images_are_in_the_order_of_the_test_set(tiny_dataset, tiny_config
 
 
 def test_a_rank_without_test_images(tiny_dataset, tiny_config):
-    """One image for two ranks: the second has none to name, and the accuracy is the first's."""
+    """Of one image for two ranks the second has none, and the accuracy is the first's."""
 
     class Second(Ranks):
         def sum_(self, tensors):
             for tensor in tensors:
-                tensor += 1  # of the first rank's image the class is right
+                tensor += 1  # the first rank's image is right
 
     images, labels, second = tiny_dataset.test_images[:1], tiny_dataset.test_labels[:1], Second(1, 2)
     one = dataclasses.replace(tiny_dataset, test_images=images, test_labels=labels)
@@ -103,7 +103,7 @@ def test_a_rank_without_test_images(tiny_dataset, tiny_config):
 
 
 def test_a_rank_without_test_images_trains(tiny_dataset, tiny_config, monkeypatch):
-    """Nor does it need one to know what a batch of which it has one image only looks like."""
+    """A rank without test images knows their size, which the check of a batch of one image needs."""
     monkeypatch.setattr("dcil.distributed.share", lambda model, *_, **__: model)
     images, labels = tiny_dataset.test_images[:1], tiny_dataset.test_labels[:1]
     one = dataclasses.replace(tiny_dataset, test_images=images, test_labels=labels)
@@ -113,7 +113,7 @@ def test_a_rank_without_test_images_trains(tiny_dataset, tiny_config, monkeypatc
 
 @pytest.mark.parametrize("batch_size", [13, 1], ids=["the last batch", "every batch"])
 def test_a_batch_of_one_image(batch_size, tiny_dataset, tiny_config):
-    """Refused before the first step where one pixel of one image is left to batch norm; fine where more of it is."""
+    """A batch of one image is refused if batch norm would see one pixel of it, and fine if it sees more."""
     with pytest.raises(DcilError, match=r"one image only, and at 8×8 pixels .*--batch-size, or larger images"):
         Trainer(tiny_config(batch_size=batch_size, model="resnet18"), tiny_dataset)
     run = Trainer(tiny_config(batch_size=batch_size, model="resnet8"), tiny_dataset)

@@ -70,6 +70,5 @@ def test_shortcuts_are_strided_convolutions_only_where_shapes_change():
 
 
 def test_unknown_model_suggests_the_nearest():
-    """A misspelt model is answered with the nearest one."""
     with pytest.raises(DcilError, match="did you mean 'resnet32'"):
         models.build("resnet23", 10)

@@ -1,4 +1,4 @@
-"""What networks does a `DualPath` work on? One section a kind: what is right, and what is refused in a sentence.
+"""Which networks a `DualPath` works on, a section for each kind: what is right, and what is refused in a sentence.
 
 The measure is nearly always the same: each pass must do what the plain network of that pass does alone.
 """
@@ -30,7 +30,7 @@ from dcil.lab import checkout
 
 
 class Net(nn.Module):
-    """Two convolutions with norms and a classifier, and what a test puts into the places named."""
+    """Two convolutions with norms and a classifier; a test chooses the norms and may wrap the convolutions."""
 
     def __init__(self, norm=nn.BatchNorm2d, layer=lambda conv: conv):
         super().__init__()
@@ -50,21 +50,21 @@ def images(n=4):
 
 
 def wrapped(net, **choices):
-    """A pruned DualPath of a network."""
+    """Return a pruned `DualPath` of a network."""
     dual = DualPath(net, **choices)
     set_masks(dual, 0.6)
     return dual
 
 
 def step(dual, x):
-    """One step of SGD on a plain loss of both passes."""
+    """Take one step of SGD on a plain loss of both passes."""
     optimizer = torch.optim.SGD(dual.parameters(), 0.05)
     sum(output.square().mean() for output in dual(x)).backward()
     optimizer.step()
 
 
 def assert_passes_are_networks(dual, batches, **tolerance):
-    """In training, each pass gives what the plain network that it stands for gives alone, and keeps its state."""
+    """Assert that each pass does what its plain network does alone, in training and then in evaluation."""
     alone = [dual.export(name) for name in dual.pass_names]
     for batch in batches:
         for output, net in zip(dual(batch), alone, strict=True):
@@ -91,7 +91,7 @@ class Recomputing(Net):
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_recomputation_inside_a_network_is_refused(reentrant):
-    """Gradients would be those of other weights than the pass's; the error says what to do instead."""
+    """It would compute gradients with other weights than the pass's; the error says what to do instead."""
     dual = wrapped(Recomputing(reentrant))
     outputs = dual(images())
     with pytest.raises(DcilError, match=r"Conv2d of this network ran again during backward.*checkpoint\(dual.run_pass"):
@@ -99,7 +99,7 @@ def test_recomputation_inside_a_network_is_refused(reentrant):
 
 
 def test_recomputation_as_in_memory_efficient_densenets_is_refused():
-    """torchvision's own option; without it DenseNet works."""
+    """torchvision's option for it is refused; without it DenseNet works."""
     build = import_torchvision().models.DenseNet
     options = {"growth_rate": 4, "block_config": (2, 2), "num_init_features": 8, "num_classes": 4}
     x = torch.randn(2, 3, 32, 32)
@@ -110,7 +110,7 @@ def test_recomputation_as_in_memory_efficient_densenets_is_refused():
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
 def test_whole_passes_can_be_recomputed(norm):
-    """What the error advises gives the very gradients of a step without it."""
+    """Recomputing whole passes, as the error advises, gives exactly the gradients of a step without it."""
     plain, saving = (wrapped(Net(norm)) for _ in range(2))
     saving.load_state_dict(plain.state_dict())
     x = images()
@@ -126,7 +126,7 @@ def test_whole_passes_can_be_recomputed(norm):
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_compiled_recomputation_works(reentrant):
-    """`torch.compile` traces a pass with its tensors, and what runs again with it."""
+    """`torch.compile` traces a pass, and what it recomputes, with the pass's own tensors."""
     plain, saving = wrapped(Net()), wrapped(Recomputing(reentrant))
     saving.load_state_dict(plain.state_dict())
     x = images()
@@ -137,7 +137,7 @@ def test_compiled_recomputation_works(reentrant):
 
 
 def test_recomputation_of_what_passes_share_works():
-    """Layers that are neither pruned nor a pass's own may run again: both passes see the same there."""
+    """Layers that are neither pruned nor a pass's own may run again, since both passes see the same there."""
 
     class Shared(Net):
         def __init__(self, again):
@@ -173,7 +173,7 @@ def test_the_watch_for_recomputation_does_not_outlive_the_wrapper():
 
 
 def test_an_input_written_in_place():
-    """Every pass sees the input as it came."""
+    """Every pass sees the input as it was given."""
 
     class Writing(Net):
         def forward(self, x):
@@ -190,7 +190,7 @@ def test_an_input_written_in_place():
     "pack", [dict, UserDict, lambda d: [d], lambda d: (d,)], ids=["dict", "UserDict", "list", "tuple"]
 )
 def test_a_batch_whose_entries_are_taken_out(pack):
-    """Containers, nested ones too, are each pass's own; other objects go on as they are."""
+    """Each pass gets containers of its own, nested ones too; other objects are passed on as they are."""
 
     class Popping(Net):
         def forward(self, batch, extra):
@@ -202,8 +202,15 @@ def test_a_batch_whose_entries_are_taken_out(pack):
         """Any object."""
 
     dual, x, extra = wrapped(Popping()).eval(), images(), Anything()
-    dual(pack({"image": x, "mask": torch.ones(8)}), extra)
-    dual(batch=pack({"image": x, "mask": torch.ones(8)}), extra=extra)
+    mask = torch.rand(8)
+
+    def batch():
+        return pack({"image": x, "mask": mask})
+
+    alone = [dual.export(name)(batch(), extra) for name in dual.pass_names]
+    for outputs in (dual(batch(), extra), dual(batch=batch(), extra=extra)):
+        for output, expected in zip(outputs, alone, strict=True):
+            torch.testing.assert_close(output, expected)
     assert extra.seen
 
 
@@ -220,7 +227,7 @@ def test_gradients_leave_the_input_alone():
 
 
 class Assigning(nn.Module):
-    """A norm that puts new tensors in the place of its buffers."""
+    """A norm that replaces its buffers with new tensors."""
 
     def __init__(self, channels):
         super().__init__()
@@ -233,7 +240,7 @@ class Assigning(nn.Module):
 
 
 def observed(conv):
-    """A convolution of quantisation-aware training: its weights and outputs are observed, and rounded."""
+    """Return a convolution for quantisation-aware training: its weights and outputs are observed and rounded."""
     conv.qconfig = quantization.get_default_qat_qconfig("fbgemm")
     with warnings.catch_warnings(action="ignore"):
         return nn.Sequential(qat.Conv2d.from_float(conv), conv.qconfig.activation())
@@ -269,14 +276,14 @@ STATEFUL = {
 
 @pytest.mark.parametrize("kind", STATEFUL)
 def test_state_is_each_pass_s_own_and_stays(kind):
-    """Running statistics, power iterations, observers: what a pass updates is what the plain network would."""
+    """A pass updates running statistics, power iterations and observers as its plain network would."""
     build, prunable = STATEFUL[kind]
     dual = wrapped(build(), prunable=prunable)
     assert_passes_are_networks(dual, [3 + images() for _ in range(3)], atol=1e-5, rtol=1e-4)
 
 
 def test_norms_that_a_choice_leaves_out_are_shared():
-    """The ablation: `per_pass` without the norms means one set of statistics, moved by both passes."""
+    """Without the norms in `per_pass`, as in an ablation, both passes update one set of statistics."""
     dual = wrapped(Net(), per_pass=["fc"])
     dual(images())
     assert dual.net.norm1.num_batches_tracked == 2
@@ -284,7 +291,7 @@ def test_norms_that_a_choice_leaves_out_are_shared():
 
 
 def test_state_travels_with_the_checkpoint():
-    """Buffers of the second pass are in `state_dict()`; a checkpoint from before they were gives it the network's."""
+    """The second pass's buffers are in `state_dict()`; an older checkpoint without them gives it the network's."""
     dual = wrapped(Net(Assigning))
     dual(3 + images())
     state = copy.deepcopy(dual.state_dict())
@@ -297,9 +304,11 @@ def test_state_travels_with_the_checkpoint():
     assert not dual.net.norm1.mean.equal(dual.tensors(1)["norm1.mean"])
 
 
-def test_gradients_leave_state_alone():
-    """Also state that a forward assigns anew."""
-    dual = wrapped(Net(Assigning))
+@pytest.mark.parametrize("norm", [Assigning, nn.BatchNorm2d])
+@pytest.mark.parametrize("per_pass", [None, ["fc"]], ids=["own norms", "shared norms"])
+def test_gradients_leave_state_alone(norm, per_pass):
+    """`gradients` changes no state, not even buffers that a forward replaces."""
+    dual = wrapped(Net(norm), per_pass=per_pass)
     dual(3 + images())
     before = copy.deepcopy(dual.state_dict())
     for index in (0, 1):
@@ -324,7 +333,7 @@ def test_dropout_is_drawn_by_each_pass():
 
 
 def test_cached_parametrizations():
-    """`parametrize.cached()` around a call holds for one pass, not for all."""
+    """`parametrize.cached()` around a call caches for one pass, not for all."""
     dual = wrapped(Net(layer=parametrizations.weight_norm), prunable=["conv*.original1"]).eval()
     x = images()
     expected = dual(x)
@@ -337,7 +346,7 @@ def test_cached_parametrizations():
 
 @pytest.mark.parametrize("kind", [kind for kind in STATEFUL if "hook" in kind])
 def test_export_after_a_step_of_computed_weights(kind):
-    """The weight that a hook left on its layer has a history, which a copy cannot have."""
+    """The weight that a hook left on its layer has a history, which cannot be copied; export works all the same."""
     build, prunable = STATEFUL[kind]
     dual = wrapped(build(), prunable=prunable)
     x = images()
@@ -347,7 +356,7 @@ def test_export_after_a_step_of_computed_weights(kind):
 
 
 def test_export_after_a_step_of_a_network_that_keeps_activations():
-    """In attributes, in containers and in objects; the exported copy keeps them without their history."""
+    """The exported copy has the kept activations, in attributes and in containers, without their history."""
 
     class Keeping(Net):
         def block(self, x):
@@ -373,7 +382,7 @@ def test_wrapping_after_a_forward():
 
 
 def test_fresh_attention_is_drawn_anew():
-    """Multi-head attention's input projection too, which no `reset_parameters` draws."""
+    """`fresh` also draws multi-head attention's input projection, which no `reset_parameters` does."""
 
     class Attending(Net):
         def __init__(self):
@@ -391,7 +400,7 @@ def test_fresh_attention_is_drawn_anew():
 
 
 def test_what_fresh_cannot_draw_is_refused():
-    """A bare parameter without a way to draw it, or one under a parametrization, would silently stay a copy."""
+    """A parameter that cannot be drawn anew, bare or parametrized, is refused instead of silently staying a copy."""
 
     class Token(nn.Module):
         def __init__(self):
@@ -413,7 +422,7 @@ def test_what_fresh_cannot_draw_is_refused():
 
 
 def test_a_head_that_is_not_the_last_layer_is_refused():
-    """Registered last is no proof of being the classifier; the call tells, and the error how to name it."""
+    """If the linear layer registered last is not called last, the first call says so, and how to name the head."""
 
     class Reversed(Net):
         def __init__(self):
@@ -435,7 +444,7 @@ def test_a_head_that_is_not_the_last_layer_is_refused():
 
 
 def test_two_threads_at_once():
-    """Each would see the other's weights, so the second is refused; a copy of its own works, and later so does this."""
+    """The second thread, which would see the first one's weights, is refused; copies work, and so do later calls."""
     inside, go_on = threading.Event(), threading.Event()
 
     class Waits(nn.Module):
@@ -459,7 +468,7 @@ def test_two_threads_at_once():
 
 
 def test_functional_call():
-    """Tensors lent to a DualPath by name are used: weights, norms and masks."""
+    """A `DualPath` uses the weights, norms and masks that `functional_call` lends it by name."""
     dual = wrapped(Net()).eval()
     x = images()
     other = wrapped(Net()).eval()
@@ -471,7 +480,7 @@ def test_functional_call():
 
 
 def test_vmap_over_models_and_over_images():
-    """An ensemble in one call, and images one by one."""
+    """`vmap` runs an ensemble in one call, and images one by one."""
     duals, x = [wrapped(Net()).eval() for _ in range(2)], images()
     stacked = stack_module_state(duals)
     outputs = vmap(lambda p, b: functional_call(duals[0], (p, b), (x,)))(*stacked)
@@ -483,7 +492,7 @@ def test_vmap_over_models_and_over_images():
 
 
 def test_a_dual_path_inside_a_dual_path_is_refused():
-    """Itself or deeper."""
+    """It is refused as the network itself and as a part of it."""
     dual = DualPath(Net())
     for net in (dual, nn.Sequential(nn.Conv2d(3, 3, 1), dual)):
         with pytest.raises(DcilError, match="is or holds a DualPath already; wrap the plain network, once"):
@@ -514,7 +523,7 @@ def test_averaged_models(kind, use_buffers, source):
     for _ in range(20):
         step(dual, images())
         with torch.no_grad():
-            dual.net.conv1.weight.copy_(torch.randn_like(dual.net.conv1.weight))  # wild: other masks every time
+            dual.net.conv1.weight.copy_(torch.randn_like(dual.net.conv1.weight))  # so that the masks change every time
         set_masks(dual, 0.9)
         average.update_parameters(source(dual))
     assert average.module.sparsity() == dual.sparsity() > 0.9
@@ -527,19 +536,20 @@ def test_averaged_models(kind, use_buffers, source):
 
 
 def test_buffers_are_the_masks_themselves():
-    """What averages see shares its memory with the masks, and is a plain tensor to everything else."""
+    """The buffers that averages see share memory with the masks, and are plain tensors to everything else."""
     dual = wrapped(Net())
-    for name, buffer in dual.named_buffers():
-        if name.startswith("_masks."):
-            assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
-            assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
-            assert buffer.sum() < buffer.numel()
-            for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
-                assert type(copied) is torch.Tensor and copied.equal(buffer)
+    masks = {name: buffer for name, buffer in dual.named_buffers() if name.startswith("_masks.")}
+    assert len(masks) == 2
+    for name, buffer in masks.items():
+        assert buffer.data_ptr() == dual._masks.get_buffer(name.removeprefix("_masks.")).data_ptr()
+        assert type(dual.state_dict()[name]) is type(buffer * torch.ones(3, 3)) is torch.Tensor
+        assert buffer.sum() < buffer.numel()
+        for copied in (copy.deepcopy(buffer), pickle.loads(pickle.dumps(buffer))):
+            assert type(copied) is torch.Tensor and copied.equal(buffer)
 
 
 def test_walking_over_the_state_dict():
-    """As code for averages does: every value is a tensor, and the averaged state can be loaded."""
+    """Code that averages the state dict finds tensors only, and the averaged state can be loaded."""
     dual = wrapped(Net())
     average = {name: value.detach().cpu().clone() for name, value in dual.state_dict().items()}
     for _ in range(3):
@@ -554,7 +564,7 @@ def test_walking_over_the_state_dict():
 
 
 def test_extra_state_of_earlier_checkpoints():
-    """The schedule position was a dict, at first without a threshold."""
+    """Earlier checkpoints, whose schedule position is a dict with or without a threshold, can be loaded."""
     dual = wrapped(Net())
     state = dual.state_dict()
     position = {"target_sparsity": 0.25, "refreshes": 7, "threshold": torch.tensor(0.125)}
@@ -570,23 +580,25 @@ def test_extra_state_of_earlier_checkpoints():
 
 @pytest.mark.parametrize("name", ["values", "keys", "update", "items", "clear", "a/b", "a~1b"])
 def test_names_of_modules(name):
-    """What a container calls its own methods, and names with a slash, are names like others."""
+    """A container's method names, and names with a slash, are names like any other."""
     net = nn.Sequential(nn.Conv2d(3, 6, 8), nn.Flatten())
     net.add_module(name, nn.Linear(6, 4))
     net.add_module("a", nn.Sequential())
     net.a.add_module("b", nn.Linear(4, 4))
     dual = wrapped(net, per_pass=[name, "a.b"], prunable=["0.weight"])
-    for which, output in zip(dual.pass_names, dual(images()), strict=True):
-        torch.testing.assert_close(dual.export(which)(images() * 0 + 1), dual.export(which)(images() * 0 + 1))
-        assert output.shape == (4, 4)
+    x = images()
+    for which, output in zip(dual.pass_names, dual(x), strict=True):
+        torch.testing.assert_close(dual.export(which)(x), output)
     assert len(dual.own[0]) == 2 and dual.tensors(1)[f"{name}.weight"] is not net.get_submodule(name).weight
-    other = DualPath(copy.deepcopy(net), per_pass=[name, "a.b"], prunable=["0.weight"])
+    other = DualPath(copy.deepcopy(net), per_pass=[name, "a.b"], prunable=["0.weight"], fresh=True)
     other.load_state_dict(dual.state_dict())
+    for one, same in zip(dual(x), other(x), strict=True):
+        torch.testing.assert_close(one, same)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a~b"])
 def test_names_of_pruned_layers(name):
-    """Masks of layers whose names differ only in a slash and a dot are two."""
+    """Layers whose names differ only in a slash and a dot have a mask each."""
     net = nn.Sequential()
     net.add_module(name, nn.Conv2d(3, 3, 3))
     net.add_module("a", nn.Sequential())
@@ -597,7 +609,7 @@ def test_names_of_pruned_layers(name):
 
 
 def test_arguments_with_names_of_ours():
-    """`index` and `self` go to the network; `passes` is a DualPath's own, so a network with it is refused."""
+    """An argument `index` goes to the network; `passes` is `DualPath`'s own, so a network that has it is refused."""
 
     class Indexed(Net):
         def forward(self, x, index=0, **more):
@@ -618,7 +630,7 @@ def test_arguments_with_names_of_ours():
 
 
 def test_the_optimizer_is_built_after_wrapping():
-    """One over the network alone leaves the second pass's norms and head as they were; its docstring says so."""
+    """One built before misses the second pass's norms and head, as the docstring says."""
     net = Net()
     before = torch.optim.SGD(net.parameters(), 0.1)
     dual = wrapped(net)
@@ -630,7 +642,7 @@ def test_the_optimizer_is_built_after_wrapping():
 
 
 def test_a_network_is_changed_before_wrapping():
-    """What takes a weight's place later is named; of passes there is at least one."""
+    """A weight that was replaced after wrapping is named; running fewer than one pass is refused."""
     for change in (
         lambda conv: parametrizations.spectral_norm(conv),
         lambda conv: prune.random_unstructured(conv, "weight", 0.5),
@@ -645,7 +657,7 @@ def test_a_network_is_changed_before_wrapping():
 
 
 def test_a_checkpoint_is_loaded_before_wrapping():
-    """Then both passes begin with it; loaded into `dual.net` it reaches the first alone, as the docstring says."""
+    """Loaded before wrapping, it reaches both passes; loaded into `dual.net`, only the first, as the docstring says."""
     trained = Net()
     net = Net()
     net.load_state_dict(trained.state_dict())
@@ -680,7 +692,7 @@ def test_the_network_alone_is_no_pass():
 
 
 def test_the_page_says_what_works():
-    """*Use DCIL on your own network* names every test of these files, but those of the page itself, and no other."""
+    """*Use DCIL on your own network* names every test of these files, except those of the page itself, and no other."""
     cells = json.loads((checkout.root() / "book" / "your-own-network.ipynb").read_text())["cells"]
     named = {name for cell in cells for name in re.findall(r"`(test_\w+)`", "".join(cell["source"]))}
     files = (checkout.root() / "tests").glob("test_networks*.py")

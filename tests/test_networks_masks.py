@@ -1,4 +1,4 @@
-"""Masks of other people's networks: which kinds of layers and weights are pruned right, and which are refused."""
+"""Masks of other people's networks: which layers and weights are pruned correctly, and which are refused."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def by_refresh(how):
 @pytest.mark.parametrize("prune", [by_set_masks, by_refresh("largest"), by_refresh("shrink")])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_convolutions_lose_output_channels(groups, prune):
-    """Of a decoder with the scope "filter"; each output channel is all zeros or as it was."""
+    """With the scope "filter", each output channel is kept or zeroed as a whole."""
     net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ConvTranspose2d(8, 12, 3, groups=groups, bias=False))
     dual = DualPath(net, per_pass=[])
     prune(dual)
@@ -40,7 +40,7 @@ def test_transposed_convolutions_lose_output_channels(groups, prune):
 
 
 def test_everything_is_prunable_but_has_no_filters():
-    """`prunable=["*"]` holds biases, which have no filters."""
+    """`prunable=["*"]` includes biases, so the scope "filter" is refused and "global" works."""
     dual = DualPath(nn.Conv2d(3, 8, 3), prunable=["*"])
     with pytest.raises(DcilError, match="bias has the shape .* no filters"):
         set_masks(dual, 0.5, scope="filter")
@@ -50,7 +50,7 @@ def test_everything_is_prunable_but_has_no_filters():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_networks_in_half_precision(dtype):
-    """Small weights and ties: what is asked for is what is removed."""
+    """Despite small weights and ties, what is asked for is what is removed."""
     net = nn.Sequential(nn.Conv2d(3, 64, 3, bias=False), nn.Conv2d(64, 64, 3, bias=False))
     with torch.no_grad():
         for parameter in net.parameters():
@@ -63,7 +63,7 @@ def test_networks_in_half_precision(dtype):
 
 @pytest.mark.parametrize("scope", ["layer", "filter"])
 def test_a_soft_threshold_over_layers_or_filters_is_refused(scope):
-    """With one threshold over all weights what another scope keeps could be zero: here all of the first layer."""
+    """Under one threshold, weights that another scope keeps could be zero, here all of the first layer."""
     dual = DualPath(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), rules=("soft_threshold",), per_pass=[])
     with torch.no_grad():
         dual.net[0].weight.mul_(0.01)
@@ -74,7 +74,7 @@ def test_a_soft_threshold_over_layers_or_filters_is_refused(scope):
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_soft_threshold_scales_the_filters_of_a_transposed_convolution(groups):
-    """Each output channel by what is kept of it: as the plain convolution that has the same channels."""
+    """Each output channel is scaled by what is kept of it, as in the plain convolution with the same channels."""
     up = nn.ConvTranspose2d(8, 12, 3, groups=groups, bias=False)
     plain = nn.Conv2d(8, 12, 3, groups=groups, bias=False)
     seen = []
@@ -95,7 +95,7 @@ def test_a_soft_threshold_scales_the_filters_of_a_transposed_convolution(groups)
 
 
 def test_a_soft_threshold_shrinks_a_bias():
-    """Each number of a bias is a filter of its own: it is pulled towards zero, and not scaled up again."""
+    """Each entry of a bias is a filter of its own: it is pulled towards zero, and not scaled up again."""
     dual = DualPath(nn.Conv2d(1, 3, 1), rules=("soft_threshold",), prunable=["*"], per_pass=[])
     with torch.no_grad():
         dual.net.weight.fill_(0.5)

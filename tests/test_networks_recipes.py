@@ -1,4 +1,4 @@
-"""The recipes of *Use DCIL on your own network*: what the page shows, compared with plain networks."""
+"""The recipes of *Use DCIL on your own network*, as the page shows them, compared with plain networks."""
 
 import json
 
@@ -18,19 +18,19 @@ PAGE = {cell["id"]: "".join(cell["source"]) for cell in CELLS}
 
 
 def difference():
-    """The lines of the page's difference between the ordinary loop and DCIL's, each with its sign."""
+    """Return the lines of the page's diff between the ordinary loop and DCIL's, each with its sign."""
     (block,) = [text for text in PAGE.values() if "```diff\n" in text]
     return block.partition("```diff\n")[2].partition("\n```")[0].split("\n")
 
 
 @pytest.mark.parametrize(("signs", "cell"), [(" -", "ordinary"), (" +", "train")])
 def test_the_difference_leads_from_one_loop_to_the_other(signs, cell):
-    """What the page shows first is the difference of the two loops that it executes."""
+    """The diff at the top of the page is that of the two loops that it executes."""
     assert [line[1:] for line in difference() if line[:1] in signs] == PAGE[cell].split("\n")
 
 
 def test_the_loops_differ_in_little():
-    """The whole difference is on one screen of a phone's column, and imports what it uses."""
+    """The diff fits on a phone's screen and imports what it uses."""
     lines = difference()
     assert lines[0] == "+import dcil" and len(lines) <= 30 and max(map(len, lines)) <= 72
 
@@ -88,7 +88,7 @@ def test_recipes_of_the_page(cell):
 
 
 def test_left_alone_a_transformer_loses_only_its_patches():
-    """And patterns of `weight` miss attention's input projection, as the page says."""
+    """Patterns of `weight` miss attention's input projection, as the page says."""
     net = Recipes()
     net.run("recipe-transformer")
     build = net.names["ViT"]
@@ -98,7 +98,7 @@ def test_left_alone_a_transformer_loses_only_its_patches():
 
 
 def test_a_vision_transformer_of_torchvision():
-    """With the names that the page has for it."""
+    """The names that the page gives for it work."""
     build = import_torchvision().models.VisionTransformer
     net = build(image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=4)
     nn.init.normal_(net.heads.head.weight)  # zeros at first
@@ -136,7 +136,7 @@ class Reader(nn.Module):
     ids=["linear", "recurrent", "attention", "only a classifier", "a single layer"],
 )
 def test_the_advice_on_linear_layers_can_be_followed(net, pruned, own):
-    """What the error names can be pruned: no embedding, and no classifier unless there is nothing else."""
+    """What the error suggests works: no embedding, and no classifier unless there is nothing else."""
     with pytest.raises(DcilError, match="nothing is prunable") as refused:
         DualPath(net)
     advice = str(refused.value).partition("e.g. ")[2]
@@ -145,7 +145,7 @@ def test_the_advice_on_linear_layers_can_be_followed(net, pruned, own):
 
 
 def test_a_network_that_returns_a_dict():
-    """One dict a pass."""
+    """Each pass gives a dict, and the loss asks for its logits."""
 
     class Returning(Net):
         def forward(self, pixel_values):
@@ -161,7 +161,7 @@ def test_a_network_that_returns_a_dict():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_and_a_scaled_loss(dtype):
-    """Gradients are near those of float32, and a scaler's step moves the weights."""
+    """Gradients are close to those of float32, and a scaler's step moves the weights."""
     plain, mixed = (wrapped(Net()) for _ in range(2))
     mixed.load_state_dict(plain.state_dict())
     x, labels = images(8), torch.arange(8) % 4
@@ -179,7 +179,7 @@ def test_autocast_and_a_scaled_loss(dtype):
 
 
 def test_gradual_magnitude_pruning_in_a_loop():
-    """As the page says: the rule "kept", and pruned weights set to zero after each step; none comes back."""
+    """With the rule "kept" and pruned weights set to zero after each step, as on the page, none comes back."""
     dual = DualPath(Net(), rules=("kept",))
     optimizer = torch.optim.SGD(dual.parameters(), 0.1, momentum=0.9)
     pruned = {name: torch.zeros_like(mask) for name, mask in dual.masks.items()}

@@ -25,7 +25,7 @@ def net():
     "own, names", [("norms and head", ["1", "3", "6"]), ("norms", ["1", "3"]), ("head", ["6"]), ("nothing", [])]
 )
 def test_what_each_pass_has_of_its_own(net, own, names):
-    """Every name of `OWN` gives the modules that it says."""
+    """Every name of `OWN` gives the modules that it names."""
     assert parts.OWN[own](net) == names
 
 
@@ -51,7 +51,7 @@ def test_aliases_of_tied_weights():
 
 
 def test_linear_layers_can_be_pruned_too(net):
-    """What the tutorial advises: a function chooses, the classifier is shared; with the default it is refused."""
+    """A function chooses them, and the classifier must be shared, as the tutorial advises; by default it is not."""
 
     def chosen(name, layer):
         return name.endswith("weight") and isinstance(layer, (nn.Conv2d, nn.Linear))

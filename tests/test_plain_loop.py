@@ -1,7 +1,7 @@
-"""What `fit` trains is what a plain loop trains, to the last bit: the recipe, written here once more.
+"""`fit` trains what a plain loop trains, to the last bit: the recipe, written here a second time.
 
 The loop knows no passes, rules, engine or schedules; it has two networks whose convolutions are given the same weights,
-autograd and PyTorch's SGD. From the library it takes what goes in, first weights and batches.
+autograd and PyTorch's SGD. From the library it takes only its inputs, initial weights and batches.
 """
 
 from itertools import permutations, product
@@ -20,10 +20,10 @@ RAMP_END, DISTILL_FROM, MASK_PERIOD, MILESTONE, LR, DECAY, SPARSITY = 2, 1, 2, 2
 
 
 class Plain(NamedTuple):
-    """A method, by the part of the gradient found in each network that (kept, pruned) weights take.
+    """A method: for each network, the factors by which its gradient reaches (kept, pruned) weights.
 
     With `mutual` the two teach each other; with `for_good` what is pruned never comes back; `soft` is ST-3: a soft
-    threshold, masks and sparsity by the step, the gradient clipped.
+    threshold, masks and sparsity at every step, the gradient clipped.
     """
 
     sparse: tuple[float, float] | None = None
@@ -94,7 +94,7 @@ def trained_plainly(config, dataset, method):
 
 
 def initial(config, dtype):
-    """Return the first weights of both networks; they differ in norms and classifier, where a run has a second pass."""
+    """Return the initial weights of both networks, which differ in norms and classifier if a run has a second pass."""
     state = {name.replace("/", "."): v for name, v in trainer.build(config, 10).to(dtype).state_dict().items()}
     first = {name.removeprefix("net."): v for name, v in state.items() if name.startswith("net.")}
     return first, first | {name.removeprefix("own.0."): v for name, v in state.items() if name.startswith("own.0.")}
@@ -142,7 +142,7 @@ EXACT = [name for name, method in METHODS.items() if not method.soft]
     ("method", "precision"), [*product(EXACT, ["float32", "bf16"]), ("dcil", "float64"), ("st3_stepwise", "float64")]
 )
 def test_fit_trains_what_a_plain_loop_trains(method, precision, tiny_config, tiny_dataset, tmp_path):
-    """Masks, weights, norms and classifiers after three epochs, with all that a run measures on its way.
+    """After three epochs masks, weights, norms and classifiers are the same, whatever a run measures on its way.
 
     A soft threshold's products can be rounded in several orders, so there the last digits may differ.
     """

@@ -18,7 +18,7 @@ def publish(folder, text, name):
 
 
 def test_versions_stay_and_the_root_is_the_newest(tmp_path):
-    """Two versions and a build between them; pages that the newest site no longer has are gone from the root."""
+    """Two versions and a build between them stay; the root loses pages that the newest site no longer has."""
     pages = tmp_path / "pages"
     (pages / ".git").mkdir(parents=True)
     for text, name in (("first", "v0.9.0"), ("between", "main"), ("tenth", "v0.10.0")):
@@ -33,7 +33,7 @@ def test_versions_stay_and_the_root_is_the_newest(tmp_path):
 
 
 def test_a_published_version_does_not_change(tmp_path):
-    """The second time is refused and nothing is touched."""
+    """Publishing it a second time is refused and changes nothing."""
     (tmp_path / "pages").mkdir()
     assert publish(tmp_path, "once", "v1.0.0").returncode == 0
     done = publish(tmp_path, "twice", "v1.0.0")
@@ -50,7 +50,7 @@ def test_a_published_version_does_not_change(tmp_path):
     ],
 )
 def test_links_and_folders_of_git_are_refused(tmp_path, name, make):
-    """The job that publishes may write and has a password; git would execute a hook that a .git names."""
+    """The job that publishes may write and has a credential, and git would execute a hook that a .git names."""
     pages, made = tmp_path / "pages", tmp_path / "site" / name
     (tmp_path / "site" / "_static").mkdir(parents=True)
     pages.mkdir()

@@ -34,7 +34,7 @@ def changed(record, *path, to):
 
 
 def leaves(shape, at=()):
-    """Every place that the schema names and that must be there."""
+    """Yield every place that the schema requires."""
     for key, inner in ((k, v) for k, v in shape.items() if not k.endswith("?")):
         yield (*at, key)
         if isinstance(inner, dict):
@@ -44,13 +44,13 @@ def leaves(shape, at=()):
 
 
 def test_a_real_record_is_valid_and_survives_json(record, file):
-    """Written and read again it is the same."""
+    """A record is the same after writing and reading."""
     assert records.read(file) == record == records.validate(json.loads(json.dumps(record)))
 
 
 @pytest.mark.parametrize("path", list(leaves(records.SHAPE)), ids=lambda p: ".".join(map(str, p)))
 def test_every_key_is_needed_with_its_type(record, path):
-    """Without it, or with a wrong type in it, the record is refused and the place is named."""
+    """Without a required key, or with a wrong type there, the record is refused and the place named."""
     shown = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in path)[1:]
     with pytest.raises(DcilError) as caught:
         records.validate(changed(record, *path, to={1, 2}), "FILE")
@@ -92,7 +92,7 @@ def test_every_key_is_needed_with_its_type(record, path):
     ],
 )
 def test_tampering_is_found(record, path, to, message):
-    """A figure, an id or a label that does not follow from the rest is refused."""
+    """A number, an id or a label that does not follow from the rest is refused."""
     with pytest.raises(DcilError, match=message):
         records.validate(changed(record, *path, to=to), "FILE")
 
@@ -109,20 +109,19 @@ def test_a_run_id_cannot_name_another_place(record, tmp_path):
 
 @pytest.mark.parametrize("content", [None, 3, [], "text"], ids=str)
 def test_other_json_is_refused(content):
-    """JSON that is no object is no record."""
     with pytest.raises(DcilError, match="the record is not a valid run record: the file must be an object"):
         records.validate(content)
 
 
 def test_a_record_may_hold_more_and_be_of_another_machine(record):
-    """Additional keys are welcome, and so is a GPU's record where there is none."""
+    """Additional keys are welcome, and so is a GPU's record on a machine without one."""
     records.validate(record | {"note": "by hand"})
     foreign = changed(record, "config", "device", to="cuda")
     records.validate(foreign | {"run_id": run_id_of(foreign["config"])})
 
 
 def test_a_failed_run_may_be_short(record):
-    """A run that stopped has a shorter curve, also an empty one."""
+    """A failed run may have a shorter curve, even an empty one."""
     unmasked = {key: value for key, value in record.items() if key not in ("masks", "images_right")}
     for n in (0, 1):
         curve = record["curve"][:n]
@@ -131,7 +130,7 @@ def test_a_failed_run_may_be_short(record):
 
 
 def test_a_truncated_file_is_named_and_left(file):
-    """The error names the file; its bytes stay."""
+    """The error names the file, which keeps its bytes."""
     file.write_bytes(file.read_bytes()[:200])
     before = file.read_bytes()
     with pytest.raises(DcilError, match=f"the record {file} cannot be read.*left as it is"):
@@ -143,7 +142,7 @@ def test_a_truncated_file_is_named_and_left(file):
 
 
 def test_an_invalid_record_is_not_written(record, file):
-    """A bad record leaves the good file in place; what is not a number of JSON is refused too."""
+    """A bad record, such as one with NaN, leaves the good file in place."""
     before = file.read_bytes()
     with pytest.raises(DcilError, match="tier"):
         records.write(record | {"tier": "gold"}, file)
@@ -153,7 +152,7 @@ def test_an_invalid_record_is_not_written(record, file):
 
 
 def test_add_copies_and_never_overwrites(record, file, tmp_path):
-    """The file is copied byte by byte under its run id; again is no error, something else is."""
+    """A file is copied byte by byte under its run id; adding it again is no error, adding another is."""
     folder = tmp_path / "records"
     target = records.add(file, folder)
     assert target == folder / f"{record['run_id']}.json"
@@ -177,7 +176,7 @@ def test_add_refuses_a_bad_file(file, tmp_path):
 
 
 def test_load_all_filters_and_sorts(record, tmp_path):
-    """Records whose fields match, in the order of their names; no folder, no records."""
+    """Records whose fields match come in the order of their names; a missing folder has none."""
     for seed in (2, 0, 1):
         config = record["config"] | {"seed": seed}
         other = record | {"config": config, "run_id": run_id_of(config)}
@@ -190,13 +189,13 @@ def test_load_all_filters_and_sorts(record, tmp_path):
 
 @pytest.mark.parametrize("asked", [{"methd": "dcil"}, {"method": "dcli"}, {"sparsity": 90}])
 def test_load_all_refuses_what_no_run_has(asked, tmp_path):
-    """A name or a value that is mistyped is not an answer of no records."""
+    """A mistyped name or value is refused, instead of matching no record."""
     with pytest.raises(DcilError, match="did you mean"):
         records.load_all(tmp_path, **asked)
 
 
 def test_load_all_takes_a_list_of_epochs_in_any_form(record, tmp_path):
-    """A record has it as a list, a configuration as a tuple."""
+    """Milestones match as a list, as in a record, and as a tuple, as in a configuration."""
     records.write(record, tmp_path / f"{record['run_id']}.json")
     milestones = record["config"]["milestones"]
     assert len(records.load_all(tmp_path, milestones=milestones)) == 1
@@ -204,13 +203,13 @@ def test_load_all_takes_a_list_of_epochs_in_any_form(record, tmp_path):
 
 
 def curve(*rows):
-    """Rows of (target sparsity, top-1)."""
+    """Return a curve from rows of (target sparsity, top-1)."""
     tests = ({"sparse": {"top1": top1, "top5": top1 + 1}} for _, top1 in rows)
     return [{"epoch": i, "target_sparsity": rows[i][0], "test": test} for i, test in enumerate(tests)]
 
 
 def test_the_best_is_chosen_at_the_final_sparsity():
-    """A higher figure from the ramp counts as best of any only; ties go to the earlier epoch."""
+    """A higher accuracy on the ramp counts only as the best of any; ties go to the earlier epoch."""
     final = records.summarize(curve((0.0, 95.0), (0.5, 96.0), (0.9, 91.0), (0.9, 93.0), (0.9, 93.0), (0.9, 92.0)), 0.9)
     sparse = final["passes"]["sparse"]
     assert sparse["last"] == {"top1": 92.0, "top5": 93.0, "epoch": 5}
@@ -220,7 +219,7 @@ def test_the_best_is_chosen_at_the_final_sparsity():
 
 
 def test_summary_edges():
-    """The mean takes ten epochs at most; a run that never reached its sparsity has no best there."""
+    """The mean is over ten epochs at most; a run that never reached its sparsity has no best there."""
     sparse = records.summarize(curve(*[(0.5, float(t)) for t in range(12)]), 0.9)["passes"]["sparse"]
     assert sparse["mean_last_ten"] == {"top1": 6.5, "epochs": 10}
     assert sparse["best_at_target"] is None
@@ -228,9 +227,9 @@ def test_summary_edges():
 
 
 def test_without_timing_drops_clocks_only(record):
-    """Two runs that differ in seconds, memory and date are the same; in a figure they are not."""
+    """Runs that differ in times, memory, date and company only are the same; any other difference stays."""
     slow = changed(changed(record, "curve", 0, "time_s", to=9.0), "environment", "date", to="1999-01-01")
-    slow["cost"] |= {"time_s": 9.0, "mem_mib": 1.0, "sessions": []}
+    slow["cost"] |= {"time_s": 9.0, "mem_mib": 1.0, "sessions": [], "shared_by": 2}
     assert records.without_timing(slow) == records.without_timing(record)
     other = changed(record, "curve", 0, "flips", to=-1)
     assert records.without_timing(other) != records.without_timing(record)

@@ -1,4 +1,4 @@
-"""Mask policies and rivals, each against its source's update rule on a small network, by hand."""
+"""Mask policies and rivals, each against its source's update rule, by hand on a small network."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ CONFIG = RunConfig(epochs=20, ramp_end=10, mask_period=4, sparsity=0.75, device=
 
 
 def small():
-    """Two convolutions of 36 and 64 weights, all different in size."""
+    """Return two convolutions of 36 and 64 weights, all of different sizes."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 16, 1, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.randperm(36).view(4, 1, 3, 3) + 1.0)
@@ -40,7 +40,7 @@ def kept(dual):
 
 
 def changes(method, steps_per_epoch=5, config=CONFIG):
-    """All changes a method asks for, as {step: change}."""
+    """Return all changes that a method asks for, as {step: change}."""
     policy = methods.get(method).masks
     every = {s: policy(config, s / steps_per_epoch, s) for s in range(config.epochs * steps_per_epoch)}
     return {step: change for step, change in every.items() if change}
@@ -57,7 +57,7 @@ def test_schedules():
 
 
 def test_st3_moves_at_every_step():
-    """Masks before each of 100 steps, at the sparsity of that step; one of its epochs has five targets, not one."""
+    """ST-3 chooses masks before each step, at the sparsity of that step, so each of its epochs has five targets."""
     asked = changes("st3_stepwise")
     assert list(asked) == list(range(100)) and {c.how for c in asked.values()} == {"largest"}
     assert [c.sparsity for c in list(asked.values())[:51:25]] == pytest.approx([0, 0.75 * (1 - 0.5**3), 0.75])
@@ -66,7 +66,7 @@ def test_st3_moves_at_every_step():
 
 
 def test_gradual_pruning_by_the_papers_period():
-    """Every 100 steps and at step 450, where the ramp ends, at the sparsity of that step; then never again."""
+    """It prunes every 100 steps and at step 450, the end of the ramp, to the sparsity of that step, and never again."""
     asked = changes("gmp_stepwise", steps_per_epoch=45)
     assert list(asked) == [0, 100, 200, 300, 400, 450] and {c.how for c in asked.values()} == {"shrink"}
     by_hand = [0.75 * (1 - (1 - s / 450) ** 3) for s in (0, 100, 200, 300, 400)] + [0.75]
@@ -75,26 +75,26 @@ def test_gradual_pruning_by_the_papers_period():
 
 
 def test_one_shot_prunes_at_the_end_of_the_ramp():
-    """Nothing before epoch 10, from then on the final sparsity, held."""
+    """Nothing is pruned before epoch 10; from then on the final sparsity is held."""
     asked = changes("one_shot")
     assert min(asked) == 50 and set(asked.values()) == {Change(0.75, "hold")}
 
 
 def test_acdc_alternates():
-    """Twenty epochs: two dense, then turns of one epoch, sparse first, sparse from epoch 17 on."""
+    """Of twenty epochs two are dense, then turns of one epoch follow, sparse first; from epoch 17 on all are sparse."""
     turns = [change.sparsity > 0 for step, change in changes("acdc").items() if step % 5 == 0]
     assert turns == [False, False, *[True, False] * 7, True, True, True, True]
 
 
 @pytest.mark.parametrize("epochs", range(1, 41))
 def test_acdc_ends_sparse(epochs):
-    """The last turn is sparse in the shortest run too."""
+    """The last epoch is sparse, in the shortest run too."""
     config = RunConfig(method="acdc", epochs=epochs, device="cpu").resolve()
     assert refresh.alternating(config, epochs - 1, epochs - 1).sparsity == 0.9
 
 
 def test_regrowth_slows_down_and_stops():
-    """Every 100 steps up to the end of the ramp, a share that falls from 0.3 to 0 on a cosine."""
+    """RigL exchanges, every 100 steps of the ramp, a share that falls from 0.3 to 0 on a cosine."""
     asked = changes("rigl", steps_per_epoch=100)
     assert list(asked) == list(range(0, 1000, 100))
     assert asked[0].how == "random_erk" and {asked[s].how for s in list(asked)[1:]} == {"regrow_gradient"}
@@ -104,7 +104,7 @@ def test_regrowth_slows_down_and_stops():
 
 
 def test_rigl_by_its_code_slows_down_step_by_step():
-    """As before every 100 steps up to step 450, the end of the ramp; the share is the step's, not its epoch's."""
+    """It exchanges weights at the same steps as before, but the share follows the step, not its epoch."""
     asked, before = (changes(method, steps_per_epoch=45) for method in ("rigl_returning", "rigl"))
     assert list(asked) == list(before) == [0, 100, 200, 300, 400] and asked[0] == before[0]
     for step, change in list(asked.items())[1:]:
@@ -120,7 +120,7 @@ SCHEDULES = [(epochs, steps, period) for epochs in (1, 2, 3, 4, 5, 7, 16) for st
 @pytest.mark.parametrize("ramp_end", [None, 0, 3])
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_schedule_ends_at_its_target_or_is_refused(method, ramp_end):
-    """Whatever the epochs, steps and period: the last change is to the target, or an error says why not."""
+    """Whatever the epochs, steps and period, the last change is to the target, or an error says why not."""
     refused = 0
     for epochs, steps, period in SCHEDULES:
         config = RunConfig(method=method, epochs=epochs, mask_period=period, ramp_end=ramp_end, device="cpu").resolve()
@@ -133,14 +133,14 @@ def test_every_schedule_ends_at_its_target_or_is_refused(method, ramp_end):
         else:
             assert not methods.get(method).prunes or asked[-1] == config.sparsity
     masks = methods.get(method).masks
-    by_period = masks in (refresh.scheduled, refresh.shrinking)  # the others reach the end of the ramp, if it is there
+    by_period = masks in (refresh.scheduled, refresh.shrinking)  # the others act at the ramp's end, if it comes
     at_its_end = masks in (refresh.one_shot, refresh.stepwise, refresh.gradual)
     assert (refused > 0) == (by_period and ramp_end != 0 or at_its_end and ramp_end == 3)
 
 
 @pytest.mark.parametrize(("epochs", "ends_at", "mend"), [(4, "0", 3), (16, r"0\.8958\d*", 12)])
 def test_a_period_that_misses_the_end_of_the_ramp(epochs, ends_at, mend):
-    """150 images in batches of 64, masks every 16 steps: none is chosen at the final sparsity. The mend is enough."""
+    """If no masks are chosen after the ramp, the error suggests a period, which suffices."""
     config = RunConfig(epochs=epochs, batch_size=64, device="cpu").resolve()
     message = rf"end at sparsity {ends_at}, not 0\.9: .*--mask-period to {mend} or less"
     with pytest.raises(DcilError, match=message) as caught:
@@ -150,7 +150,7 @@ def test_a_period_that_misses_the_end_of_the_ramp(epochs, ends_at, mend):
 
 
 def test_a_ramp_that_outlasts_the_run(tiny_config, tiny_dataset):
-    """Refused before the first step, whatever the period."""
+    """It is refused before the first step, whatever the period."""
     with pytest.raises(DcilError, match=r"ramp_end is 2, .* 2 epochs.*--ramp-end to 1 or less"):
         Trainer(tiny_config(ramp_end=2, mask_period=1), tiny_dataset)
 
@@ -159,7 +159,7 @@ def test_a_ramp_that_outlasts_the_run(tiny_config, tiny_dataset):
 
 
 def test_shrinking_never_revives():
-    """A pruned weight that outgrows the kept ones stays out, and the count is the rule's."""
+    """A pruned weight that outgrows the kept ones stays out, and the count follows the rule."""
     dual = small()
     apply(dual, "shrink", 0.5)
     gone = {n: m.logical_not() for n, m in dual.masks.items()}
@@ -191,7 +191,7 @@ def test_holding():
 
 
 def test_uniform_masks():
-    """Every layer keeps the same share, to one weight; another seed keeps others."""
+    """Every layer keeps the same share, to within one weight; another step keeps others."""
     dual, other = small(), small()
     apply(dual, "random_uniform")
     assert sorted(kept(dual).values()) == [8, 16] or sorted(kept(dual).values()) == [9, 15]
@@ -212,7 +212,7 @@ def test_erdos_renyi_kernel_by_hand():
 
 
 def test_allocation_adds_up():
-    """Whole numbers that sum to the total, near their shares: one more where the largest remainders are."""
+    """Counts sum to the total and follow the shares, rounded up where remainders are largest."""
     sizes = {"a": 10, "b": 10, "c": 4}
     assert masks.allocate({"a": 0.33, "b": 0.34, "c": 0.9}, sizes, 10) == {"a": 3, "b": 3, "c": 4}
     assert masks.allocate({"a": 0.33, "b": 0.34, "c": 0.9}, sizes, 11) == {"a": 3, "b": 4, "c": 4}
@@ -221,19 +221,19 @@ def test_allocation_adds_up():
 
 
 def test_drop_and_grow_by_hand():
-    """RigL on six weights: of four kept the smallest two go, and the two largest gradients elsewhere come in."""
+    """Of four kept weights the smallest go, and those with the largest gradients elsewhere come in."""
     weight = torch.tensor([-5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
     mask = torch.tensor([True, True, True, True, False, False])
     growth = torch.tensor([9.0, 9.0, 9.0, 9.0, 0.5, 0.7])
     assert masks.drop_and_grow(weight, mask, 0.25, growth).tolist() == [True, False, True, True, False, True]
     assert masks.drop_and_grow(weight, mask, 0.5, growth).tolist() == [True, False, True, False, True, True]
     assert torch.equal(masks.drop_and_grow(weight, mask, 0.0, growth), mask)
-    # No more go than can come in: three of four kept would, and two are out.
+    # No more go than can come in: 0.75 of the four are three, but only two are out.
     assert masks.drop_and_grow(weight, mask, 0.75, growth).tolist() == [True, False, True, False, True, True]
 
 
 def test_what_was_dropped_may_return_by_hand():
-    """RigL's code on six weights: all but the survivors are candidates, those just dropped (0.1 and 0.2) among them."""
+    """In RigL's code all weights but the survivors are candidates, those just dropped (0.1 and 0.2) among them."""
     weight = torch.tensor([-5.0, -0.1, 3.0, 0.2, 0.0, 0.0])
     mask = torch.tensor([True, True, True, True, False, False])
     for growth, after in (
@@ -245,7 +245,7 @@ def test_what_was_dropped_may_return_by_hand():
 
 
 def test_what_returns_goes_on_and_what_grows_starts_at_zero():
-    """Where gradients are largest at the smallest kept weight, that one stays, with its value."""
+    """The smallest kept weight, where the gradient is largest, returns with its value."""
     dual = small()
     apply(dual, "random_erk")
     before = {n: m.clone() for n, m in dual.masks.items()}
@@ -263,7 +263,7 @@ def test_what_returns_goes_on_and_what_grows_starts_at_zero():
 
 
 def test_rigl_grows_by_the_dense_gradient_and_from_zero():
-    """The grown weights are where |gradient| at the sparse network is largest, and they start at zero."""
+    """Weights grow where |gradient| at the sparse network is largest, and start at zero."""
     dual = small()
     apply(dual, "random_erk")
     images, target = torch.randn(8, 1, 5, 5), torch.randn(8, 16, 3, 3)
@@ -312,7 +312,7 @@ def logits():
 
 
 def reached(method, mutual=1.0):
-    """Which passes' logits the mutual terms of a method move, and the terms' names."""
+    """Return, for each mutual term of a method's loss, the passes whose logits it moves."""
     out = logits()
     parts = methods.get(method).loss(out, torch.arange(6), CONFIG, methods.Phase(mutual, 2))
     terms = {name: part for name, part in parts.items() if name.startswith("kl")}
@@ -335,7 +335,7 @@ def test_who_learns_from_whom():
 
 @pytest.mark.parametrize(("method", "teaches"), [("ste", False), ("dcil", True)])
 def test_a_run_sets_smoothing_and_temperature(method, teaches):
-    """The terms of a loss are those of its configuration, the mutual ones weighed by the phase."""
+    """A loss has its configuration's smoothing and temperature, and its mutual terms are weighted by the phase."""
     config = RunConfig(label_smoothing=0.2, temperature=5.0, device="cpu").resolve()
     out, labels = logits(), torch.arange(6)
     lessons = {name: 0.5 * value for name, value in losses.divergences(out, 5.0).items()} if teaches else {}
@@ -348,7 +348,7 @@ def test_a_run_sets_smoothing_and_temperature(method, teaches):
     [("dcil", 2, 2), ("dcil_shared_norms", 1, 2), ("dcil_shared_head", 2, 1), ("dcil_shared", 1, 1)],
 )
 def test_what_the_passes_share(method, norms, heads, tiny_config, tiny_dataset):
-    """One or two sets of batch norms, one or two heads."""
+    """Each variant has one or two sets of batch norms and one or two heads."""
     dual = Trainer(tiny_config(method=method), tiny_dataset).dual
     kinds = [type(m).__name__ for m in dual.modules()]
     assert kinds.count("Linear") == heads and kinds.count("BatchNorm2d") == 9 * norms
@@ -365,7 +365,7 @@ def test_ste_under_the_same_split(tiny_config, tiny_dataset):
 
 
 def test_a_dense_pass_every_fourth_step(tiny_config, tiny_dataset, monkeypatch):
-    """Between them the sparse pass runs alone, pruned weights stand still but for decay and momentum."""
+    """Between them the sparse pass runs alone and, without decay and momentum, pruned weights stand still."""
     config = tiny_config(dense_every=4, weight_decay=0.0, momentum=0.0, sparsity=0.8, ramp_end=0, mask_period=100)
     run, moved, counts = Trainer(config, tiny_dataset), [], []
     passes = run.engine.passes
@@ -381,7 +381,7 @@ def test_a_dense_pass_every_fourth_step(tiny_config, tiny_dataset, monkeypatch):
 
 
 def test_methods_name_their_source():
-    """Every row says what it is, no two alike, and where from: a year, a page of arXiv, the authors' code, or us."""
+    """Every method has a summary of its own, and a source: a year, a page of arXiv, the authors' code or this book."""
     rows = list(methods.METHODS.values())
     assert all(m.summary for m in rows) and len({m.summary for m in rows}) == len(rows)
     places = r"(19|20)\d\d|arXiv \d{4}\.\d{5}|authors' code|of this book|usual training"

@@ -1,4 +1,4 @@
-"""Each gradient rule shows the value, and lets through the gradient, of its row in the table."""
+"""Each gradient rule has the forward value and the gradient of its row in the table."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_forward_and_gradient_are_exact(rule, dtype):
 
 
 def test_kept_and_refined_share_the_weights_out():
-    """The two gradients of DCIL meet no weight twice and leave none out."""
+    """The two gradients of DCIL reach every weight, and none twice."""
     w, m, g = draws(torch.float64)
     both = [torch.autograd.grad(RULES[rule].apply(w, m), w, g)[0] for rule in ("kept", "refined")]
     assert torch.equal(both[0] + both[1], g)
@@ -51,7 +51,7 @@ def test_kept_and_refined_share_the_weights_out():
 
 
 def test_rules_say_which_network_they_see():
-    """The pass is named after the network that the forward shows."""
+    """The pass is named after the network that its forward sees."""
     assert {name: rule.sees for name, rule in RULES.items()} == {
         "kept": "sparse",
         "straight_through": "sparse",
@@ -92,7 +92,7 @@ def test_soft_threshold_by_hand():
 
 @pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
 def test_a_kept_weight_below_the_threshold_is_zero(rule):
-    """Masks are older than weights: one that shrank since is pulled to zero, not past it. Those above are as before."""
+    """One that shrank since the masks were chosen is pulled to zero, not past it; those above are as usual."""
     w = torch.tensor([[3.0, -0.4, 0.5, -2.0]], dtype=torch.float64)
     m = torch.tensor([[True, True, True, True]])
     value = RULES[rule].apply(w, m, torch.tensor(1.0, dtype=torch.float64))
@@ -101,7 +101,7 @@ def test_a_kept_weight_below_the_threshold_is_zero(rule):
 
 @pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
 def test_a_pruned_weight_above_the_threshold_is_zero(rule):
-    """Masks are older than weights: one that grew since is still pruned."""
+    """One that grew since the masks were chosen is still pruned."""
     w = torch.tensor([[3.0, -4.0]], dtype=torch.float64)
     value = RULES[rule].apply(w, torch.tensor([[True, False]]), torch.tensor(1.0, dtype=torch.float64))
     assert value[0, 0] > 0 and value[0, 1] == 0
@@ -109,7 +109,7 @@ def test_a_pruned_weight_above_the_threshold_is_zero(rule):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_where_no_kept_weight_is_below_the_threshold_nothing_changed(dtype):
-    """What ST-3's records were trained with, `w − sign(w)·threshold` without a floor, is the same there, bit by bit."""
+    """There `w − sign(w)·threshold` without a floor, by which ST-3's records were trained, is the same bit by bit."""
     w = torch.randn(7, 5, 3, 3).to(dtype)
     threshold = torch.tensor(0.7, dtype=dtype)
     m, size = w.abs() > threshold, w.abs()

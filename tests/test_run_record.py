@@ -1,4 +1,4 @@
-"""A record with its types: what readers ask is an attribute, and it still reads like the record."""
+"""`Run`, a record with types: what readers ask for is an attribute, and it still reads like the record."""
 
 import copy
 import math
@@ -30,7 +30,7 @@ def test_it_says_what_the_record_says(record):
 
 
 def test_it_reads_like_its_record(record):
-    """Subscripts, `in`, `get`, equality and `|` are those of the dictionary; there is nothing to assign to."""
+    """Subscripts, `in`, `get`, equality and `|` are those of the dictionary; assignment is refused."""
     run = Run(record)
     assert run == record == records.validate(run.raw) and copy.deepcopy(run) == run
     assert run["config"]["seed"] == 0 and "reason" not in run and run.get("reason", "none") == "none"
@@ -41,7 +41,7 @@ def test_it_reads_like_its_record(record):
 
 
 def test_fields_younger_than_the_record_are_filled_in(record):
-    """They are at their defaults, so that nobody has to merge them in."""
+    """They are at their defaults, so that no reader has to merge them in."""
     older = {name: value for name, value in record["config"].items() if name not in LATER}
     run = Run(record | {"config": older})
     assert run.config == Run(record).config and run.config.as_dict() == record["config"]
@@ -49,20 +49,20 @@ def test_fields_younger_than_the_record_are_filled_in(record):
 
 
 def test_an_early_failure_has_no_end(record):
-    """A run that failed in its first epoch: no number stands for what was not measured."""
+    """In a run that failed in its first epoch, what was not measured is NaN."""
     run = Run(record | {"status": "failed", "curve": [], "final": {"passes": {}}})
     assert run.by_pass == {} and run.curve == () and math.isnan(run.last) and math.isnan(run.sparsity)
 
 
 def test_shared_time_is_no_cost(record):
-    """The seconds of a run that had company are not its own."""
+    """The seconds of a run that shared its device are not its own."""
     run = Run(record)
     packed = run | {"cost": run["cost"] | {"shared_by": 6}}
     assert run.cost.own_time_s == run.cost.time_s and math.isnan(packed.cost.own_time_s)
 
 
 def test_what_is_not_measured_is_missing(record):
-    """Records from before masks were kept have no mask, no overlaps and no images."""
+    """Records from before masks were stored have no mask, no overlaps and no images."""
     run = Run({name: value for name, value in record.items() if name not in ("masks", "images_right")})
     assert run.final_mask is None and run.images_right is None and run.overlap_with_last == {}
 
@@ -82,12 +82,12 @@ def test_what_is_not_measured_is_missing(record):
     ],
 )
 def test_a_variant_names_what_is_not_the_recipes(changes, said):
-    """The method, and each setting that the recipe would choose otherwise."""
+    """A variant is the method and each setting that differs from the recipe's."""
     assert variant(RunConfig(**{"dataset": "cifar10"} | changes)) == said
 
 
 def test_load_all_reads_runs(record, tmp_path):
-    """What a folder holds, chosen by configuration; a file that is no record is named."""
+    """`load_all` returns a folder's runs, chosen by configuration, and names a file that is no record."""
     records.write(record, tmp_path / "a.json")
     (run,) = records.load_all(tmp_path, label_smoothing=0.0, tier="smoke")
     assert isinstance(run, Run) and run == record

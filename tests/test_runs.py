@@ -1,4 +1,4 @@
-"""A run's folder: one process at a time, a checkpoint behind the checkpoint, nothing lost to kill -9 or a full disk."""
+"""A run's folder: one process at a time, a spare checkpoint, and nothing lost to kill -9 or a full disk."""
 
 import contextlib
 import errno
@@ -53,7 +53,7 @@ def in_child(act):
 
 
 def test_the_home_folder(tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """`~` is the home folder in Python too, as a command's options have it."""
+    """`~` is the home folder in Python too, as in a command's options."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     record = run(tiny_config(), tiny_dataset, "~/runs")
@@ -67,7 +67,7 @@ def test_the_home_folder(tiny_config, tiny_dataset, tmp_path, monkeypatch):
 
 
 def test_killed_at_random_moments(whole, tiny_config, tiny_dataset, tmp_path):
-    """kill -9 at any moment, then the same call again: the record of the uninterrupted run, every time."""
+    """After kill -9 at any moment, the same call gives the record of the uninterrupted run."""
     config, draw, killed = tiny_config(epochs=4), random.Random(0), 0
     began = time.perf_counter()
     os.waitpid(in_child(lambda: run(config, tiny_dataset, tmp_path / "timed")), 0)
@@ -87,7 +87,7 @@ def test_killed_at_random_moments(whole, tiny_config, tiny_dataset, tmp_path):
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("nth", [1, 2, 3, 6, 7, 9])
 def test_killed_while_writing(call, nth, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """kill -9 in the middle of a write or a rename, of a checkpoint or of the record."""
+    """kill -9 in the middle of a write or a rename, of a checkpoint or of the record, loses nothing."""
     config, real, calls = tiny_config(epochs=4), getattr(os, call), []
 
     def die(*words):
@@ -105,7 +105,7 @@ def test_killed_while_writing(call, nth, whole, tiny_config, tiny_dataset, tmp_p
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7])
 def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """SIGTERM during a step: the step ends, a checkpoint is written, and the rest gives the whole run's record."""
+    """After SIGTERM the step ends and a checkpoint is written, from which the run ends as an uninterrupted one."""
     config, step, taken = tiny_config(epochs=4), Trainer.step, []
 
     def terminated(self, *words):
@@ -120,11 +120,11 @@ def test_stopped_between_any_two_steps(steps, whole, tiny_config, tiny_dataset, 
     assert stopped.value.code == 143 and len(taken) == steps
     assert RunFolder(tmp_path, config).epochs_done() == steps / 4
     assert same(run(config, tiny_dataset, tmp_path), whole)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # and the handlers are as before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the handlers are as before
 
 
 def test_a_closed_terminal(tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """SIGHUP ends the step and writes a checkpoint, unless it is ignored, as under nohup."""
+    """After SIGHUP the step ends and a checkpoint is written, unless the signal is ignored, as under nohup."""
     config, step = tiny_config(), Trainer.step
 
     def hung_up(self, *words):
@@ -148,7 +148,7 @@ def test_a_closed_terminal(tiny_config, tiny_dataset, tmp_path, monkeypatch):
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, None], ids=["ignored", "of another language"])
 @pytest.mark.parametrize("number", Stop.SIGNALS)
 def test_a_signal_that_is_another_s(number, handler, monkeypatch):
-    """A shell's background jobs ignore Ctrl-C; Python says None of a handler that is not its own, and takes none."""
+    """A signal stays ignored, as Ctrl-C in a shell's background jobs, or with the handler of another language."""
     monkeypatch.setattr(signal, "getsignal", lambda _: handler)
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -161,7 +161,7 @@ def test_a_signal_that_is_another_s(number, handler, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
-    """Before the first step there is nothing to save, so it ends the run at once; what was begun is cleared away."""
+    """Before the first step a signal ends the run at once, and what was begun is cleared away."""
 
     def load(*_):
         files.write_atomically(tmp_path / "decoded" / "pixels", lambda part: signal.raise_signal(number))
@@ -175,7 +175,7 @@ def test_a_signal_while_data_load(number, tiny_config, tmp_path, monkeypatch):
 
 
 def test_a_run_that_ended_while_it_was_asked_for(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """Not complete when asked first, complete by the time that its folder is free: its record stays as it is."""
+    """A run that another process completes while this one waits for its folder keeps its record."""
     folder, asked = RunFolder(tmp_path / "whole", tiny_config(epochs=4)), []
     before, finished = folder.record.read_bytes(), RunFolder.finished
     monkeypatch.setattr(RunFolder, "finished", lambda self: finished(self) if asked else asked.append(1))
@@ -184,7 +184,7 @@ def test_a_run_that_ended_while_it_was_asked_for(whole, tiny_config, tiny_datase
 
 
 def test_a_look_turns_no_trainer_away(tiny_config, tmp_path):
-    """Who only asks whether a run is held has its lock for an instant: training waits that long."""
+    """A process that only asks whether a run is held has its lock for an instant, and training waits that long."""
     folder = RunFolder(tmp_path, tiny_config())
     with folder.hold():
         pass
@@ -196,7 +196,7 @@ def test_a_look_turns_no_trainer_away(tiny_config, tmp_path):
 
 
 def test_a_second_ctrl_c_does_not_wait(monkeypatch):
-    """The first asks for the end of the step, the second interrupts it."""
+    """The first asks for a stop after the step, the second interrupts it."""
     with Stop() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.reason() == "Ctrl-C" and stop.code == 130
@@ -205,7 +205,7 @@ def test_a_second_ctrl_c_does_not_wait(monkeypatch):
 
 
 def test_a_time_limit(tiny_config, tiny_dataset, tmp_path):
-    """A run called again and again with hardly any time gets to its end, a step at a time."""
+    """A run called again and again with hardly any time gets to its end, one step per call."""
     config, calls = tiny_config(), 0
     while True:
         try:
@@ -219,7 +219,7 @@ def test_a_time_limit(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_long_epochs_are_saved_on_the_way(tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """Every so many seconds a checkpoint is written in the middle of an epoch."""
+    """Every `CHECKPOINT_S` seconds a checkpoint is written in the middle of an epoch."""
     saved = []
     monkeypatch.setattr("dcil.train.CHECKPOINT_S", 0)
     monkeypatch.setattr(RunFolder, "save", lambda self, state: saved.append(state["part"]["steps"]))
@@ -228,7 +228,7 @@ def test_long_epochs_are_saved_on_the_way(tiny_config, tiny_dataset, tmp_path, m
 
 
 def test_two_processes_one_run(tiny_config, tiny_dataset, tmp_path):
-    """The second says who holds the run and leaves; when the first dies, even by kill -9, the run is free."""
+    """The second names the first and leaves; when the first dies, even by kill -9, the run is free."""
     config = tiny_config()
     folder = RunFolder(tmp_path, config)
     code = (
@@ -253,7 +253,7 @@ def test_two_processes_one_run(tiny_config, tiny_dataset, tmp_path):
 
 
 def stop_after(epochs, config, dataset, folder, monkeypatch):
-    """Train so many epochs and stop."""
+    """Train a number of epochs and stop."""
 
     def reason(self):
         return "the test" if RunFolder(folder, config).epochs_done() >= epochs else None
@@ -272,7 +272,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint(damage, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch, capsys):
-    """It is named, the one before it is used, its bytes are kept, and the record is that of the whole run."""
+    """It is named and its bytes are kept, the one before it is used, and the record is that of the whole run."""
     config = tiny_config(epochs=4)
     stop_after(2, config, tiny_dataset, tmp_path, monkeypatch)
     folder = RunFolder(tmp_path, config)
@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint(damage, whole, tiny_config, tiny_dataset, tmp_path
 
 
 def test_a_full_disk(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
-    """The error says what to do, the checkpoint before is whole, no part is left, and the run then ends as ever."""
+    """The error has a remedy, the last checkpoint is whole, no partial file is left, and the run then ends as usual."""
     config = tiny_config(epochs=4)
     folder = RunFolder(tmp_path, config)
 

@@ -12,7 +12,7 @@ from dcil.export.shrink import Kept, Spread, shrink
 
 
 def pruned(net, sparsity=0.4):
-    """Return a network in float64 with norms that a training could leave behind, and some filters set to zero."""
+    """Return a network in float64 with norms as after training and some filters set to zero."""
     torch.manual_seed(0)
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         for tensor, low, high in (
@@ -31,7 +31,7 @@ def pruned(net, sparsity=0.4):
 @pytest.mark.parametrize("side", [32, 45])
 @torch.no_grad()
 def test_outputs_are_equal(name, side):
-    """To 1e-9 in float64, with and without a remainder at the strides, for blocks of every kind; with fewer MACs."""
+    """To 1e-9 in float64, at sides that strides divide or not, for every kind of block, with fewer MACs."""
     net = pruned(models.build(name, 10))
     small, plan = shrink(net)
     images = torch.randn(2, 3, side, side, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_outputs_are_equal(name, side):
 
 @torch.no_grad()
 def test_rebuilt_from_its_plan():
-    """The plan and the state dict make the same network from a fresh one."""
+    """The plan and the state dict make the shrunk network from a fresh one."""
     small, plan = shrink(pruned(models.resnet8()))
     again, same = shrink(models.resnet8().double(), plan)
     again.load_state_dict(small.state_dict())
@@ -78,7 +78,7 @@ def test_nothing_to_remove():
 
 @torch.no_grad()
 def test_a_layer_that_is_all_zeros():
-    """One filter stays, and the outputs are the same."""
+    """It keeps one filter, and the outputs are the same."""
     net = pruned(models.resnet8())
     net.layer2[0].conv1.weight.zero_()
     small, plan = shrink(net)
@@ -89,7 +89,7 @@ def test_a_layer_that_is_all_zeros():
 
 @torch.no_grad()
 def test_biases_and_no_norms():
-    """Convolutions with a bias, without a norm, one of them read twice and one grouped."""
+    """Convolutions with biases and without norms can be shrunk, with an input read twice and a grouped reader."""
 
     class Net(nn.Module):
         def __init__(self):
@@ -120,7 +120,7 @@ def test_spread():
 
 
 def test_a_network_that_cannot_be_traced():
-    """Control flow by value is refused with the way out."""
+    """Control flow that depends on values is refused, with a remedy."""
 
     class Net(nn.Module):
         def forward(self, x):
@@ -154,7 +154,7 @@ def replaced(module):
 @pytest.mark.parametrize("where", ["layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2", "layer2.0.bn2", "layer2.0"])
 @torch.no_grad()
 def test_a_hook_on_a_layer(where, add):
-    """Whatever is added to a convolution, a norm, a reader or a block, outputs are equal; the rest is cut."""
+    """Whatever is added to a convolution, a norm or a block, outputs are equal, and the rest is still shrunk."""
     net = pruned(models.resnet8())
     add(net.get_submodule(where))
     if (where, add) == ("layer2.0", replaced):  # calls the layers of the block it was taken from, not its copy's
@@ -169,7 +169,7 @@ def test_a_hook_on_a_layer(where, add):
 
 @torch.no_grad()
 def test_a_parametrized_layer():
-    """Its weight is computed, and stays so."""
+    """A layer whose weight is computed changes no output, and the rest is still shrunk."""
     net = pruned(models.resnet8())
     nn.utils.parametrizations.spectral_norm(net.layer2[0].conv2)
     small, plan = shrink(net.eval())
@@ -179,7 +179,7 @@ def test_a_parametrized_layer():
 
 
 def test_a_hook_on_the_network_itself():
-    """Tracing does not see it: refused, with two ways out, of which the second is right."""
+    """Tracing does not see it, so it is refused, with two remedies that work."""
     net = pruned(models.resnet8())
     added = net.register_forward_hook(halved)
     with pytest.raises(DcilError, match=r"this ResNet has a forward hook.*hook\.remove\(\).*nn\.Sequential"):

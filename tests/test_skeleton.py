@@ -34,29 +34,29 @@ OPTIONAL = ("torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn"
 
 
 def named(path):
-    """The path as a reader would write it, for test names."""
+    """Return a path as a reader would write it, for test names."""
     return path.relative_to(ROOT).as_posix()
 
 
 def made(text):
-    """The targets that a script gives to `make`."""
+    """Return the targets that a script gives to `make`."""
     return set(re.findall(r"(?:^|\s)make ([a-z][a-z0-9-]*)", text, re.M))
 
 
 def code(text):
-    """What a guide shows as code: its blocks and what stands between backticks, a piece a line."""
+    """Return what a guide shows as code, its blocks and what stands between backticks, one piece per line."""
     pieces = re.findall(r"^```.*?\n(.*?)^```|`([^`\n]+)`", text, re.M | re.S)
     return "\n".join(block or words for block, words in pieces)
 
 
 def anchors(path):
-    """The anchors that a renderer makes of a guide's headings."""
+    """Return the anchors that a renderer makes of a guide's headings."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def imported(path):
-    """The modules that a file of dcil imports, wherever in the file; `from a import b` counts as a and a.b."""
+    """Return the modules that a file imports, wherever in the file; `from a import b` counts as a and a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -71,7 +71,7 @@ def imported(path):
 
 
 def test_lock_is_in_order():
-    """Every line pins one version, no package twice, sorted as `make lock` writes them; CUDA has none."""
+    """Every line pins one version, no package twice, sorted as `make lock` writes them, and none of CUDA."""
     names = [pin.partition("==")[0] for pin in PINS]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
     assert names == sorted({canonicalize_name(name) for name in names})
@@ -131,7 +131,7 @@ IMPORTING = {
 
 
 def declared(groups):
-    """The distributions that the dependencies and these extras name, and the extras that those name in turn."""
+    """Return the distributions that the dependencies and these extras name, directly or through other extras."""
     project, found, groups = PYPROJECT["project"], set(), set(groups)
     texts = [*project["dependencies"], *(t for g in groups for t in project["optional-dependencies"][g])]
     for wanted in map(Requirement, texts):
@@ -141,7 +141,7 @@ def declared(groups):
 
 @pytest.mark.parametrize("folder", IMPORTING)
 def test_every_import_is_declared(folder):
-    """What is imported anywhere is of Python, ours, or a package that pyproject.toml names; none just comes along."""
+    """Every import is of Python, ours, or of a package that pyproject.toml names; none is merely transitive."""
     modules = {m.partition(".")[0] for path in (ROOT / folder).rglob("*.py") for m in imported(path)}
     ours, distributions = {"dcil", "tools", "benchmarks", "tests"}, packages_distributions()
     theirs = sorted(modules - set(sys.stdlib_module_names) - ours)
@@ -181,7 +181,7 @@ def test_a_commit_is_checked_as_in_ci():
 
 
 def plan():
-    """The rooms of the layout in CONTRIBUTING.md, top to bottom: paths, and those of the words beside a folder."""
+    """Return the paths of the layout in CONTRIBUTING.md, top to bottom, with the files named beside a folder."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     layout = re.search(r"## Layout\n.*?```text\n(.*?)```", text, re.S).group(1)
     rooms, parents = [], []
@@ -199,14 +199,14 @@ def plan():
 
 
 def test_floor_plan():
-    """Every room that CONTRIBUTING.md describes is there, and every file of dcil is described."""
+    """Every path that CONTRIBUTING.md describes is there, and every file of dcil is described."""
     rooms = plan()
     assert [room for room in rooms if not (ROOT / room).exists()] == []
     assert {named(path) for path in MODULES if path.name != "__init__.py"} - set(rooms) == set()
 
 
 def test_no_import_goes_back_up():
-    """What stands higher in the layout knows nothing of what stands lower, so there is no circle."""
+    """What stands higher in the layout imports nothing that stands lower, so there is no cycle."""
 
     def room(place):
         """The file or folder of dcil, in the lab one further down, that a path lies in."""
@@ -226,13 +226,13 @@ def test_no_import_goes_back_up():
 
 @pytest.mark.parametrize("name", ["rules", "masks", "losses"])
 def test_pure_modules_import_nothing_of_ours(name):
-    """The mathematics stands alone; only the error is shared."""
+    """Only the error is shared."""
     ours = {module for module in imported(ROOT / "dcil" / f"{name}.py") if module.split(".")[0] == "dcil"}
     assert {module for module in ours if not module.startswith("dcil.errors")} == set()
 
 
 def test_the_lab_is_imported_by_nobody():
-    """Only the command line and the lab itself reach into dcil.lab; no file of dcil knows a chapter."""
+    """Within dcil only the command line and the lab itself import dcil.lab."""
     for path in MODULES:
         inside = "lab" in path.parts or "cli" in path.parts
         assert inside or not any(f"{module}.".startswith("dcil.lab.") for module in imported(path)), path
@@ -249,7 +249,7 @@ def test_a_name_of_the_lab_says_one_thing():
 
 @pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])
 def test_training_needs_only_four_packages(words):
-    """Lists, a grid's queue and records work with torch, numpy, PyYAML and tqdm, and what torch brings, alone."""
+    """Lists, a grid's queue and records need only torch, numpy, PyYAML and tqdm, and what these require."""
     code = f"""
 import sys
 class Absent:
@@ -278,7 +278,7 @@ def test_contents_list_every_page_once():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 def test_notebook_is_committed_executed(path):
-    """One parameter cell, unique ids, every code cell executed in order without an error."""
+    """It has one parameter cell and unique ids, and every code cell was executed in order without an error."""
     cells = json.loads(path.read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
@@ -301,7 +301,7 @@ def test_ci_runs_the_tests_of_the_readme():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 def test_folded_code_says_what_it_does(path):
-    """Else the page shows "Show code cell source"; what only builds a table or a text is not shown at all."""
+    """Folded code has a title of its own, else the page would show "Show code cell source"."""
     for cell in json.loads(path.read_text())["cells"]:
         if "hide-input" in cell["metadata"].get("tags", []):
             assert cell["metadata"].get("mystnb", {}).get("code_prompt_show"), cell["id"]
@@ -309,7 +309,7 @@ def test_folded_code_says_what_it_does(path):
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *(ROOT / "book").glob("*.md")], ids=named)
 def test_what_is_said_of_a_command_stands_above_it(path):
-    """A line of 80 columns fits on a page; a comment at its end would go on below the command."""
+    """Beyond 80 columns, a comment at the end of a line would wrap below the command."""
     text = path.read_text()
     if path.suffix == ".ipynb":
         text = "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
@@ -330,7 +330,7 @@ def test_guides_name_what_exists(guide):
 
 
 def test_the_picture_of_the_site_is_light():
-    """README.md shows it with a description; `make picture` takes it anew."""
+    """README.md shows one picture, with a description."""
     (alt, path), *more = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text())
     assert len(alt) > 40 and not more and (ROOT / path).stat().st_size <= 200 * 2**10
 
@@ -359,7 +359,7 @@ def test_workflow(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)
 def test_a_workflow_trusts_nobody(path):
-    """Values reach the shell as variables; what executes packages may not write and keeps no password."""
+    """Values reach the shell as variables; jobs that run packages may not write and keep no credentials."""
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
@@ -374,16 +374,16 @@ def test_a_workflow_trusts_nobody(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)
 def test_a_request_writes_no_cache_that_others_read(path):
-    """What runs for a request on behalf of this repository shares its caches with the job that publishes."""
+    """A workflow that runs for requests with this repository's rights has no cache, which publishing would share."""
     workflow = yaml.safe_load(path.read_text())
     if "pull_request_target" in workflow[True]:
         assert "cache" not in json.dumps(workflow["jobs"])
 
 
 def test_a_request_does_not_bring_its_own_check(tmp_path):
-    """The steps of records.yml, played: of a request that rewrites all of the check, nothing is executed.
+    """The steps of records.yml execute nothing of a request that rewrites the whole check.
 
-    Its claims are those that are read, and a record that it removes is found.
+    They read the request's claims, and find a record that it removes.
     """
     base, change, ran = tmp_path / "base", tmp_path / "base" / "change", tmp_path / "ran"
 
@@ -430,7 +430,7 @@ def test_a_request_does_not_bring_its_own_check(tmp_path):
 
 
 def test_a_tags_name_executes_nothing(tmp_path):
-    """make neither expands nor drops quotes around what GitHub calls the tag."""
+    """make neither expands a tag's name nor drops the quotes around it."""
     given = {"REPOSITORY": "x", "REF": f"v1$(shell touch {tmp_path}/make);touch {tmp_path}/shell;'\"`$HOME`"}
     done = subprocess.run(
         ["make", "-n", "-o", ".venv/ready", "book"],
@@ -445,7 +445,7 @@ def test_a_tags_name_executes_nothing(tmp_path):
 
 
 def test_workflows_are_there():
-    """One tests, one publishes, one checks records that come in, one looks for links that died."""
+    """One tests, one publishes, one checks incoming records, one looks for dead links."""
     assert [path.name for path in WORKFLOWS] == ["links.yml", "records.yml", "site.yml", "test.yml"]
 
 

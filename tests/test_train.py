@@ -1,4 +1,4 @@
-"""The loop: schedules, every method to its sparsity, repeatable, resumable, and clear when it fails."""
+"""The loop: schedules, repeatable and resumable runs, and clear failures."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def files(folder, config):
 
 
 def test_learning_rate_by_hand():
-    """0.1 to 0.2 over five epochs of 391 steps, a tenth of it from 150 and again from 225 on."""
+    """The rate rises from 0.1 to 0.2 over five epochs of 391 steps, and falls to a tenth at epochs 150 and 225."""
     config = RunConfig(model="resnet32", epochs=300).resolve()
     steps = 391
     assert learning_rate(config, 0, steps) == pytest.approx(0.1)
@@ -42,7 +42,7 @@ def test_learning_rate_by_hand():
 
 
 def test_masks_and_losses_follow_the_schedule(tiny_dataset, tiny_config, tmp_path):
-    """Four steps an epoch, masks every second one: none removed in epoch 0 but the one the rule costs, then all."""
+    """With masks every second step, epoch 0 removes only the one weight that the rule costs, and epoch 1 the rest."""
     first, second = run(tiny_config(), tiny_dataset, tmp_path)["curve"]
     assert (first["refreshes"], second["refreshes"]) == (2, 2)
     assert (first["target_sparsity"], second["target_sparsity"]) == (0.0, 0.8)
@@ -53,21 +53,21 @@ def test_masks_and_losses_follow_the_schedule(tiny_dataset, tiny_config, tmp_pat
 
 
 def test_a_static_mask_never_moves(tiny_dataset, tiny_config, tmp_path):
-    """One choice before the first step, and none after."""
+    """Masks are chosen before the first step and never again."""
     first, second = run(tiny_config(method="static"), tiny_dataset, tmp_path)["curve"]
     assert (first["refreshes"], second["refreshes"], second["flips"]) == (1, 0, 0)
     assert first["sparsity"] == second["sparsity"] > 0.79
 
 
 def test_training_learns(tiny_dataset, tiny_config, tmp_path):
-    """Ten brightnesses are told apart far better than chance (10 %) by both passes."""
+    """Both passes tell ten brightnesses apart far better than chance (10 %)."""
     config = tiny_config(epochs=12, ramp_end=6, lr=0.05, sparsity=0.5, precision="float64")
     passes = run(config, tiny_dataset, tmp_path)["curve"][-1]["train"]
     assert min(passes[name]["top1"] for name in ("sparse", "dense")) > 35
 
 
 def test_one_seed_one_record(tiny_dataset, tiny_config, tmp_path):
-    """The same seed gives the same record but for its clocks, whatever was drawn before; another does not."""
+    """The same seed gives the same record but for times, whatever was drawn before; another does not."""
     first = run(tiny_config(), tiny_dataset, tmp_path / "a")
     torch.manual_seed(99)
     again = run(tiny_config(), tiny_dataset, tmp_path / "b")
@@ -96,7 +96,7 @@ def interrupted_run(config, dataset, folder, monkeypatch):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """Killed in its second epoch and started again: the same record, the same weights, two sessions."""
+    """Interrupted in its second epoch and started again, a run has the same record and weights, and two sessions."""
     config = tiny_config(epochs=3)
     whole = run(config, tiny_dataset, tmp_path / "whole")
     interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
@@ -104,7 +104,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
     torch.manual_seed(5)
     drawn = torch.get_rng_state()
     resumed = run(config, tiny_dataset, tmp_path / "parts")
-    assert torch.equal(torch.get_rng_state(), drawn)  # the caller's go on from where they were
+    assert torch.equal(torch.get_rng_state(), drawn)  # the caller's random state is as it was
     assert records.without_timing(resumed) == records.without_timing(whole)
     one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))
@@ -112,7 +112,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
 
 
 def test_a_run_killed_before_its_record(tiny_dataset, tiny_config, tmp_path):
-    """The last checkpoint knows which images are right; one from before that was kept gives a record without."""
+    """The last checkpoint knows which images are right; an older one, which does not, gives a record without."""
     config = tiny_config()
     whole = run(config, tiny_dataset, tmp_path)
     record_path, checkpoint_path = files(tmp_path, config)
@@ -128,7 +128,7 @@ def test_a_run_killed_before_its_record(tiny_dataset, tiny_config, tmp_path):
 
 @pytest.mark.parametrize("method", ["dcil", "dense"])
 def test_a_record_says_which_test_images_are_right(method, tiny_dataset, tiny_config, tmp_path):
-    """A bit an image for each pass: those of the network in the checkpoint, in the order of the test set."""
+    """There is one bit per image for each pass, of the checkpoint's network, in the order of the test set."""
     config = tiny_config(method=method, epochs=6, lr=0.05, sparsity=0.5 if method == "dcil" else 0.0)
     right = metrics.images_right(run(config, tiny_dataset, tmp_path))
     trained = Trainer(config, tiny_dataset)
@@ -143,14 +143,14 @@ def test_a_record_says_which_test_images_are_right(method, tiny_dataset, tiny_co
 
 
 def test_a_test_set_too_large_for_a_record(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """The run ends well, its record does not say which images are right."""
+    """The run is complete, and its record does not say which images are right."""
     monkeypatch.setattr("dcil.io.bits.MOST", 15)
     record = run(tiny_config(method="dense", sparsity=0.0), tiny_dataset, tmp_path)
     assert record["status"] == "complete" and metrics.images_right(record) is None
 
 
 def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """Whole epochs only, no threshold, fewer fields: it is taken up as if it were of today."""
+    """With whole epochs only, no threshold and fewer fields, it is resumed like one of today."""
     config = tiny_config(epochs=3)
     whole = run(config, tiny_dataset, tmp_path / "whole")
     interrupted_run(config, tiny_dataset, tmp_path / "parts", monkeypatch)
@@ -166,7 +166,7 @@ def test_a_checkpoint_of_an_earlier_version(tiny_dataset, tiny_config, tmp_path,
 
 
 def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """Its record is returned as it is; `resume=False` trains it anew."""
+    """Its record is returned as it is; `resume=False` trains it again."""
     config = tiny_config()
     record = run(config, tiny_dataset, tmp_path)
     before = [p.read_bytes() for p in files(tmp_path, config)]
@@ -180,8 +180,19 @@ def test_a_finished_run_is_not_trained_again(tiny_dataset, tiny_config, tmp_path
     assert records.without_timing(again) == records.without_timing(record)
 
 
+def test_an_interrupted_run_on_other_data(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """It is not resumed, and its checkpoint is left as it is."""
+    config = tiny_config()
+    interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
+    before = files(tmp_path, config)[1].read_bytes()
+    other = dataclasses.replace(tiny_dataset, train_labels=tiny_dataset.train_labels.flip(0))
+    with pytest.raises(DcilError, match="was started on other data"):
+        run(config, other, tmp_path)
+    assert files(tmp_path, config)[1].read_bytes() == before
+
+
 def test_a_damaged_only_checkpoint_stops_the_run(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """Where none came before it, it is neither loaded nor overwritten."""
+    """Without one before it, it is neither loaded nor overwritten."""
     config = tiny_config()
     interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
     path = files(tmp_path, config)[1]
@@ -209,7 +220,7 @@ def test_a_loss_that_is_not_finite(tiny_dataset, tiny_config, tmp_path, monkeypa
 
 
 def test_a_failure_in_the_first_epoch(tiny_dataset, tiny_config, tmp_path):
-    """A huge learning rate fails at once: a record with an empty curve and no checkpoint."""
+    """It leaves a record with an empty curve and no checkpoint."""
     config = tiny_config(lr=1e30)
     with pytest.raises(DcilError, match="the loss became nan in epoch 1"):
         run(config, tiny_dataset, tmp_path)
@@ -219,7 +230,7 @@ def test_a_failure_in_the_first_epoch(tiny_dataset, tiny_config, tmp_path):
 
 
 def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """The last step's loss is finite, the weights it leaves are not: the run does not pass as complete."""
+    """A run whose last loss is finite but whose last weights are not fails."""
     config, step = tiny_config(batch_size=40, mask_period=1), Trainer.step  # one step an epoch
 
     def spoil(self, images, labels, phase):
@@ -236,7 +247,7 @@ def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, mo
 
 
 def test_another_working_directory_meanwhile(tiny_dataset, tiny_config, tmp_path, monkeypatch):
-    """A notebook's next cell may change it while a thread trains: the run's files stay together."""
+    """If it changes while a run trains, as a notebook's next cell may do, the run's files stay together."""
     monkeypatch.chdir(tmp_path)
     step = Trainer.step
 
@@ -250,7 +261,7 @@ def test_another_working_directory_meanwhile(tiny_dataset, tiny_config, tmp_path
 
 
 def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):
-    """The folder that cannot be made is named, and the file stays."""
+    """The folder that cannot be made is named, and the file is left as it is."""
     (tmp_path / "runs").write_text("mine")
     with pytest.raises(DcilError, match="cannot write the run to .*; choose another --runs-dir"):
         run(tiny_config(), tiny_dataset, tmp_path / "runs")
@@ -268,7 +279,7 @@ def test_runs_dir_that_is_a_file(tiny_dataset, tiny_config, tmp_path):
     ids=str,
 )
 def test_other_ways_to_run(changes, tiny_dataset, tiny_config, tmp_path):
-    """Precisions, layouts and the layer scope train, prune and save the right kind of weights."""
+    """Other precisions, layouts and scopes train, prune and save weights of the right dtype."""
     config = tiny_config(**changes)
     record = run(config, tiny_dataset, tmp_path)
     assert record["curve"][-1]["sparsity"] == pytest.approx(0.8, abs=0.05)
@@ -277,7 +288,7 @@ def test_other_ways_to_run(changes, tiny_dataset, tiny_config, tmp_path):
 
 
 def test_filters_are_counted_as_filters(tiny_dataset, tiny_config, tmp_path):
-    """The filter scope keeps F − int(F·s) − 1 whole filters; the share of weights is what it is."""
+    """The filter scope keeps F − int(F·s) − 1 whole filters, whatever share of the weights that is."""
     config = tiny_config(scope="filter", score="l1")
     record = run(config, tiny_dataset, tmp_path)
     state = checkpoint.load(files(tmp_path, config)[1])["model"]
@@ -297,7 +308,7 @@ def test_memory_layout_changes_no_number(tiny_dataset, tiny_config, tmp_path):
 
 
 def test_bf16_runs_in_bf16(tiny_dataset, tiny_config):
-    """Inside the forward activations are bf16; weights and loss are not."""
+    """Activations inside the network are bf16; weights and outputs are not."""
     run, seen = Trainer(tiny_config(precision="bf16", channels_last=True), tiny_dataset), []
     run.dual.net.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     images, _ = next(iter(run.loader.epoch(0)))
@@ -328,7 +339,7 @@ def test_few_classes_and_a_data_set_by_name(tiny_config, tmp_path, monkeypatch, 
 
 
 def test_progress_is_shown_on_stderr_only(tiny_dataset, tiny_config, tmp_path, capsys):
-    """One line an epoch for people; nothing of it on stdout."""
+    """Each epoch has a line for people, and nothing goes to stdout."""
     fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path)
     out, err = capsys.readouterr()
     assert out == ""
@@ -336,7 +347,7 @@ def test_progress_is_shown_on_stderr_only(tiny_dataset, tiny_config, tmp_path, c
 
 
 def test_the_record_is_plain_json(tiny_dataset, tiny_config, tmp_path):
-    """What fit returns is what a reader of the file gets, beside the checksum that only a file needs."""
+    """`fit` returns what the file holds, except for the checksum, which only a file needs."""
     record = run(tiny_config(), tiny_dataset, tmp_path)
     held = json.loads(files(tmp_path, tiny_config())[0].read_text())
     assert len(held.pop("checksum")) == 64 and held == record
@@ -344,7 +355,7 @@ def test_the_record_is_plain_json(tiny_dataset, tiny_config, tmp_path):
 
 @pytest.mark.parametrize("most", [0.01, 1e6])
 def test_a_gradient_longer_than_a_method_allows_is_scaled_down(most, tiny_config, tiny_dataset):
-    """ST-3's clipping: one norm over all parameters, the direction kept; a shorter gradient stays as it is."""
+    """ST-3's clipping takes one norm over all parameters and keeps the direction; a shorter gradient is unchanged."""
     found = []
     for clip in (None, most):
         run = Trainer(tiny_config(method="st3_stepwise"), tiny_dataset)
@@ -369,7 +380,7 @@ def test_a_gradient_longer_than_a_method_allows_is_scaled_down(most, tiny_config
     ids=["no_grad", "inference_mode", "autocast", "default device"],
 )
 def test_what_the_caller_has_on_changes_no_number(around, tiny_dataset, tiny_config, tmp_path):
-    """Nor does a run change what the caller draws next."""
+    """Neither does a run change what the caller draws next."""
     config = tiny_config(epochs=1, ramp_end=0, distill_from=0)
     plain = run(config, tiny_dataset, tmp_path / "plain")
     drawn = torch.get_rng_state()
@@ -380,7 +391,7 @@ def test_what_the_caller_has_on_changes_no_number(around, tiny_dataset, tiny_con
 
 
 def test_settings_of_the_process_are_refused(tiny_dataset, tiny_config, tmp_path):
-    """A default dtype makes a seed another network, bf16 matrices a record that is not true."""
+    """Another default dtype would change a seed's network, and bf16 matrix products would falsify the record."""
     try:
         torch.set_default_dtype(torch.float64)
         with pytest.raises(DcilError, match=r"default dtype is torch\.float64.*set_default_dtype\(torch\.float32\)"):
@@ -396,7 +407,7 @@ def test_settings_of_the_process_are_refused(tiny_dataset, tiny_config, tmp_path
 
 
 def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
-    """The names of presets and data sets, and grey images, are refused before anything is written."""
+    """Names in place of a configuration or a data set, and grey images, are refused."""
     grey = dataclasses.replace(
         tiny_dataset,
         train_images=tiny_dataset.train_images[:, :1],
@@ -414,7 +425,7 @@ def test_other_types_of_arguments(tiny_dataset, tiny_config, tmp_path):
 
 
 def test_a_pass_that_some_epochs_would_not_run(tiny_dataset, tiny_config, tmp_path):
-    """Of four steps an epoch every fourth can run the second pass, not every fifth; the first runs at each of them."""
+    """With four steps an epoch, the second pass can run at every fourth step, but not at every fifth."""
     with pytest.raises(DcilError, match=r"dense_every is 5, .*epoch has 4 steps.*dense pass; lower --dense-every to 4"):
         run(tiny_config(dense_every=5), tiny_dataset, tmp_path)
     record = run(tiny_config(dense_every=4), tiny_dataset, tmp_path)
@@ -423,7 +434,7 @@ def test_a_pass_that_some_epochs_would_not_run(tiny_dataset, tiny_config, tmp_pa
 
 
 def test_a_run_that_would_keep_nothing(tiny_dataset, tiny_config, tmp_path):
-    """Of 336 filters 0.999 leaves none: said before the first step, not when the record is written."""
+    """A sparsity of 0.999 of 336 filters leaves none, and is refused before the first step."""
     with pytest.raises(DcilError, match=r"sparsity 0\.999 .* scope 'filter' leaves no weight.*lower --sparsity"):
         run(tiny_config(sparsity=0.999, scope="filter"), tiny_dataset, tmp_path)
     assert not files(tmp_path, tiny_config(sparsity=0.999, scope="filter"))[1].exists()
@@ -432,6 +443,6 @@ def test_a_run_that_would_keep_nothing(tiny_dataset, tiny_config, tmp_path):
 
 
 def test_two_limits_of_time(tiny_dataset, tiny_config, tmp_path):
-    """A `stop` that several runs share has its own limit; a second one would count for nothing."""
+    """A limit beside a `stop`, which has its own, is refused, since it would be ignored."""
     with pytest.raises(DcilError, match=r"max_minutes is 5 and stop is given.*Stop\(max_minutes=5\)"):
         fit(tiny_config(), dataset=tiny_dataset, runs_dir=tmp_path, max_minutes=5, stop=Stop())

@@ -19,7 +19,7 @@ SITE = Path(__file__).parents[2] / "_build" / "html"
 
 @pytest.fixture(scope="session")
 def would_run():
-    """Return what tells the last command of a line of make, which is not run: it would build an environment first."""
+    """Return a function that gives a make line's last command, without running it: it would build an environment."""
 
     def told(line):
         words = f"{line} -n --no-print-directory"  # make inside make would end by naming its folder
@@ -30,7 +30,7 @@ def would_run():
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves the site as GitHub Pages does: what is text travels compressed."""
+    """Serves the site as GitHub Pages does, text compressed."""
 
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}
 
@@ -54,7 +54,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
 
 class Listener(http.server.ThreadingHTTPServer):
-    """Says nothing of a page that was closed while it was loading."""
+    """Does not report a page that was closed while it was loading."""
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -63,7 +63,7 @@ class Listener(http.server.ThreadingHTTPServer):
 
 @pytest.fixture(scope="session")
 def bases():
-    """Where the site is: served on a free local port, and as files."""
+    """The site's addresses: served on a free local port, and as files."""
     handler = functools.partial(Server, directory=str(SITE))
     with Listener(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -81,7 +81,7 @@ def browser():
 
 @pytest.fixture
 def watched(browser, bases):
-    """Open pages and gather what went wrong: console errors, failed requests, requests to elsewhere."""
+    """Return a function that opens a page and gathers console errors, failed requests and requests to elsewhere."""
     with contextlib.ExitStack() as stack:
 
         def visit(name, scheme="http", width=1280, javascript=True):

@@ -29,18 +29,18 @@ pytestmark = pytest.mark.browser
 
 
 def choose(page, theme):
-    """Choose the theme, without the time in which colours fade."""
+    """Choose the theme, without waiting for colours to fade."""
     page.add_style_tag(content="* { transition: none !important; }")
     page.evaluate("t => Object.assign(document.documentElement.dataset, {theme: t, mode: t})", theme)
 
 
 def unfit(page):
-    """Pixels by which the page is wider than the window."""
+    """Return the pixels by which the page is wider than the window."""
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def violations(page, rules=None, within="html", without=()):
-    """What axe finds serious or critical in a part of a page, as `rule: element`."""
+    """Return what axe finds serious or critical in a part of a page, as `rule: element`."""
     from axe_playwright_python.sync_playwright import Axe
 
     options = {
@@ -67,7 +67,7 @@ def test_the_site_has_the_chapters_of_the_contents():
 
 @pytest.mark.parametrize("name", [p for p in PAGES if p not in ALIKE])
 def test_page(watched, name):
-    """Light, no error or request elsewhere, no sideways scroll, no serious finding of axe, in each width and theme."""
+    """A page is light, without errors, outside requests, sideways scroll or serious findings of axe, in any theme."""
     page, problems = watched(name)
     size = page.evaluate(
         "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
@@ -86,7 +86,7 @@ def test_page(watched, name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_opened_as_a_file(watched, name):
-    """Without a server: formulas set, pictures there with alt text and a white card in the dark, nothing failed."""
+    """Without a server, formulas are set, pictures have alt text and a white card in the dark, and nothing fails."""
     page, problems = watched(name, "file")
     assert page.locator("article mjx-merror, article mjx-container [data-mjx-error]").count() == 0
     bare = "nodes => nodes.filter(n => !n.querySelector('mjx-container')).map(n => n.textContent)"
@@ -146,7 +146,6 @@ def test_links_inside_the_site_lead_somewhere():
 
 
 def test_the_notebook_of_a_page_can_be_downloaded(watched):
-    """The theme's button gives the executed notebook itself."""
     page, _ = watched("book/runs.html")
     address = page.locator(".btn-download-source-button").first.get_attribute("href")
     assert json.loads((SITE / "book" / address).read_text())["nbformat"] == 4

@@ -23,7 +23,7 @@ ENTRIES = {match[1]: match.groups()[1:] for match in ENTRY.finditer(PAGE)}
 
 
 def numbered():
-    """Each numbered equation with the prose of its chapter from there on."""
+    """Yield each numbered equation with the prose of its chapter from there on."""
     for path in sorted((ROOT / "book").glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
         text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
@@ -35,7 +35,7 @@ EQUATIONS = dict(numbered())
 
 
 def find(name):
-    """What a dotted name of dcil stands for; fails if there is nothing of that name."""
+    """Return what a dotted name of dcil stands for; fails if there is nothing of that name."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:

@@ -17,7 +17,7 @@ OWN = ('class="dataframe claims"', 'id="runs"', 'class="rerun"')
 
 @cache
 def code_cells(path):
-    """The code cells of a notebook, each with its outputs' HTML as one text."""
+    """Return the code cells of a notebook, each with its outputs' HTML as one text."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     return [(cell, "".join("".join(o.get("data", {}).get("text/html", "")) for o in cell["outputs"])) for cell in cells]
 
@@ -133,7 +133,7 @@ def test_from_a_figure_to_its_run_in_two_clicks(watched, scheme):
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_twins_are_drawn_when_they_are_opened(watched, scheme):
-    """Not before is the library loaded; then every line of the spec is drawn."""
+    """Only then is the library loaded, and every line of the spec is drawn."""
     page, problems = watched("book/09-rivals.html", scheme)
     loaded = "window.Plotly !== undefined"
     assert not page.evaluate(loaded)

@@ -1,4 +1,4 @@
-"""What a reader with a minute, or with a phone, meets on each page: counted on the built site."""
+"""What a reader with a minute, or with a phone, sees of each page, measured on the built site."""
 
 import re
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_the_answer_comes_first(look, name):
 
 
 def test_the_reasons_come_before_the_recipes(look):
-    """Who has a network of their own sees the loop, and in a picture what DCIL gains, on the first two screens."""
+    """A reader with a network of their own sees what DCIL gains, in a picture, on the first two screens."""
     desktop, phone = look("your-own-network")["desktop"], look("your-own-network")["phone"]
     assert desktop["figure"] <= 2 and phone["figure"] <= 2
 
@@ -102,7 +102,7 @@ def test_figures_are_legible_on_a_phone(look, name):
 
 
 def test_the_drawing_of_the_front_page_is_legible_on_a_phone(browser, bases):
-    """There its halves stand one above the other; what they say is the same, in text of 11 pixels or more."""
+    """There its halves stand one above the other, with the same words, in text of 11 pixels or more."""
     page = browser.new_page(viewport=PHONE)
     page.goto(f"{bases['http']}/book/index.html", wait_until="load")
     drawing = page.locator("figure > img[src$='two-passes.svg']")
@@ -134,7 +134,7 @@ def test_what_scrolls_says_so(browser, bases, theme):
 
 
 def test_a_spread_stays_on_one_line(browser, bases):
-    """In a table on a desktop, at most the spread goes to a second line, also where there are many columns."""
+    """In a table on a desktop a mean and its spread take two lines at most, even with many columns."""
     page = browser.new_page(viewport=DESKTOP)
     page.goto(f"{bases['http']}/book/04-stability.html", wait_until="load")
     lines = r"""all => all.filter((n) => /\s±\s/.test(n.textContent)).map((n) => {
@@ -148,7 +148,7 @@ def test_a_spread_stays_on_one_line(browser, bases):
 
 
 def test_rows_are_cards_on_a_phone(browser, bases):
-    """Each cell bears its column's name, and the table is still one to a screen reader; on a desktop it is a table."""
+    """Each cell has its column's name, and a screen reader still sees a table, as does everyone on a desktop."""
     page = browser.new_page(viewport=PHONE)
     page.goto(f"{bases['http']}/book/06-cifar.html", wait_until="load")
     table = page.locator("table.cards").first

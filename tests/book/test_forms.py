@@ -32,7 +32,7 @@ def test_a_table_sorts(watched):
 
 
 def test_words_among_numbers_come_last(watched):
-    """What has not been run stands below the numbers, whichever way they are sorted."""
+    """What has not been run stays below the numbers, whichever way they are sorted."""
     page, _ = watched("book/runs.html")
     rows = "".join(f"<tr><td>{v}</td></tr>" for v in ("not run", "9.5 ± 0.1", "1,234", "−2"))
     table = f"<table class='dataframe'><thead><tr><th>points</th></tr></thead><tbody>{rows}</tbody></table>"
@@ -72,7 +72,7 @@ def fill(page, **values):
 
 
 def test_a_form_writes_only_what_was_changed(opened):
-    """Nothing at first; what differs from the default; a wrong value is named and left out; and back."""
+    """It writes what differs from the defaults, names a wrong value and leaves it out, and can be reset."""
     page = opened("book/03-dual-path-training.html")
     first = written(page, "make")
     assert first == "make chapter NAME=03-dual-path-training"

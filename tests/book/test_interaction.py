@@ -1,4 +1,4 @@
-"""What a reader can play with, in the browser: by keyboard, from a server and from a disk, and without scripts."""
+"""What a reader can play with, in a browser: by keyboard, from a server, from a disk, and without scripts."""
 
 import json
 
@@ -23,13 +23,13 @@ def press(page, selector, *keys):
 
 
 def shown(page, piece):
-    """What a piece shows, by name."""
+    """Return what a demo shows, by name."""
     nodes = page.locator(f"{piece} [data-shown]")
     return dict(nodes.evaluate_all("all => all.map(n => [n.dataset.shown, n.textContent])"))
 
 
 def accessible(page, piece):
-    """Whether axe finds nothing in a piece as it stands now, and the page fits, in both themes and widths."""
+    """Assert that axe finds nothing in a demo as it is now, and that the page fits, in both themes and widths."""
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
         for theme in ("light", "dark"):

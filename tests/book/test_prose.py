@@ -50,7 +50,7 @@ QUANTITY = re.compile(
 
 
 def prose(name):
-    """The Markdown of a page, with the captions and descriptions of its figures, without what is not prose."""
+    """Return the Markdown of a page, with its figures' captions and descriptions, without what is not prose."""
     path = BOOK / name
     text = path.read_text()
     if path.suffix == ".ipynb":
@@ -63,13 +63,13 @@ def prose(name):
 
 
 def quantities(text):
-    """The quantities in a text, each as it is written, line breaks made spaces."""
+    """Return the quantities in a text, each as it is written, with line breaks as spaces."""
     return [" ".join(match.group().split()) for match in QUANTITY.finditer(text)]
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_result_is_written_by_hand(name):
-    """A page says no quantity that is not allowed."""
+    """A page states no quantity that is not allowed."""
     allowed = {entry["says"] for entry in ALLOWED}
     found = [q for q in quantities(prose(name)) if q not in allowed]
     assert found == [], "compute it, or give it a source in prose.yml"
@@ -77,7 +77,7 @@ def test_no_result_is_written_by_hand(name):
 
 @pytest.mark.parametrize("entry", ALLOWED, ids=lambda entry: entry["says"])
 def test_what_is_allowed_is_true_and_needed(entry):
-    """A setting equals the code's, arithmetic comes out, everything else has a reason; and a page says it."""
+    """A setting equals the code's, arithmetic is correct, all else has a reason, and some page says it."""
     assert set(entry) in ({"says", "is"}, {"says", "because"})
     if "is" in entry:
         number = float(re.match(FIGURE, entry["says"]).group().replace(",", ""))

@@ -1,4 +1,4 @@
-"""The site's search, typed into in a browser: what readers ask leads to the page that answers it."""
+"""The site's search, used in a browser: what readers ask leads to the page that answers it."""
 
 import urllib.parse
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def hits(watched):
-    """Return what gives the addresses that the search finds for a phrase, best first; nothing may go wrong."""
+    """Return a function that gives the addresses found for a phrase, best first; nothing may go wrong."""
 
     def typed(phrase, scheme):
         page, problems = watched(f"search.html?q={urllib.parse.quote_plus(phrase)}", scheme)
@@ -45,7 +45,7 @@ def test_first_hit_answers(hits, phrase):
     ],
 )
 def test_titles_and_keywords_come_before_the_library(hits, phrase, first):
-    """On the published site; a function comes first only where its whole name was typed."""
+    """On the published site a function comes first only if its whole name was typed."""
     assert hits(phrase, "http")[0] == first
 
 

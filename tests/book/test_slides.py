@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.parametrize("name, sheets", [("summary", 1), ("slides", 10)])
 def test_the_pdf_is_beside_the_page(watched, name, sheets):
-    """One sheet, and ten; the page links to it."""
+    """It has one sheet, or ten, and the page links to it."""
     page, problems = watched(f"{name}.html", "file")
     assert page.locator(f"a[href='{name}.pdf']").count() == 1
     assert count_pages(SITE / f"{name}.pdf") == sheets
@@ -21,7 +21,7 @@ def test_the_pdf_is_beside_the_page(watched, name, sheets):
 
 
 def test_keys_turn_the_slides(watched):
-    """On and back, to the end and to the beginning, never beyond; without a key the page scrolls as any other."""
+    """Keys turn on and back, to the end and to the beginning, never beyond."""
     page, problems = watched("slides.html", "file")
 
     def press(key):
@@ -46,7 +46,7 @@ def test_keys_turn_the_slides(watched):
 
 
 def test_the_front_page_leads_there(watched):
-    """Both, and both lead back to the book."""
+    """It leads to both, and both lead back to the book."""
     page, _ = watched("book/index.html", "file")
     for name in ("summary", "slides"):
         page.locator(f"article a[href='../{name}.html']").click()

@@ -1,4 +1,4 @@
-"""Runs whose records have only the parts that tables read."""
+"""Fake runs, whose records have only the parts that tables read."""
 
 import copy
 from typing import Any
@@ -10,7 +10,7 @@ from dcil.run_record import Run
 
 
 def fake_run(method, seed, last, passes=(), **changes):
-    """A run of one epoch whose passes, or the deployed one, end at `last`; changes are of its configuration."""
+    """Return a run of one epoch whose passes, by default the deployed one, end at `last`; `changes` are settings."""
     passes = passes or methods.get(method).passes[:1]
     end = {
         "last": {"top1": last, "epoch": 1},
@@ -72,12 +72,12 @@ def fake_run(method, seed, last, passes=(), **changes):
 
 
 def fake_runs(**lasts):
-    """Runs of methods, a seed for each of their last top-1: `fake_runs(ste=(80, 81), dcil=(82,))`."""
+    """Return runs of methods, one seed for each last top-1: `fake_runs(ste=(80, 81), dcil=(82,))`."""
     return [fake_run(method, seed, last) for method, values in lasts.items() for seed, last in enumerate(values)]
 
 
 def changed(found, part, **values):
-    """The run with some values of a part of its record changed: `changed(run, "cost", time_s=1.0)`."""
+    """Return the run with some values of a part of its record changed: `changed(run, "cost", time_s=1.0)`."""
     return found | {part: found[part] | values}
 
 

@@ -22,7 +22,7 @@ def said():
 
 
 def test_the_abstract_is_short_and_has_the_findings(said):
-    """At most 150 words, without bullets and percent signs; each effect that it names is that of its claim."""
+    """It has at most 150 words, not counting bullets and percent signs, and its effects are those of its claims."""
     assert 60 < len(re.findall(r"\S*\w\S*", said)) <= 150
     found = claims.findings_by_id(KNOWN, FOUND)
     for name in (
@@ -38,7 +38,7 @@ def test_the_abstract_is_short_and_has_the_findings(said):
 
 
 def test_the_abstract_says_how_far_its_numbers_carry(said):
-    """Seeds, the correction and what it leaves out, and what half the epochs cost where DCIL has no more."""
+    """It says the seeds, the correction and what survives it, and what half the epochs cost by themselves."""
     counts = {len(f["quick"].effects) for f in claims.findings_by_id(KNOWN, FOUND).values() if "quick" in f}
     looks = " or ".join(str(look) for look in LOOKS if look in counts)
     assert f"16 epochs, {looks} seeds (tier *quick*)" in said and "the gain over STE" in said
@@ -50,7 +50,7 @@ def test_the_abstract_says_how_far_its_numbers_carry(said):
 
 
 def test_the_two_gains_are_told_apart():
-    """Ahead in the mean is not ahead: headline and correction name the sparsity at which the gain is shown."""
+    """Headline and correction name the sparsity at which the gain is shown, not one where only the mean is ahead."""
     evidence = {share: {"quick": CLAIM["evidence"]["quick"] | {"sparsity": share / 100}} for share in (90, 95)}
     known = [fake_claim(id=f"better-than-ste-{share}", evidence=evidence[share]) for share in (90, 95)]
     unsure = fake_runs(ste=(80, 82, 81), dcil=(81, 83.1, 85.5))
@@ -63,7 +63,7 @@ def test_the_two_gains_are_told_apart():
 
 
 def test_seeds_are_counted_as_they_are():
-    """A claim with eight pairs beside one with three."""
+    """With claims of eight and of three pairs it says both numbers."""
     gmp = fake_claim(id="mutual-loss", rule=CLAIM["rule"] | {"b": "gmp"})
     lasts = {"ste": [80.0, 80.2] * 4, "dcil": [81.0 + s / 10 for s in range(8)], "gmp": [80.0, 80.1, 80.3]}
     assert ", 3 or 8 seeds (tier" in abstract([fake_claim(), gmp], fake_runs(**lasts))
@@ -71,7 +71,7 @@ def test_seeds_are_counted_as_they_are():
 
 
 def test_a_gradient_that_brings_nothing_is_said_to():
-    """Where an advantage as large as the margin is ruled out; where it is not, the difference stands alone."""
+    """It is said only where an advantage as large as the margin is ruled out."""
     helps = fake_claim(id="ste-gradient-helps", rule=CLAIM["rule"] | {"a": "ste", "b": "kept_only"})
     for lasts, words in (((80.1, 80.2, 80.0), "brings no measurable gain"), ((78, 80, 82), "was measured")):
         said = abstract([helps], fake_runs(ste=(80, 80.2, 80.1), kept_only=lasts))
@@ -79,7 +79,7 @@ def test_a_gradient_that_brings_nothing_is_said_to():
 
 
 def test_the_abstract_follows_the_records():
-    """Turned round, it says the contrary; without records it claims nothing."""
+    """Results the other way round reverse it; without records it claims nothing."""
     ste = fake_claim(id="better-than-ste-90")
     good, bad = (80.0, 80.2, 80.1), (81.0, 81.1, 81.2)
     assert "DCIL ends above STE**: +1.00 points at 90 %" in abstract([ste], fake_runs(ste=good, dcil=bad))
@@ -89,7 +89,7 @@ def test_the_abstract_follows_the_records():
 
 
 def test_equal_compute_says_on_which_side_dcil_ends():
-    """By its interval: below, above, no advantage, or nothing decided. A claim that does not hold is not yet a loss."""
+    """The interval decides: below, above, not ahead, or within noise. A claim that does not hold is not yet a loss."""
     rules = {b: CLAIM["rule"] | {"b": b, "a_epochs": 1} for b in ("ste", "gmp", "st3", "set")}
     known = [fake_claim(id=f"equal-compute-{b}", rule=rule) for b, rule in rules.items()]
     lasts = {"dcil": (81, 81.1, 81.2), "ste": (83, 83.2, 83.1), "gmp": (80.94, 81.05, 81.13), "st3": (80, 83, 79)}

@@ -31,7 +31,7 @@ def test_public_names_are_on_the_first_page():
 
 
 def test_names_become_links():
-    """Full names in single backticks; not those that are code of their own or roles already."""
+    """Full names in single backticks do, but neither code in double ones nor roles."""
     lines = ["See `dcil.masks.flips` and `flips`, ``dcil.masks``, :py:obj:`dcil.fit`, `dcil export`."]
     assert api_pages.link_names(lines) == [
         "See :py:obj:`dcil.masks.flips` and `flips`, ``dcil.masks``, :py:obj:`dcil.fit`, `dcil export`."
@@ -52,11 +52,11 @@ def test_settings_come_as_a_table_with_their_reasons():
 
 
 def test_markup_in_a_reason_is_escaped():
-    """`|w|` and `*` are signs of reStructuredText."""
+    """`|w|` and `*` mean something in reStructuredText."""
     assert api_pages.escape("|w| * 2") == r"\|w\| \* 2"
 
 
 def test_fields_of_named_tuples_are_left_out():
-    """Python's own words for them say nothing; everything else is decided by Sphinx."""
+    """Python's docstrings for them say nothing; all else is left to Sphinx."""
     assert api_pages.on_member(None, "class", "mutual", Phase.mutual, False, None) is True
     assert api_pages.on_member(None, "class", "x", SimpleNamespace(__doc__="What it is."), False, None) is None

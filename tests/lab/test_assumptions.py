@@ -1,4 +1,4 @@
-"""What the paper leaves open: every entry whole, settings from the code, effects from records."""
+"""What the paper leaves open: every entry is complete, settings come from the code, effects from records."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_effects_come_from_records():
     ],
 )
 def test_a_bad_entry_is_named(changes, said, tmp_path):
-    """An effect written by hand, an empty answer, a setting that does not exist."""
+    """An effect written by hand, an empty answer or an unknown name is refused with the entry's number."""
     (tmp_path / "a.yml").write_text(yaml.safe_dump([ENTRY, ENTRY | changes]))
     with pytest.raises(DcilError, match=f"entry 2.*{said}"):
         assumptions.read_assumptions(tmp_path / "a.yml")

@@ -56,7 +56,7 @@ def test_parameters_carry_default_and_meaning(tmp_path):
 
 
 def test_unknown_parameter_is_an_error(tmp_path):
-    """papermill would only warn; here nothing is executed and the nearest name is suggested."""
+    """Where papermill would only warn, nothing is executed, and the nearest name is suggested."""
     notebook = write(tmp_path / "a.ipynb", "1")
     with pytest.raises(DcilError, match="unknown parameter of a 'sise': did you mean 'size'"):
         chapters.execute(notebook, tmp_path / "out.ipynb", {"sise": 4}, progress=False)
@@ -64,7 +64,7 @@ def test_unknown_parameter_is_an_error(tmp_path):
 
 
 def test_a_value_that_a_parameter_does_not_take_is_an_error(tmp_path):
-    """Nothing is executed; a tier that does not exist would read as one without records."""
+    """Nothing is executed: a tier that does not exist would look like one without records."""
     notebook = write(tmp_path / "a.ipynb", "1", 'tier = "quick"  # quick | paper: which records are shown')
     with pytest.raises(DcilError, match=r"tier is 'papre'; a takes: quick \| paper: which records are shown"):
         chapters.execute(notebook, tmp_path / "out.ipynb", {"tier": "papre"}, progress=False)
@@ -112,13 +112,13 @@ def test_other_records_than_the_text_was_written_for_are_announced(monkeypatch):
 
 
 def test_what_a_chapter_imports_is_no_parameter():
-    """Modules, functions, classes and constants that its second cell imports stand beside the parameters."""
+    """Modules, functions, classes and constants beside the parameters are not taken for some."""
     imported = {"chapters": chapters, "write": write, "DcilError": DcilError, "METHODS": ("ste", "dcil")}
     chapters.begin("03", {"preset": "smoke", "In": ["", "", ""], "Out": {}, "exit": object()} | imported)
 
 
 def test_the_box_at_the_end_has_the_values_of_this_run(monkeypatch):
-    """It is closed; its form has what was passed beside the default, and only what the chapter declares."""
+    """It is closed; its form shows what was passed beside the default, for declared parameters only."""
     monkeypatch.setattr(rerun_form, "forms", {})
     with pytest.raises(DcilError, match="has not begun"):
         chapters.rerun_box("03-dual-path-training")
@@ -161,7 +161,7 @@ def test_a_failing_cell_publishes_nothing(tmp_path):
 
 
 def test_redraw_has_the_parameters_of_this_run(monkeypatch):
-    """Only those that are not at their default; none for a page that did not begin."""
+    """The command has the parameters that are not at their defaults, and none before the page has begun."""
     monkeypatch.setattr(rerun_form, "given", {})
     name = "03-dual-path-training"
     assert rerun_form.redraw(name) == f"make chapter NAME={name}"
@@ -181,7 +181,7 @@ def test_what_a_chapter_takes(tmp_path):
 
 
 def test_stability_is_drawn_of_nothing_too(monkeypatch):
-    """At a tier and a sparsity without a record, chapter 4 says "not run" and goes on."""
+    """Without a record at a tier and a sparsity, chapter 4 draws an empty table and goes on."""
     shown = []
     monkeypatch.setattr(figures, "show_figure", lambda figure, source, place, data, twin: shown.append(len(data)))
     cells = json.loads(chapters.find_chapter("04").read_text())["cells"]

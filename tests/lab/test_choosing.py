@@ -1,4 +1,4 @@
-"""When to use DCIL and what to expect of it: sentences that follow the records, whichever way those turn."""
+"""When to use DCIL and what to expect of it: sentences that follow from the records, whatever they say."""
 
 import pandas as pd
 import pytest
@@ -57,7 +57,7 @@ def test_without_records_there_are_no_numbers():
 
 
 def test_speeds_are_those_of_masked_networks():
-    """The slowest and the fastest of them, one image on one thread."""
+    """The slowest and the fastest of them are named, for one image on one thread."""
     rows = [("masked", 0.9, 1), ("masked", 1.1, 1), ("shrunk", 3.0, 1), ("masked", 9.0, 2)]
     devices = pd.DataFrame(
         [
@@ -105,7 +105,7 @@ def test_every_claim_asked_for_is_one_of_the_book(claim):
 
 
 def test_the_book_gives_both_reasons():
-    """Its records know when to use DCIL, when not, and what it costs."""
+    """The book's records say when to use DCIL, when not, and what it costs."""
     root = checkout.root()
     everything = records.load_all(root / "records")
     known = claims.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)

@@ -49,8 +49,23 @@ def test_rules(kind, values, expected):
     assert claims.verdict_by_rule(kind, values, 0.3, "quick") == expected
 
 
+def test_a_margin_that_is_just_reached():
+    """Equal effects of exactly the margin hold: the mean must reach it, the interval must lie below it to fail."""
+    assert claims.verdict_by_rule("better", [0.5] * 3, 0.5, "quick") == HOLDS
+
+
+def test_the_highest_tier_with_a_verdict_counts():
+    """A tier without a verdict does not outrank one with it."""
+    quick, paper, open_ = (
+        claims.Finding(t, (), 0, 0, v)
+        for t, v in (("quick", HOLDS), ("paper", "reproduced"), ("paper", claims.NO_VERDICT))
+    )
+    assert claims.at_highest_tier([quick, paper]) == claims.at_highest_tier([paper, quick]) == paper
+    assert claims.at_highest_tier([quick, open_]) == quick and claims.at_highest_tier([open_]) is None
+
+
 def test_only_the_papers_scale_reproduces():
-    """The same effects, at either tier in its own words; what is open is called the same at both."""
+    """Each tier has its own words for the same effects, but what is open is called the same at both."""
     said = {
         tier: [
             claims.verdict_by_rule("better", values, 0.3, tier)
@@ -136,7 +151,7 @@ def test_equal_compute_is_equal():
 
 
 def test_two_records_of_one_seed_are_refused(monkeypatch):
-    """Whatever the kind of rule: neither is dropped nor counted beside the other."""
+    """Whatever the kind of rule, neither is dropped or counted beside the other."""
     rows = [{"variant": name, "run": name, "seed": 0, "flips": 1.0} for name in ("dcil", "ste", "ste")]
     monkeypatch.setattr("dcil.lab.runs.stability.stability_table", lambda found: pd.DataFrame(rows))
     for rule in (CLAIM["rule"], SMALLER):
@@ -145,7 +160,7 @@ def test_two_records_of_one_seed_are_refused(monkeypatch):
 
 
 def test_a_pass_can_be_named():
-    """DCIL's dense pass beside dense training."""
+    """A claim can be about DCIL's dense pass, beside dense training."""
     rule = {"kind": "equal", "a": "dcil", "a_pass": "dense", "b": "dense", "margin": 0.5}
     both = [fake_run("dcil", s, 85.0, passes=("sparse", "dense")) for s in range(3)]
     for r in both:
@@ -165,7 +180,7 @@ def test_the_authors_number():
 
 
 def test_chapters_say_the_same():
-    """A chapter's own claims only, each with its verdict, the seeds that are there, and a share without a sign."""
+    """A chapter lists its own claims only, each with its verdict and seeds; a share has no sign."""
     waiting = claims.verdicts_in_words(
         [fake_claim(), fake_claim(chapter="other", claim="a < b")], []
     )  # of no chapter: all
@@ -212,6 +227,14 @@ def test_a_bad_claim_is_named(changes, said, tmp_path):
     file = tmp_path / "claims.yml"
     file.write_text(yaml.safe_dump([CLAIM | changes]))
     with pytest.raises(DcilError, match=rf"claim x: .*{re.escape(said)}"):
+        claims.read_claims(file)
+
+
+def test_two_claims_of_one_id_are_refused(tmp_path):
+    """They would share a row of every table that goes by id."""
+    file = tmp_path / "claims.yml"
+    file.write_text(yaml.safe_dump([CLAIM, CLAIM]))
+    with pytest.raises(DcilError, match="claims.yml has two claims of one id"):
         claims.read_claims(file)
 
 

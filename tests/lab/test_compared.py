@@ -29,6 +29,15 @@ def test_no_figure_of_a_claim_looks_between():
     assert seeds(found, "ste") == seeds(found, "dcil") == [0, 1, 2]
 
 
+def test_a_failed_run_takes_no_seed_s_place(monkeypatch):
+    """Neither in a claim's evidence nor on a page: the look is at three seeds that were trained to the end."""
+    runs = [fake_run("dcil", seed, 81.0) for seed in range(4)]
+    runs[0] = runs[0] | {"status": "failed"}
+    assert seeds(claims.evidence(fake_claim(), "quick", runs), "dcil") == [1, 2, 3]
+    monkeypatch.setattr("dcil.records.load_all", lambda *_, **__: runs)
+    assert seeds(compared.load_compared("quick"), "dcil") == [1, 2, 3]
+
+
 def test_pages_load_what_is_compared():
     """The book's records of a tier: one device and precision, no seed that waits; another tier has none of them."""
     found = compared.load_compared("quick", dataset="cifar10", model="resnet20", epochs=16)

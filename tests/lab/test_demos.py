@@ -1,4 +1,4 @@
-"""What a reader can play with: computed as derived, put into the page unchanged, readable without its script."""
+"""What a reader can play with is computed as derived, put into the page unchanged, and readable without scripts."""
 
 import json
 import re
@@ -16,14 +16,14 @@ from dcil.masks import compute_masks
 
 
 def output(chapter, cell):
-    """The HTML that a cell of a committed chapter shows, parsed."""
+    """Return the HTML that a cell of a committed chapter shows, parsed."""
     cells = json.loads((root() / "book" / f"{chapter}.ipynb").read_text())["cells"]
     (found,) = (c for c in cells if c["id"] == cell)
     return BeautifulSoup("".join(found["outputs"][0]["data"]["text/html"]), "html.parser")
 
 
 def data(page):
-    """The data of a piece."""
+    """Return the data of a demo."""
     return json.loads(page.select_one("script[type='application/json']").string)
 
 
@@ -52,7 +52,7 @@ def test_two_weights_by_hand(method):
 
 
 def test_the_pair_settles_under_dcil_only():
-    """Always one exchange under DCIL and more under STE, which overshoots further where a mask rests longer."""
+    """DCIL exchanges once, STE more often, and STE overshoots further the longer a mask rests."""
     for rate in two_weights.RATES:
         last = {}
         for period in two_weights.PERIODS:
@@ -64,7 +64,7 @@ def test_the_pair_settles_under_dcil_only():
 
 
 def test_the_page_holds_what_dcil_computes():
-    """Every number of the committed chapter's sliders is computed again here; they take little room."""
+    """Every number of the committed chapter's sliders is what is computed here, and together they take little room."""
     page = output("02-refined-gradient", "two-weights")
     held = data(page)
     assert (held["rates"], held["periods"]) == (list(two_weights.RATES), list(two_weights.PERIODS))
@@ -89,7 +89,7 @@ def test_the_first_picture_needs_no_script():
 
 
 def refreshes(number):
-    """Refreshes of a layer of 2 × 2 kernels of 1 × 2, masks by size of random weights."""
+    """Return refreshes of a layer of 2 × 2 kernels of 1 × 2, with masks by the size of random weights."""
     generator, before, found = torch.Generator().manual_seed(0), torch.zeros(2, 2, 1, 2, dtype=torch.bool), []
     for i in range(number):
         after = compute_masks({"w": torch.randn(2, 2, 1, 2, generator=generator)}, sparsity=0.5)["w"]
@@ -107,7 +107,7 @@ def refreshes(number):
 
 
 def test_each_refresh_is_told_by_letters():
-    """A letter a weight: what was and what is give the masks before and after."""
+    """One letter per weight gives the masks before and after."""
     made = refreshes(5)
     for row, refresh in zip(scrubber.frames(made).to_dict("records"), made, strict=True):
         before, after = (mask.flatten().tolist() for mask in refresh["corner"])
@@ -118,14 +118,14 @@ def test_each_refresh_is_told_by_letters():
 
 
 def test_a_long_run_is_thinned():
-    """Of many refreshes sixty are held, with their own numbers."""
+    """Of many refreshes sixty are kept, with their own numbers."""
     rows = scrubber.frames(refreshes(200))
     assert len(rows) == scrubber.MOST and rows["refresh"].iloc[[0, -1]].tolist() == [1, 200]
     assert (rows["step"] == 8 * (rows["refresh"] - 1)).all() and rows["refresh"].is_unique
 
 
 def test_every_side_has_its_shape():
-    """A weight is drawn by the shape of its side, which differ in form, not in colour alone."""
+    """Sides differ in shape, not in colour alone."""
     page = BeautifulSoup(scrubber.scrubber_html(refreshes(3), sources.exact("a test"), "01-x#masks"), "html.parser")
     drawn = [use["href"].removeprefix("#mask-") for use in page.select("svg.mask use")]
     assert "".join(drawn) == data(page)[1]["sides"]
@@ -135,13 +135,13 @@ def test_every_side_has_its_shape():
 
 
 def test_masks_have_a_size_without_the_site():
-    """In JupyterLab, which has not the site's style, a drawing without one would fill the screen."""
+    """In JupyterLab, which lacks the site's style, a drawing without a size would fill the screen."""
     page = BeautifulSoup(scrubber.scrubber_html(refreshes(3), sources.exact("a test"), "01-x#masks"), "html.parser")
     assert {drawing["width"] for drawing in page.select("svg")} == {"0", "18", "440"}
 
 
 def test_the_chapter_shows_its_own_refreshes():
-    """In the committed chapter, every mask begins where the one before it ended."""
+    """In the committed chapter, every mask begins as the one before it ended."""
     held = data(output("01-why-prune-dynamically", "scrubber"))
     assert len(held) > 10 and len(held[0]["sides"]) == 8 * 8 * 9
     for one, other in zip(held, held[1:], strict=False):
@@ -153,7 +153,7 @@ def test_the_chapter_shows_its_own_refreshes():
 
 
 def test_a_term_says_what_it_does():
-    """Formulas between dollars are set as such, a value has its words, and nothing becomes markup."""
+    """Formulas between dollars are set as formulas, a value has its words, and no text becomes markup."""
     measured = terms.Term("a", "one", "Of $x_1$: less <b>than</b> $y$.", value=-0.5)
     right = [measured, terms.Term("b", "two", "No value.", sign="−")]
     page = BeautifulSoup(terms.terms_html("A & B", terms.Term("c", "all", "The sum."), right, "Here:"), "html.parser")

@@ -1,4 +1,4 @@
-"""What runs took, by figure and by the time a reader has."""
+"""How long runs took, by figure and by the time that a reader has."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def test_by_figure():
 
 
 def test_time_on_a_shared_device_is_no_measure():
-    """Such runs are counted, their hours are not summed, and they neither fit into a time nor stand for a figure."""
+    """Such runs are counted, but their hours are not summed and do not say what fits into a time."""
     packed = [changed(r, "cost", time_s=1.0, shared_by=6) for r in RECORDS]
     assert device_hours.device_hours_table(PLANNED, [RECORDS[1], packed[0]])["device-hours"].tolist() == [
         "1 shared",

@@ -13,7 +13,7 @@ def run(method, seed, last, train_macs=60, epochs=1, **changes):
 
 
 def test_macs_by_hand():
-    """Two passes of 60 MACs an image: the dense one at every fourth step makes it 1.25 passes of 30."""
+    """Two passes take 60 MACs an image; with the dense one at every fourth step, it is 1.25 passes of 30."""
     assert run("dcil", 0, 1.0).epoch_macs == 6000
     assert run("dcil", 0, 1.0, dense_every=4).epoch_macs == pytest.approx(100 * 30 * 1.25)
     assert run("ste", 0, 1.0, train_macs=30, epochs=4).macs == 12_000
@@ -35,14 +35,14 @@ def test_only_equal_budgets_stand_side_by_side():
 
 
 def test_two_runs_of_one_seed_are_refused():
-    """Two records of one seed, such as one in bf16 and one in float32, are not one number."""
+    """Two records of one seed, such as one in bf16 and one in float32, do not make one number."""
     runs = [run("ste", 0, 80.0, precision=precision) for precision in ("bf16", "float32")]
     with pytest.raises(DcilError, match=r"several runs of one seed for 'ste.*seed 0.*precision"):
         equal_compute.lasts_by_label(runs)
 
 
 def test_who_is_behind():
-    """At equal epochs rigl, at equal compute DCIL over half the epochs; who is ahead, or had another budget, is not."""
+    """Here RigL is at equal epochs, DCIL at equal compute; runs that are ahead or had another budget are left out."""
     runs = [run("ste", s, 80.0 + s, train_macs=30, epochs=4) for s in range(2)]
     runs += [run("rigl", 0, 79.5, train_macs=30, epochs=4), run("dcil", 0, 82.0, epochs=4)]
     runs += [run("dcil", s, 79.0, epochs=2) for s in range(2)] + [run("gmp", 0, 1.0, train_macs=30, epochs=2)]
@@ -59,7 +59,7 @@ def test_who_is_behind():
 
 
 def test_the_standing_in_words():
-    """By what the pairs show, the greatest loss first, with intervals; what did not run is left out."""
+    """Rivals are grouped by what the pairs show, with intervals; what did not run is left out."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(3)]
     runs += [run("ste", s, 82.0 + s / 10, train_macs=30, epochs=4) for s in range(3)]
     runs += [run("gmp_stepwise", 0, 84.0, train_macs=30, epochs=4)]
@@ -74,7 +74,7 @@ def test_the_standing_in_words():
 
 
 def test_what_half_the_epochs_cost_by_themselves():
-    """At the seeds that have both lengths; nothing is said where none has."""
+    """The cost is over the seeds that have both lengths; without any, nothing is said."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]
     assert equal_compute.half_epochs_in_words(runs, "dcil", 4) == (
         "Training for 2 epochs in place of 4 moves DCIL by -3.00 (-3.00 to -3.00) points, whatever it is compared "
@@ -88,13 +88,13 @@ def test_what_half_the_epochs_cost_by_themselves():
 
 
 def test_curves_count_what_was_spent():
-    """A row an epoch, MACs so far."""
+    """Each epoch has a row, with the MACs so far."""
     rows = equal_compute.spent_table([run("ste", 0, 80.0, train_macs=30)])
     assert rows["macs"].tolist() == [3000] and rows["test"].tolist() == [80.0]
 
 
 def test_where_each_schedule_ended_and_what_it_cost():
-    """Cost is in dense runs; DCIL at half the epochs costs one; a failed run does not count; cheapest first."""
+    """Cost is in dense runs, of which DCIL at half the epochs costs one; cheapest first, without failed runs."""
     runs = [run("dense", 0, 90.0, train_macs=30, epochs=4, sparsity=0.0), run("dcil", 0, 80.0, epochs=2)]
     runs += [run("dcil", s, 85.0 + s, epochs=4) for s in range(2)]
     runs += [run("dcil", 2, 1.0, epochs=4) | {"status": "failed"}]

@@ -20,7 +20,7 @@ def test_holm_by_hand():
 
 
 def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
-    """Claims without one, and those of the other tier, correct nobody; intervals stand beside."""
+    """Claims without a verdict, or of another tier, do not enter the correction; unpaired intervals stand beside."""
     few = fake_claim(id="few", evidence={"quick": {"sparsity": 0.5}, "paper": {}})
     known, found = [fake_claim(), fake_claim(**EQUAL), fake_claim(**BETTER), few], fake_runs(**LASTS)
     rows = familywise.corrected_table(known, found).set_index(["id", "tier"])
@@ -38,7 +38,7 @@ def test_a_family_is_the_claims_of_a_tier_that_have_a_verdict():
 
 
 def test_what_survives_is_said():
-    """Alone and in the family, on either side; a tier without a verdict says nothing."""
+    """The counts are given alone and after correction, on either side; without a verdict nothing is said."""
     worse = {"id": "w", "rule": CLAIM["rule"] | {"a": "ste", "b": "dcil"}}
     known = [fake_claim(), fake_claim(**BETTER), fake_claim(**worse)]
     assert familywise.survivors_in_words(familywise.corrected_table(known, fake_runs(**LASTS))) == (
@@ -51,7 +51,7 @@ def test_what_survives_is_said():
 
 
 def test_a_share_is_unpaired_as_a_ratio(monkeypatch):
-    """Half at each seed, whatever the size: the ratio of geometric means is a half."""
+    """A half at each seed, whatever its size, is a ratio of geometric means of a half."""
     sides = [familywise.pd.Series([1.0, 2.0, 4.0]), familywise.pd.Series([2.0, 4.0, 8.0])]
     monkeypatch.setattr(claims, "compared_values", lambda claim, found: sides)
     mean, low, high = familywise.unpaired_interval(fake_claim(rule=SMALLER), [])
@@ -68,7 +68,7 @@ def test_the_authors_number_has_a_spread_too():
 
 
 def test_the_unpaired_interval_is_of_the_paired_seeds():
-    """A side with eight seeds beside one with three: both intervals are about the same runs."""
+    """With eight seeds on one side and three on the other, both intervals are over the same runs."""
     found = fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2, 99, 99, 99, 99, 99))
     row = familywise.corrected_table([fake_claim()], found).iloc[0]
     assert row["measured"].startswith("+1.00 (") and row["unpaired"] == "+1.00 (+0.77 to +1.23) points"

@@ -15,7 +15,7 @@ def trained(config, dataset, folder):
 
 
 def test_two_real_records(tiny_config, tiny_dataset, tmp_path):
-    """Their masks overlap as two vectors do, and each layer has a row."""
+    """Their overlap is that of two vectors, and each layer has a row."""
     runs = [trained(tiny_config(seed=s), tiny_dataset, tmp_path) for s in (0, 1)]
     masks = [run.final_mask for run in runs]
     row = final_masks.overlaps_table(runs).iloc[0]
@@ -37,7 +37,7 @@ def test_chance_knows_the_layers():
 
 
 def test_empty_channels_of_a_record(tiny_config, tiny_dataset, tmp_path):
-    """As the run itself counted them; in an older record by its final mask, where that is no mere sample."""
+    """They are as the run counted them; in an older record they are counted in its final mask, if that is whole."""
     run = trained(tiny_config(sparsity=0.97), tiny_dataset, tmp_path)
     row = final_masks.empty_channels_table([run]).iloc[0]
     assert row["empty"] == run.curve[-1].gradients["empty"] > 0 and 0 <= row["share"] <= 100

@@ -13,13 +13,13 @@ def test_by_method_means_and_missing():
 
 
 def test_failed_runs_do_not_enter_means():
-    """A failed record is kept, but it is no result."""
+    """A failed record is kept, but is no result."""
     failed = fake_run("ste", 2, 10.0) | {"status": "failed"}
     assert frames.methods_table([*PAIRED, failed], ["ste"])["n"].item() == 2
 
 
 def test_time_on_a_shared_device_is_left_out():
-    """The accuracies of such a run count, its minutes are only said to be shared."""
+    """The accuracies of such a run count; its minutes are only said to be shared."""
     packed = changed(fake_run("ste", 2, 81.0), "cost", time_s=9e9, shared_by=2)
     line = frames.methods_table([*PAIRED, packed], ["ste"]).iloc[0]
     assert (line["n"], line["minutes a run"]) == (3, "1.0 ± 0.0, 1 shared")

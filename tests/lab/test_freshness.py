@@ -1,4 +1,4 @@
-"""Notes of executions: what a chapter depends on, and why it is stale."""
+"""Notes on executions: what a chapter depends on, and why it is stale."""
 
 import json
 
@@ -72,20 +72,20 @@ CALLS = {
 
 @pytest.mark.parametrize("path", sorted((root() / "book").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_chapter_declares_what_it_calls_for(path):
-    """Nothing is read undeclared, else a stale page would pass for fresh; nothing is declared in vain."""
+    """Nothing is read undeclared, or a stale page would pass for fresh, and nothing is declared in vain."""
     source = "".join(line for cell in json.loads(path.read_text())["cells"] for line in cell["source"])
     called = {name for words, name in CALLS.items() if words in source}
     assert called == set(freshness.declared_reads(path))
 
 
 def test_every_read_leads_to_files():
-    """No pattern is left over from what is gone."""
+    """No pattern is left over from a file that is gone."""
     assert set(CALLS.values()) == set(freshness.READS)
     assert all(list(root().glob(pattern)) for patterns in freshness.READS.values() for pattern in patterns)
 
 
 def test_an_unknown_read_is_refused(tmp_path):
-    """With the nearest name."""
+    """The error suggests the nearest name."""
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps({"metadata": {"dcil": {"reads": ["record"]}}, "cells": []}))
     with pytest.raises(DcilError, match="did you mean 'records'"):
@@ -99,7 +99,7 @@ def executed(book):
 
 
 def test_fresh_until_something_it_reads_changes(book, capsys):
-    """The note holds what was given; each kind of change has its reason; outputs do not count."""
+    """The note has what was given, each kind of change has its reason, and outputs do not count."""
     notes = executed(book)
     note = notes["01-one"]
     assert (note.preset, note.parameters) == ("quick", {}) and note.seconds > 0
@@ -119,7 +119,7 @@ def test_fresh_until_something_it_reads_changes(book, capsys):
 
 
 def test_the_page_links_each_chapter_and_says_where_it_ran(book):
-    """One executed, one not; the machine is said once."""
+    """A page that was not executed says so, and the machine is named once."""
     notes = executed(book)
     page = freshness.status_page(["01-one", "02-two"], notes, book)
     assert "| [](01-one.ipynb) |" in page and "| quick | fresh |" in page
@@ -129,7 +129,7 @@ def test_the_page_links_each_chapter_and_says_where_it_ran(book):
 
 
 def test_a_foreign_note_is_named(book, capsys):
-    """JSON that is no note, or none at all, is named and left."""
+    """A file that is no note, or not even JSON, is named and left as it is."""
     for text in ('{"a": 1}', "[1]", "not JSON"):
         (book / "x.json").write_text(text)
         assert cli.main(["status", "--executed", "."]) == 2
@@ -145,5 +145,5 @@ def test_a_committed_chapter_gets_no_note(book):
 
 @pytest.mark.parametrize(("seconds", "said"), [(3.4, "3 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s")])
 def test_durations(seconds, said):
-    """Rounded before they are divided."""
+    """Seconds are rounded before they are divided into minutes."""
     assert freshness.duration_in_words(seconds) == said

@@ -1,4 +1,4 @@
-"""The claims of the first page: in groups that follow from the records."""
+"""The claims on the front page, in groups that follow from the records."""
 
 import re
 
@@ -15,7 +15,7 @@ FOUND = records.load_all(checkout.root() / "records")
 
 
 def test_claims_stand_in_groups():
-    """By their verdict; too few seeds are one line that opens and says how many there are. No cell says "not run"."""
+    """Claims stand by verdict; those with too few seeds are one line that opens. No cell says "not run"."""
     one, other = fake_claim(claim="a < b"), fake_claim(id="other", evidence={"paper": {"sparsity": 0.9}})
     page = BeautifulSoup(
         front_page.claims_page([one, other], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2))), "html.parser"
@@ -32,7 +32,7 @@ def test_claims_stand_in_groups():
 
 
 def test_the_count_has_the_words_of_the_groups():
-    """Every claim is counted once."""
+    """Every claim is counted once, under the heading of its group."""
     numbers = [int(n) for n in re.findall(r"\d+", front_page.count_in_words(KNOWN, FOUND))]
     assert numbers[0] == len(KNOWN) == sum(numbers[1:])
     assert numbers[1:] == [len(group.rows) for group in front_page.claim_groups(KNOWN, FOUND)]

@@ -4,7 +4,7 @@ from dcil.lab.book import glossary
 
 
 def test_words_with_one_definition_share_it():
-    """Each anchor has its word, without the theme's mark of a heading, and the definition below."""
+    """Each anchor has its word, without the theme's heading mark, and the definition below it."""
     page = (
         '<dl class="glossary simple"><dt id="term-a">a<a class="headerlink" href="#term-a">#</a></dt>'
         '<dt id="term-b">b</dt><dd><p>One &amp; <a href="#term-c">c</a>.</p></dd>'

@@ -22,7 +22,7 @@ def quadratic():
 
 @pytest.fixture
 def small():
-    """A smooth small network in float64 with masks at 80 %, its loss on a batch, w and the mask."""
+    """A small smooth network in float64 with masks at 80 %, its batch, its loss, w and m."""
     net = gradients.small_net(width=2, activation=nn.SiLU).double()
     dual = dcil.DualPath(net, rules=("kept", "refined"), per_pass=[])
     dcil.set_masks(dual, 0.8)
@@ -46,7 +46,7 @@ def test_curvature_is_approached_from_below(quadratic):
 
 
 def test_curvature_equals_the_whole_hessian(small):
-    """On a network, twenty products find what all eigenvalues of the full Hessian show."""
+    """On a network, a few products find the largest of all eigenvalues of the full Hessian."""
     *_, loss, w, _ = small
     hessian = torch.autograd.functional.hessian(loss, w)
     expected = float(torch.linalg.eigvalsh(hessian).abs().max())

@@ -1,4 +1,4 @@
-"""Grids: what a file asks for, how far it is, and the errors of a file that is wrong."""
+"""Grids: what a file asks for, how far its runs are, and the errors for a wrong file."""
 
 import math
 import os
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 
 def test_runs_in_order(path):
-    """The most urgent first, one run of each kind before a second seed of any, each run once with all it serves."""
+    """The most urgent come first, then one run of each kind before a second seed of any; each comes once."""
     path.write_text(
         GRID + "  - {serves: table 3, priority: 2, set: {method: static}, seeds: [5, 6]}\n"
         "  - {serves: table 4, priority: 3, set: {method: random}, seeds: [0]}\n"
@@ -63,13 +63,13 @@ def test_runs_in_order(path):
 
 
 def test_a_seed_in_set(path):
-    """Without `seeds`, the seed of `set`, or of `base`, is the one."""
+    """Without `seeds`, the seed is that of `set` or `base`."""
     path.write_text(GRID + "  - {serves: table 3, set: {method: static, seed: 7}}\n")
     assert grid.read_grid(path)[-1].config.seed == 7
 
 
 def test_a_grid_in_another_precision(path):
-    """`queue --precision` asks for the same runs carried out otherwise, under ids of their own."""
+    """`queue --precision` asks for the same runs in another precision, under ids of their own."""
     usual, other = grid.read_grid(path), grid.read_grid(path, "bf16")
     assert [r.config for r in other] == [replace(r.config, precision="bf16") for r in usual]
     assert not {r.run_id for r in usual} & {r.run_id for r in other}
@@ -92,14 +92,14 @@ def test_the_books_grids(file):
 
 
 def test_the_records_of_chapter_3_are_the_quick_grid():
-    """The committed records that chapter 3 shows are runs the grid asks for, by id: both say the same recipe."""
+    """The committed records that chapter 3 shows are, by their ids, runs that the grid asks for."""
     asked = {run.run_id for run in grid.read_grid(root() / "experiments" / "quick.yaml")}
     kept = {r["run_id"] for r in records.load_all(root() / "records", epochs=16, model="resnet20", dataset="cifar10")}
     assert kept & asked and kept - asked == set()
 
 
 def test_a_grid_that_is_not_there(tmp_path, monkeypatch):
-    """The grid's bare name, a misspelt one and a call from another folder are told the file that is meant."""
+    """A bare name, a misspelt one and a call from another folder are answered with the file that is meant."""
     expected = root() / "experiments" / "quick.yaml"
     monkeypatch.chdir(tmp_path)
     for name in ("quick", "quick.yaml", "experiments/quick.yaml", "experiments/quik.yaml"):
@@ -137,7 +137,7 @@ def test_a_wrong_grid(path, change, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
-    """It can be read and looked at where there is none; only running it is refused."""
+    """It can be read and looked at without a GPU; only running it is refused."""
     path.write_text(GRID.replace("device: cpu", "device: cuda"))
     runs = grid.read_grid(path)
     assert {r.config.device for r in runs} == {"cuda"}
@@ -148,7 +148,7 @@ def test_a_grid_for_a_gpu_elsewhere(path, tmp_path):
 
 
 def test_status(path, tiny_dataset, tmp_path):
-    """Done by a record or a run, partial by a checkpoint, running by a lock, missing else; costs from like records."""
+    """A run is done, running, partial or missing by its files, and the time left follows from similar records."""
     first, second, third, fourth = runs = grid.read_grid(path)
     runs_dir, records_dir = tmp_path / "runs", tmp_path / "records"
     assert {s.state for s in grid.statuses(runs, records_dir, runs_dir)} == {"missing"}
@@ -174,18 +174,18 @@ def test_status(path, tiny_dataset, tmp_path):
 
 
 def at_hand():
-    """A run of DCIL on this machine's processor, a minute an epoch."""
+    """Return a run of DCIL on this machine's processor that takes a minute per epoch."""
     return changed(fake_run("dcil", 0, 80.0), "environment", device=device_name(torch.device("cpu")))
 
 
 def test_the_pace_of_fewer_dense_passes():
-    """Two passes took 60 s an epoch: with the second at every fourth step, 1.25 passes take 37.5 s."""
+    """If two passes took 60 s per epoch, 1.25, with the second at every fourth step, take 37.5 s."""
     known = at_hand()
     assert grid.epoch_s(replace(known.config, dense_every=4), [known]) == 37.5
 
 
 def test_the_pace_of_packed_runs_is_no_measure():
-    """Six runs that shared a device took six times as long, and a run alone will not."""
+    """Six runs that shared a device took six times as long as a run alone will."""
     alone = at_hand()
     packed = changed(alone, "cost", time_s=360.0, shared_by=6) | {"curve": [alone["curve"][0] | {"time_s": 360.0}]}
     assert grid.epoch_s(alone.config, [packed, alone, packed]) == 60.0

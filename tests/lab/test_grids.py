@@ -12,7 +12,7 @@ def planned(**changes):
 
 
 def test_rows_follow_the_grid():
-    """Two seeds of one setting are one row; the authors' logs stand beside; what has no run waits in words."""
+    """Two seeds of one setting are one row, beside the authors' logs; what has no run is listed in words."""
     runs = [planned(seed=0), planned(seed=1), planned(sparsity=0.95), planned(method="dense")]
     done = fake_run("dcil", 0, 92.0, passes=("sparse", "dense")) | {"run_id": runs[0].run_id}
     (row,) = grids.grid_table(runs, [done]).to_dict("records")
@@ -27,7 +27,7 @@ def test_rows_follow_the_grid():
 
 
 def test_the_sparsest_come_last():
-    """Among what is trained alike, and a longer training stays where the grid has it."""
+    """They do so among runs of equal length, whose order stays that of the grid."""
     runs = [planned(sparsity=0.95, epochs=9), planned(sparsity=0.95), planned(epochs=9)]
     done = [fake_run("dcil", 0, 92.0) | {"run_id": run.run_id} for run in runs]
     table = grids.grid_table(runs, done)
@@ -42,13 +42,13 @@ def test_a_column_without_content_is_left_out():
 
 
 def test_filters_are_said_once_and_in_order():
-    """The share first, then of what it is; a setting has the words of a page, not of the configuration."""
+    """A setting is told in the words of a page, with what its share is of."""
     (waiting,) = grids.settings_without_run([planned(sparsity=0.4, scope="filter")], [])
     assert waiting == "DCIL, whole filters, 40 % of filters, ResNet-32, CIFAR-10, 300 epochs"
 
 
 def test_failed_runs_are_no_results():
-    """A failed record leaves its setting waiting."""
+    """A setting whose only record failed still has no run."""
     run = planned()
     failed = fake_run("dcil", 0, 92.0) | {"run_id": run.run_id, "status": "failed"}
     assert grids.grid_table([run], [failed]).empty and len(grids.settings_without_run([run], [failed])) == 1

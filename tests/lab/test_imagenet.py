@@ -1,4 +1,4 @@
-"""The tables of the chapter on ImageNet, from benchmark rows and records made up for the purpose."""
+"""The tables of the chapter on ImageNet, from made-up benchmark rows and records."""
 
 import pandas as pd
 import pytest
@@ -25,7 +25,7 @@ LOADS = [{"name": "loading", "case": "ImageFolder + DataLoader", "baseline": how
 
 
 def test_estimates():
-    """Steps times seconds, in hours; what was not measured is not run."""
+    """They are steps times seconds, in hours; what was not measured is "not run"."""
     table = imagenet.estimates_table(rows(STEP))
     steps = 90 * 1_281_167 / 16
     assert table["dense run, device-hours"].tolist() == [f"{steps * 4 / 3600:,.0f}", "not run"]
@@ -34,7 +34,7 @@ def test_estimates():
 
 
 def test_loading_and_feeding():
-    """Images a second of each way, and how many the device takes."""
+    """The tables show images per second of each way to load, and how many a device takes."""
     table = imagenet.loading_table(rows(*LOADS))
     assert table["images a second"].tolist() == ["1,000", "2,000", "4,000"]
     assert table["times as fast"].tolist()[0] == "1" and table["times as fast"][2].startswith("4.00")
@@ -44,7 +44,7 @@ def test_loading_and_feeding():
 
 
 def test_published_table():
-    """Every row has its source; ours say "not run" until a record exists, and then its figure."""
+    """Every row has a source; ours say "not run" until there is a record, then its accuracy."""
     published = imagenet.read_published(root() / "book" / "published.yml")
     table = imagenet.published_table(published, [])
     assert len(table) == len(published) + 2 and table["source"].str.len().min() > 3
@@ -62,7 +62,7 @@ def test_published_table():
 
 @pytest.mark.parametrize(("dataset", "open_"), [("imagenette", True), ("imagefolder", True), ("imagenet", False)])
 def test_imagenet_is_settled_by_imagenet_only(dataset, open_):
-    """However many runs on other images there are, the claim is not yet run; five pairs on ImageNet decide it."""
+    """Runs on other images leave the claim open, however many; pairs on ImageNet decide it."""
     (claim,) = [c for c in claims.read_claims(root() / "book" / "claims.yml") if c.id == "imagenet"]
     at = COMPARED["paper"] | next(iter(claim.evidence.values())) | {"dataset": dataset}
     runs = [

@@ -1,4 +1,4 @@
-"""Two networks over the same images: McNemar's test and its interval, by hand and by the library's."""
+"""Two networks on the same images: McNemar's test and its interval, by hand and by SciPy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from dcil.lab.runs import images_right
 
 
 def networks(only_a, only_b, count):
-    """Two networks, boolean [count], of which each alone gets so many images right; of the rest every second."""
+    """Return two networks' hits, boolean [count]: each alone gets so many right, both every second of the rest."""
     a, b = np.arange(count) % 2 == 0, np.arange(count) % 2 == 0
     a[: only_a + only_b] = [True] * only_a + [False] * only_b
     b[: only_a + only_b] = [False] * only_a + [True] * only_b
@@ -17,7 +17,7 @@ def networks(only_a, only_b, count):
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (0, 6), (5, 5), (123, 98), (0, 1500), (4000, 4200)])
 def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
-    """As SciPy has it, also where a power of two is beyond the numbers of a computer; the same both ways round."""
+    """It equals SciPy's, even where powers of two overflow, and is the same both ways round."""
     a, b = networks(only_a, only_b, 10_000)
     assert images_right.only_one(a, b) == (only_a, only_b)
     wanted = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -25,7 +25,7 @@ def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
 
 
 def test_interval_by_hand():
-    """30 against 10 of 98 images: (30 − 10)/100 ± 1.95996·√((41/100 − 0.04)/100) of half an image more in each cell."""
+    """With half an image more per cell, 30 against 10 of 98 give (30 − 10)/100 ± 1.95996·√((41/100 − 0.04)/100)."""
     mean, low, high = images_right.interval_over_images(*networks(30, 10, 98))
     assert mean == pytest.approx(100 * 20 / 98)
     assert (low, high) == pytest.approx((20 - 195.996 * 0.37**0.5 / 10, 20 + 195.996 * 0.37**0.5 / 10), abs=1e-3)
@@ -40,7 +40,7 @@ def test_in_words():
 
 
 def test_intervals_cover_the_truth():
-    """Of 500 test sets of 400 images, drawn where the first network is better by 3 points, 95 % in the long run."""
+    """Of 500 test sets of 400 images with a true difference of 3 points, about 95 % have it in their interval."""
     generator, truth, hits = np.random.default_rng(0), 3.0, 0
     for draw in generator.random((500, 400)):
         a, b = draw < 0.9, (draw < 0.8) | (draw > 0.93)  # 10 % only a gets right, 7 % only b

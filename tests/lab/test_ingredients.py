@@ -20,7 +20,7 @@ def table(**lasts):
 
 
 def test_what_each_ingredient_is_worth_is_said():
-    """A sentence for each subject that ran, as one variant minus another; too few seeds are called that."""
+    """Each subject that ran has a sentence, one variant minus another; too few seeds are called that."""
     runs = {"dcil": (85, 85.1, 85.2), "ste_split": (83, 83.2, 83.1), "dcil_no_mutual": (84.9, 85.0, 85.1)}
     count, teaching, refined = ingredients.worth_in_words(table(**runs))
     assert count.startswith(f"2 of {len(ingredients.INGREDIENTS)} ingredients are measured.")
@@ -37,13 +37,13 @@ def test_what_each_ingredient_is_worth_is_said():
 
 
 def test_every_ingredient_has_a_subject():
-    """None is measured and left unsaid: each belongs to one subject, but for the norms, which are read elsewhere."""
+    """Each belongs to one subject, so that none is left unsaid, but for the norms, which are read elsewhere."""
     told = [name for names in ingredients.SUBJECTS.values() for name in names]
     assert sorted([*told, *ingredients.READ]) == sorted(ingredients.INGREDIENTS)
 
 
 def test_a_gap_is_divided_at_common_seeds():
-    """DCIL over STE with the mutual loss is DCIL over STE, and what that loss costs STE; the teacher stands beside."""
+    """DCIL minus STE with the mutual loss is DCIL minus STE plus what that loss costs STE; the teacher is named too."""
     runs = [fake_run("dcil", s, 85.0) for s in range(3)] + [fake_run("ste", s, 84.0) for s in range(2)]
     taught = [fake_run("ste_split", s, 81.0, passes=("sparse", "dense")) for s in range(3)]
     for r in taught:
@@ -56,7 +56,7 @@ def test_a_gap_is_divided_at_common_seeds():
 
 
 def test_separate_norms_are_worth_what_the_weights_are():
-    """One average for two networks says nothing of the weights, so the worth is read where each pass has its batch."""
+    """Norms that average two networks hide the weights, so the worth is read in training, where each has its batch."""
     runs = [fake_run("dcil", s, 80.0) for s in range(3)] + [fake_run("dcil_shared_norms", s, 10.0) for s in range(3)]
     for r in runs:
         r["curve"][-1]["train"]["sparse"]["top1"] = 84.0 + (r["config"]["method"] == "dcil") / 2
@@ -75,7 +75,7 @@ def test_separate_norms_are_worth_what_the_weights_are():
 
 
 def test_an_ingredient_is_one_difference():
-    """Two variants differ in one of rules, loss and own parts; plain STE stands for STE beside an idle pass."""
+    """Its two variants differ in one of rules, loss and own parts; plain STE stands for STE beside an idle pass."""
     for name, pair in ingredients.INGREDIENTS.items():
         one, other = (METHODS[v] for v in pair)
         if len(one.rules) == 2 and other.name == "ste" and one.rules[0] == "straight_through":
@@ -84,7 +84,7 @@ def test_an_ingredient_is_one_difference():
 
 
 def test_effects_are_paired_and_interact():
-    """What an ingredient is worth at equal seeds; the interaction is the difference of two such differences."""
+    """Ingredients are worth what they add at equal seeds; an interaction is the difference of two such differences."""
     runs = table(dcil=(85, 86), dcil_no_mutual=(84, 85), ste_split=(83, 84.5), ste=(80, 81))
     rows = ingredients.worth_table(runs).set_index("ingredient")
     assert rows.loc["mutual loss", ["n", "mean", "low", "high"]].tolist() == [2, 1, 1, 1]

@@ -17,7 +17,7 @@ RECORDS = [run.raw for run in records.load_all(root() / "records")]
 
 
 def test_every_record_fits():
-    """All records of the book, by a validator that knows nothing of `dcil`."""
+    """A validator that knows nothing of `dcil` accepts all records of the book."""
     CHECK.check_schema(CHECK.schema)
     assert RECORDS and [error.message for record in RECORDS for error in CHECK.iter_errors(record)] == []
 
@@ -33,7 +33,7 @@ def test_every_record_fits():
     ],
 )
 def test_both_refuse_the_same(path, value):
-    """A wrong type at any depth."""
+    """A wrong type is refused at any depth."""
     record = copy.deepcopy(next(r for r in RECORDS if "masks" in r))
     *way, last = path
     place = record
@@ -41,12 +41,12 @@ def test_both_refuse_the_same(path, value):
         place = place[key]
     place[last] = value
     assert not CHECK.is_valid(record)
-    with pytest.raises(DcilError):
+    with pytest.raises(DcilError, match=f"{last} must be "):
         records.validate(record)
 
 
 def test_both_miss_what_is_missing():
-    """A record without its environment."""
+    """A record without its environment is refused."""
     record = {key: value for key, value in RECORDS[0].items() if key != "environment"}
     assert not CHECK.is_valid(record)
     with pytest.raises(DcilError, match="environment is missing"):
@@ -54,6 +54,6 @@ def test_both_miss_what_is_missing():
 
 
 def test_the_command_prints_it(capsys):
-    """`records schema`, to be kept in a file."""
+    """`records schema` prints the schema as JSON."""
     assert cli.main(["records", "schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json_schema.json_schema()

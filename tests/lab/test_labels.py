@@ -7,13 +7,13 @@ from dcil.methods import METHODS
 
 
 def test_every_method_has_a_name_for_people():
-    """One each, no two alike; and no name is left over from a method that is gone."""
+    """Names are distinct, and none is left over from a method that is gone."""
     assert set(names.LABELS) == set(METHODS)
     assert len(set(names.LABELS.values())) == len(METHODS)
 
 
 def test_every_data_set_has_a_name_for_people():
-    """And none is left over from a data set that is gone."""
+    """None is left over from a data set that is gone."""
     assert set(names.DATA_SETS) == set(DATASETS)
 
 

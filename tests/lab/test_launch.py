@@ -1,4 +1,4 @@
-"""Launch buttons appear where the repository is known; what they open fetches the book, and only where it must."""
+"""Launch buttons appear if the repository is known, and what they open fetches the book only if it must."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ def run(monkeypatch, tmp_path, at_hand):
 
 
 def test_the_first_cell_fetches_the_tag(monkeypatch, tmp_path):
-    """Without dcil: clone the tag, install it alone, add what Colab lacks at the lock's versions."""
+    """Without dcil, it clones the tag, installs it alone, and adds what Colab lacks at the lock's versions."""
     clone, install, add = run(monkeypatch, tmp_path, at_hand=False)
     assert clone[:2] == ["git", "clone"]
     assert clone[-4:] == ["--branch", "v0.1.0", REPOSITORY, str(tmp_path / "dcil-book")]
@@ -38,19 +38,19 @@ def test_the_first_cell_fetches_the_tag(monkeypatch, tmp_path):
 
 
 def test_a_second_start_does_not_clone(monkeypatch, tmp_path):
-    """A restarted kernel finds the folder."""
+    """A restarted kernel finds the folder and does not clone again."""
     (tmp_path / "dcil-book").mkdir()
     assert [command[0] for command in run(monkeypatch, tmp_path, at_hand=False)] == [sys.executable, sys.executable]
 
 
 def test_the_first_cell_does_nothing_at_home(monkeypatch, tmp_path):
-    """Where dcil can be imported nothing is started."""
+    """If dcil can be imported, nothing is started."""
     assert run(monkeypatch, tmp_path, at_hand=True) == []
 
 
 @pytest.mark.parametrize("ref, part", [("v0.1.0", "v0.1.0/"), ("main", "")])
 def test_buttons_lead_to_the_published_notebooks(ref, part):
-    """Of a version's own folder, or of the root of the branch."""
+    """They lead to the folder of a version, or to the root of the branch."""
     sphinx = launch.with_launch_buttons(CONFIG, f"{REPOSITORY}.git", ref)["sphinx"]["config"]
     options = sphinx["html_theme_options"]
     assert (options["repository_url"], options["repository_branch"]) == (REPOSITORY, "gh-pages")
@@ -85,6 +85,6 @@ def test_the_copy_is_changed(tmp_path):
 
 @pytest.mark.parametrize("ref", ['v1"]; import os; ["', "v1;touch x", "$(touch x)", "-v1", ""])
 def test_a_tag_that_would_be_code(ref):
-    """It is written into the first cell of every notebook: only plain names are."""
+    """A tag is written into the first cell of every notebook, so only plain names are accepted."""
     with pytest.raises(DcilError, match="the tag or branch is .* letters, digits"):
         launch.with_launch_buttons(CONFIG, REPOSITORY, ref)

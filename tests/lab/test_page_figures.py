@@ -11,7 +11,7 @@ from dcil.lab.runs import sources
 
 @pytest.mark.parametrize("rows", [[], [{"seed": 0, "top1": 90.0}]])
 def test_a_figure_without_a_mark_is_not_run(rows, monkeypatch):
-    """Without a row of data the page says so, where empty axes from -0.04 to 0.04 would look like a result."""
+    """Without a row of data the page says so, since empty axes from -0.04 to 0.04 would look like a result."""
     blocks, drawn = [], []
     monkeypatch.setattr(display, "display", lambda block: blocks.append(block.data))
     monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
@@ -36,7 +36,7 @@ def test_epochs_are_whole_numbers(monkeypatch):
 
 
 def test_a_legend_below_covers_no_curve():
-    """It replaces those of the axes, names each label once, and lies under the lowest axis."""
+    """It replaces those of the axes, names each label once, and lies below the lowest axis."""
     figure, axes = plt.subplots(2, 1, figsize=(figures.WIDTH, 6))
     for axis in axes:
         for label in ("DCIL", "DCIL", "STE"):

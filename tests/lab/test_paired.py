@@ -11,7 +11,7 @@ from tests.lab.fakes import fake_run, fake_runs
 
 
 def test_interval():
-    """The textbook's: mean ± t·s/√n with t(2, 0.975) = 4.3027 (Student's table); one pair has no interval."""
+    """It is the textbook's, mean ± t·s/√n with t(2, 0.975) = 4.3027 (Student's table); one pair has none."""
     mean, low, high = paired.t_interval([1.0, 2.0, 3.0])
     assert mean == 2.0 and (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
     assert paired.t_interval([0.5])[0] == 0.5 and math.isnan(paired.t_interval([0.5])[1])
@@ -85,7 +85,7 @@ def test_what_pairs_show():
 
 
 def test_compared_table():
-    """One row a variant that ran: the baseline minus it, with interval and the seeds it would take; the rest waits."""
+    """Each variant that ran has a row, the baseline minus it with its interval; the rest is listed apart."""
     runs = fake_runs(ste=(80, 80.5, 81), dcil=(81, 81.6, 81.9))
     table, wanted = frames.runs_table(runs), ["dcil", "ste", "rigl"]
     found = paired.paired_table(table, "dcil", wanted, 0.3).set_index("method")
@@ -96,7 +96,7 @@ def test_compared_table():
 
 
 def test_the_mean_beside_a_difference_is_of_its_seeds():
-    """n says of how many: seeds that the baseline lacks count in neither column."""
+    """Seeds that the baseline lacks count in neither column, and n is the number of the rest."""
     table = frames.runs_table(fake_runs(ste=(80, 81, 82, 99, 99), dcil=(81, 82, 83)))
     row = paired.paired_table(table, "dcil", ["ste"], 0.3).iloc[0]
     assert row["n"] == 3 and row["last epoch, %"] == "81.00 ± 1.00"
@@ -109,7 +109,7 @@ def test_the_mean_beside_a_difference_is_of_its_seeds():
 
 
 def test_signed():
-    """A sign always, an interval where there is one."""
+    """There is always a sign, and an interval if there is one."""
     assert paired.signed_interval(0.4, -0.1, 0.9) == "+0.40 (-0.10 to +0.90)"
     assert (
         paired.signed_interval(0.4, math.nan, math.nan) == "+0.40"

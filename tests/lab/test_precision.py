@@ -5,7 +5,7 @@ from tests.lab.fakes import changed, fake_run
 
 
 def run(kind, seed, sparse, dense):
-    """A run of DCIL in a precision that ends at these accuracies."""
+    """Return a run of DCIL in a precision that ends at these accuracies."""
     made = fake_run("dcil", seed, sparse, passes=("sparse", "dense"), precision=kind, epochs=4)
     made["final"]["passes"]["dense"]["last"]["top1"] = dense
     return made
@@ -33,7 +33,7 @@ def test_pairs_differ_in_nothing_else():
 
 
 def test_words():
-    """No pair, one pair, and a difference that stands; a network without pairs keeps its lines."""
+    """Words follow from no pair, one pair and a clear difference; a network without pairs keeps its lines."""
 
     def both(records):
         pairs = precision.paired_runs(records)

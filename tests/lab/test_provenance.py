@@ -19,7 +19,7 @@ DATA = pd.DataFrame({"run": ["ste-0-aaaa", "other"], "test": [80.123456789, np.n
 
 
 def test_recorded_names_runs_commit_machine_versions_seeds_tier_and_date():
-    """Everything that a reader needs to find the runs; without records it says "not run"."""
+    """It has everything that a reader needs to find the runs; without records it says "not run"."""
     source = sources.recorded(PAIRED)
     assert source.words == "4 recorded runs, tier quick, seeds 0, 1"
     assert source.runs == tuple(r.run_id for r in PAIRED)
@@ -89,14 +89,14 @@ def test_anchors_are_selectors():
 
 
 def test_a_run_is_named_by_its_hash_and_in_full_on_hover():
-    """A list of forty ids of fifty letters is no reading; the link and its title have the whole one."""
+    """A list of forty long ids cannot be read, so the id in full is left to the link and its title."""
     shown = provenance.link("cifar10-dcil-s0.9-seed0-4b78f1ef")
     assert re.sub("<[^>]+>", "", shown).strip() == "4b78f1ef"
     assert 'title="cifar10-dcil-s0.9-seed0-4b78f1ef"' in shown and "#cifar10-dcil-s0_9-seed0-4b78f1ef" in shown
 
 
 def test_drawn_data_is_for_people_and_its_file_for_programs():
-    """Labels and short numbers on the page; code names and all digits in the file."""
+    """The page has labels and short numbers, the file code names and more digits."""
     data = pd.DataFrame({"variant": ["dcil_no_mutual"], "test": [80.123456], "flips": [np.nan], "rate": [0.123456]})
     block = provenance.footer(sources.given("us"), "x#y", data)
     assert re.findall("<td>([^<]*)</td>", block) == ["DCIL without teaching", "80.12", "", "0.1235"]
@@ -112,7 +112,7 @@ def test_long_data_is_cut_in_the_page_only():
 
 
 def test_a_csv_file_computes_nothing():
-    """Text that begins like a formula gets an apostrophe, also as a column's name; figures and numbers stay."""
+    """Text that begins like a formula gets an apostrophe, in a column's name too; numbers stay as they are."""
     texts = [
         "=1+2",
         "+1+cmd|' /C calc'!A0",
@@ -147,7 +147,7 @@ def test_tables_link_their_runs_and_escape_the_rest():
 
 
 def test_more_is_said_only_where_something_stands_above():
-    """The line that opens counts what has no run; "more" than nothing would be odd."""
+    """The line that opens counts what has no run, and says "more" only below rows."""
     none, some = pd.DataFrame(), pd.DataFrame({"method": ["DCIL"]})
     lines = [
         provenance.show_table(rows, sources.recorded([]), "x#y", waiting=["STE", "RigL"]).data for rows in (none, some)
@@ -157,7 +157,7 @@ def test_more_is_said_only_where_something_stands_above():
 
 
 def test_what_all_rows_share_is_said_once():
-    """Under the table, which a column of one machine would only make wider; the CSV file keeps the column."""
+    """It is said under the table, and the CSV file keeps the column."""
     data = pd.DataFrame({"method": ["DCIL", "STE"], "on": ["a CPU", "a CPU"], "epochs": [8, 16]})
     shown = provenance.show_table(data, sources.recorded([]), "x#y", common=("on", "epochs", "network")).data
     html, block = shown.split('<div class="provenance">')

@@ -1,4 +1,4 @@
-"""The queue: what is missing gets run, whatever ends it on the way, and a second call goes on."""
+"""The queue: what is missing is run, whatever interrupts it, and a second call goes on."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -58,7 +59,7 @@ def test_all_that_is_missing_is_run_once(here, monkeypatch):
 
 
 def test_a_record_not_yet_taken_in(here):
-    """A run that is complete in its folder is taken in without training: trained by hand, or killed in between."""
+    """A run that is complete in its folder, trained by hand or killed in between, is taken in without training."""
     runs = grid.read_grid("grid.yaml")
     work(only=runs[:1])
     (here / "records" / f"{runs[0].run_id}.json").unlink()
@@ -67,14 +68,14 @@ def test_a_record_not_yet_taken_in(here):
 
 
 def test_a_time_limit_and_another_call(here, monkeypatch):
-    """Calls without the time for all go on where the last one ended; no run is begun with no time left."""
+    """Calls without time for all runs go on where the last one ended, and begin no run with no time left."""
     monkeypatch.setattr(queue, "LEAST_S", 0)
     assert work(minutes=1e-9) == {} and states() == ["missing"] * 4
     step, now = Trainer.step, [0]
 
     def ticking(self, *words):
         step(self, *words)
-        now[0] += 1  # a second a step, eight steps a run: no machine is too slow or too fast
+        now[0] += 1  # a second per step, eight steps per run, however fast the machine is
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", ticking)
@@ -97,7 +98,7 @@ def test_one_failure_stops_no_other(here, monkeypatch):
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_run_that_another_process_trains(here, separate):
-    """It is left to it, and the others are run."""
+    """It is left alone, and the others are run."""
     first, second = grid.read_grid("grid.yaml")[:2]
     work(only=[second])
     with RunFolder("runs", first.config).hold():
@@ -107,7 +108,7 @@ def test_a_run_that_another_process_trains(here, separate):
 
 
 def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
-    """Free when asked, held when its process begins: left to the other, and no failure."""
+    """If it is free when asked and held when its process begins, it is left alone, and is no failure."""
     (first, *_) = grid.read_grid("grid.yaml")
     with RunFolder("runs", first.config).hold(), monkeypatch.context() as patch:
         patch.setattr(RunFolder, "is_held", lambda self: False)
@@ -116,7 +117,7 @@ def test_a_run_that_another_process_takes_meanwhile(here, monkeypatch):
 
 
 def test_what_a_silent_process_leaves(here, monkeypatch):
-    """Its exit code and the room on the disk, not the last word of an earlier one; the others are run."""
+    """Its failure gives the exit code and the room on the disk, not the last words of an earlier process."""
     (first, second, *_) = grid.read_grid("grid.yaml")
     log = RunFolder("runs", first.config).path / "log.txt"
     log.parent.mkdir(parents=True)
@@ -126,7 +127,7 @@ def test_what_a_silent_process_leaves(here, monkeypatch):
     said = f"failed: it ended with code 2 and wrote nothing to {log}; its disk has [0-9]+ MiB left"
     assert re.fullmatch(said, outcome)
     log.unlink()
-    log.mkdir()  # as little to be written to as a full disk
+    log.mkdir()  # which cannot be written to either
     outcome, _ = work(only=[first, second], separate=True).values()
     assert outcome.startswith("failed: ") and "log.txt" in outcome
 
@@ -143,7 +144,7 @@ def test_a_record_that_cannot_be_taken_in(here, monkeypatch):
 
 
 def test_another_runs_record_is_no_result(here):
-    """In a run's folder it is neither shown as done nor taken in under another name."""
+    """In a run's folder, another run's record is refused, not shown as done."""
     one, other = (RunFolder("runs", run.config) for run in grid.read_grid("grid.yaml")[:2])
     work(only=grid.read_grid("grid.yaml")[1:2])
     one.path.mkdir()
@@ -156,7 +157,7 @@ def test_another_runs_record_is_no_result(here):
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["a GPU's", "the machine's"]
 )
 def test_memory_that_one_run_lacks(error, here, monkeypatch):
-    """Out of memory in one of the packed runs is that run's failure, in words; the others are done."""
+    """Out of memory in one of the packed runs is that run's failure only."""
     step = Trainer.step
 
     def fill(self, *words):
@@ -170,7 +171,7 @@ def test_memory_that_one_run_lacks(error, here, monkeypatch):
 
 
 def test_tf32_shares_no_process(here):
-    """Whether float32 means tf32 is a setting of the process: refused before anything is trained."""
+    """Whether float32 means tf32 is a setting of the process, so packing both is refused before training."""
     text = GRID.replace("method: [dense, ste]", "precision: [tf32, bf16]").replace("device: cpu", "device: cuda")
     (here / "grid.yaml").write_text(text)
     with pytest.raises(DcilError, match="tf32 .* cannot share a process.*--pack 1"):
@@ -179,7 +180,7 @@ def test_tf32_shares_no_process(here):
 
 
 def test_the_command(here, capsys):
-    """Exit codes and words: 75 while something is left, 0 in the end; --status and --only."""
+    """It exits with 75 while something is left and 0 at the end, and takes --status and --only."""
     assert main(["queue", "grid.yaml", "--status"]) == 0
     out = capsys.readouterr().out
     assert out.count("missing  0.00 of 2") == 4 and "4 missing" in out and "table 1" in out
@@ -194,7 +195,7 @@ def test_the_command(here, capsys):
 
 
 def test_a_queue_that_is_killed_takes_its_children_along(tmp_path):
-    """kill -9 of the queue: what it began stops by itself, with a checkpoint."""
+    """After kill -9 of the queue, the run that it began stops by itself, with a checkpoint."""
     text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 500, batch_size: 64").replace("[0, 1]", "[0]")
     (tmp_path / "grid.yaml").write_text(text.replace("[dense, ste]", "[dense]"))
     (planned,) = grid.read_grid(tmp_path / "grid.yaml")
@@ -215,21 +216,31 @@ def test_a_queue_that_is_killed_takes_its_children_along(tmp_path):
     wait_for(lambda: not folder.is_held())
 
 
-def test_processes(tmp_path):
-    """On a CPU each run is a process of its own: SIGTERM stops them with checkpoints, and another call ends them."""
+@pytest.fixture
+def sigterm():
+    """A SIGTERM that comes too late does not end the tests."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield signal.SIGTERM
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_processes(tmp_path, monkeypatch, capsys, sigterm):
+    """On a CPU each run is a process: SIGTERM stops them with checkpoints, and another call finishes them."""
     text = GRID.replace("epochs: 2, batch_size: 10", "epochs: 2, batch_size: 64").replace("[dense, ste]", "[dense]")
     (tmp_path / "grid.yaml").write_text(text)
-    words = [sys.executable, "-m", "dcil", "queue", "grid.yaml", "--pack", "2"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)
-    said = first.communicate(timeout=120)[1]
-    assert first.returncode == 75 and "stopped" in said, said
-    second = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["queue", "grid.yaml", "--pack", "2"]
+
+    def stop_at_a_checkpoint():
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), sigterm)
+
+    threading.Thread(target=stop_at_a_checkpoint).start()
+    assert main(words) == 75 and "stopped" in capsys.readouterr().err
+    assert main(words) == 0
     found = records.load_all(tmp_path / "records")
     assert len(found) == 2 and any(len(r["cost"]["sessions"]) > 1 for r in found)
     assert "stopped by SIGTERM" in "".join(p.read_text() for p in tmp_path.glob("runs/*/log.txt"))

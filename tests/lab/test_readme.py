@@ -17,13 +17,13 @@ README = (checkout.root() / "README.md").read_text()
 
 
 def rows(table):
-    """The cells of a table in Markdown, row by row, without its head; of a link its words."""
+    """Return the cells of a Markdown table, row by row, without its head; of links, their words."""
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     return [[re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell) for cell in line] for line in lines[2:]]
 
 
 def of_quick(method, epochs, *lasts, passes=1, **changes):
-    """Runs of a method at tier quick, a seed each."""
+    """Return runs of a method at tier quick, one seed each."""
     found = [fake_run(method, seed, last, scope="global", epochs=epochs, **changes) for seed, last in enumerate(lasts)]
     return [changed(one, "cost", train_macs=30 * passes) for one in found]
 
@@ -48,7 +48,7 @@ def test_readme_has_the_verdicts_that_the_command_prints(capsys):
 
 
 def test_a_verdict_changes_with_the_records():
-    """Two seeds: counted, and no row. Three: a row with claim, tier, verdict and measure."""
+    """With two seeds a claim is only counted; with three it has a row with tier, verdict and measure."""
     few = readme.verdict_table([fake_claim()], fake_runs(ste=(80, 80.2), dcil=(81, 81.1)))
     assert "1 have too few seeds" in few and rows(few) == []
     full = readme.verdict_table([fake_claim()], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.3, 81.1)))
@@ -58,7 +58,7 @@ def test_a_verdict_changes_with_the_records():
 
 
 def test_equal_compute_gives_dcil_half_the_epochs():
-    """Beside DCIL over half the epochs stand rivals over all of them; DCIL over all has another budget."""
+    """DCIL over half the epochs stands beside rivals over all of them; over all, DCIL has another budget."""
     epochs = preset("quick").epochs
     dense, ste = of_quick("dense", epochs, 90.0, sparsity=0.0), of_quick("ste", epochs, 82.0, 82.1, 82.2)
     half, whole = (of_quick("dcil", n, 80.0, 80.2, 80.1, passes=2) for n in (epochs // 2, epochs))
@@ -81,6 +81,6 @@ def test_equal_compute_gives_dcil_half_the_epochs():
     ],
 )
 def test_a_block_that_is_lost_is_named(text):
-    """A mark that somebody removed, renamed or copied is an error, and no table goes missing in silence."""
+    """A mark that was removed, renamed or copied is an error, so that no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
         readme.with_blocks(text, {"sum": "4"})

@@ -1,4 +1,4 @@
-"""What a parameter's line says becomes the right input; the lines of a form are read by a shell as they were meant."""
+"""A parameter's line becomes the right input, and a shell reads the form's lines as they were meant."""
 
 import re
 import shlex
@@ -65,13 +65,13 @@ def test_every_parameter_of_the_book_is_understood():
     ids=lambda p: getattr(p, "name", ""),
 )
 def test_values_that_a_parameter_takes(parameter, right, wrong):
-    """What its line says: choices, a range without its upper end, whole numbers, None where that means something."""
+    """Its line says choices, a range without its upper end, whole numbers, and whether None means something."""
     assert all(map(parameter.takes, right))
     assert not any(map(parameter.takes, wrong))
 
 
 def test_inputs():
-    """A list to choose from with this run's value chosen, a number with its range, None as an empty field."""
+    """Choices are a list with this run's value chosen, a number has its range, and None is an empty field."""
     assert "<option selected>quick</option>" in field(PRESET, "quick")
     assert 'type="number" min="0" max="1" step="any" required' in field(SPARSITY, 0.5)
     assert 'value=""' in field(EPOCHS, None) and 'placeholder="None"' in field(EPOCHS, None)

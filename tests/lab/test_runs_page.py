@@ -1,4 +1,4 @@
-"""The table of all runs: every record has its row, what is in it is escaped, and it stays light."""
+"""The table of all runs: every record has a row, its text is escaped, and the page stays light."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def run(tiny_config, tiny_dataset, tmp_path, **changes):
 
 
 def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
-    """Complete and failed ones, each under its run id, with both passes' accuracies and a curve."""
+    """Complete or failed, each is under its run id, with both passes' accuracies and a curve."""
     good = run(tiny_config, tiny_dataset, tmp_path)
     dense = run(tiny_config, tiny_dataset, tmp_path, method="dense")
     bad = good | {
@@ -41,7 +41,7 @@ def test_every_record_has_its_row(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_a_row_names_its_run_for_people(tiny_config, tiny_dataset, tmp_path):
-    """The hash in the row, the whole id on hover and where the row opens; a method's label, which is also searched."""
+    """A row has the hash, and the whole id on hover and when opened; a method has its label, which is searched too."""
     made = run(tiny_config, tiny_dataset, tmp_path)
     row = runs_page.run_row(made)
     assert f'<summary title="{made.run_id}"><code>{made.run_id[-8:]}</code>' in row
@@ -60,7 +60,7 @@ def test_the_command_trains_the_run_again():
 
 
 def test_long_curves_are_thinned_and_gaps_left_out():
-    """At most `POINTS` and the last of a line; what was not measured is no point; nothing at all is no chart."""
+    """A line has at most `POINTS` and its last; what was not measured is no point, and nothing at all no chart."""
     points = [(i + 1, 50.0 if i % 2 else math.nan) for i in range(1000)]
     drawn = re.search(r'points="([^"]+)"', runs_page.chart("a", {"sparse": points}, 1000, 100)).group(1).split()
     assert len(drawn) <= runs_page.POINTS + 1 and drawn[-1].split(",")[0] == f"{runs_page.WIDTH - 8:.1f}"
@@ -85,7 +85,7 @@ def test_hostile_text_is_escaped(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_long_values_are_cut_and_shared_time_is_said(tiny_config, tiny_dataset, tmp_path):
-    """A key of another's own can hold anything; minutes of a run that had company are marked."""
+    """An additional key of any length is cut, and the minutes of a run that shared its device are marked."""
     record = run(tiny_config, tiny_dataset, tmp_path)
     record = changed(record, "environment", note=["words"] * 10_000)
     alone, packed = runs_page.run_row(record), runs_page.run_row(changed(record, "cost", shared_by=6))
@@ -94,7 +94,7 @@ def test_long_values_are_cut_and_shared_time_is_said(tiny_config, tiny_dataset, 
 
 
 def test_it_stays_light(tiny_config, tiny_dataset, tmp_path):
-    """Sixty runs of three hundred epochs and two passes take less than a megabyte."""
+    """Sixty runs of three hundred epochs and two passes take less than 1.2 MB."""
     record = run(tiny_config, tiny_dataset, tmp_path)
     long = record | {"curve": record["curve"] * 150}
     assert len(runs_page.all_runs_page([long] * 60)) < 1_200_000

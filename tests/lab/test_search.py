@@ -13,14 +13,14 @@ from dcil.lab.checkout import root
 
 
 def app(asked, page="book/a"):
-    """What Sphinx gives an extension, as far as this one looks."""
+    """Return what Sphinx gives an extension, as far as this one looks."""
     return types.SimpleNamespace(
         config=types.SimpleNamespace(dcil_search=asked), env=types.SimpleNamespace(docname=page, all_docs={"book/a"})
     )
 
 
 def test_a_page_has_its_phrases_as_index_entries_and_their_words_as_keywords():
-    """A place leads there; what another page answers is not on this one."""
+    """An entry leads to its place, and what another page answers is not on this one."""
     asked = {"my own model": ("book/a", ""), "own mask": ("book/a", "here"), "else": ("book/b", "")}
     page = new_document("a")
     page += nodes.section(ids=["here"])
@@ -33,14 +33,14 @@ def test_a_page_has_its_phrases_as_index_entries_and_their_words_as_keywords():
 
 
 def test_a_page_that_answers_nothing_stays_as_it_is():
-    """Neither entries nor keywords."""
+    """It gets neither entries nor keywords."""
     page = new_document("a")
     search.on_doctree(app({"else": ("book/b", "")}), page)
     assert page.children == []
 
 
 def test_a_place_or_page_that_is_not_there_is_a_warning(caplog):
-    """Which fails the build of the site."""
+    """A warning fails the build of the site."""
     gone = {"my phrase": ("book/a", "gone"), "other": ("book/b", "")}
     search.on_doctree(app(gone), new_document("a"))
     search.on_environment(app(gone), app(gone).env)
@@ -57,6 +57,6 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text):
 
 
 def test_every_phrase_leads_to_a_page_of_the_book():
-    """So that a chapter that is renamed takes its phrases along."""
+    """A chapter that is renamed must take its phrases along."""
     pages = {path.with_suffix("").relative_to(root()).as_posix() for path in (root() / "book").rglob("*.*")}
     assert {page for page, _ in search.read_phrases(root() / "book" / "search.yml").values()} <= pages

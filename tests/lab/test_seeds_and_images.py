@@ -18,7 +18,7 @@ from tests.lab.fakes import changed, fake_run
 
 
 def networks(gaps):
-    """Two variants' networks, boolean [seeds, N], whose difference is −1, 0 or 1 as given."""
+    """Return two variants' hits, boolean [seeds, N], whose difference is −1, 0 or 1 as given."""
     gaps = np.array(gaps)
     return gaps == 1, gaps == -1
 
@@ -34,7 +34,7 @@ def test_interval_by_hand():
 
 
 def test_images_that_add_nothing_leave_the_interval_over_seeds():
-    """Where images spread no more than the rest does; without any spread the interval is a point."""
+    """They do so if images spread no more than the rest; without any spread the interval is a point."""
     gaps = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, -1, -1], [0, 0, 1, 1]])
     assert both.over_seeds_and_images(*networks(gaps)) == pytest.approx(paired.t_interval(100 * gaps.mean(1)))
     one_image = both.over_seeds_and_images(*networks([[1], [0], [1]]))
@@ -66,7 +66,7 @@ def test_intervals_cover_the_truth(seeds):
 
 
 def told(method, seed, right, **changes):
-    """A record that says which of eight images are right in its last pass's network."""
+    """Return a run whose record says which of eight images its network gets right."""
     text = bits.to_text(bits.pack(torch.tensor(right, dtype=torch.bool)))
     one = fake_run(method, seed, 100 * sum(right) / len(right), **changes)
     return changed(one, "data", sha256="eight images", test_size=len(right)) | {"images_right": {"sparse": text}}
@@ -77,7 +77,7 @@ DCIL = [told("dcil", seed, [1, 1, 1, 1, 1, 1, 0, 0]) for seed in range(3)]
 
 
 def test_a_table_beside_a_baseline():
-    """At equal seeds; those of another seed are left out, and what did not run is said."""
+    """Differences are at equal seeds; other seeds are left out, and a variant without a run is "not run"."""
     table = both.images_table([*STE, *DCIL[:2], told("dcil", 7, [1] * 8)], ["ste", "dcil", "rigl"], "ste")
     assert table.columns[2] == "minus STE, points, over seeds"
     assert table.to_numpy().tolist() == [
@@ -90,7 +90,7 @@ def test_a_table_beside_a_baseline():
 
 
 def test_what_is_not_recorded_is_said_once():
-    """Variants whose runs are from before stand in one row; seeds that say nothing are not counted."""
+    """Variants without such records share one row, and seeds without are not counted."""
     silent = [fake_run(method, seed, 80.0) for method in ("gmp", "st3") for seed in range(3)]
     table = both.images_table([*STE, *silent, *DCIL], ["gmp", "dcil", "st3"], "ste")
     assert table["method"].tolist() == ["DCIL", f"{label('gmp')}, {label('st3')}"]
@@ -101,7 +101,7 @@ def test_what_is_not_recorded_is_said_once():
 
 
 def test_other_images_are_refused():
-    """Two versions of a data set have other images at the same places."""
+    """Two versions of a data set have different images at the same places."""
     changes = {"8 of another, 8 of eight images": {"sha256": "another"}, "7 of .*, 8 of ": {"test_size": 7}}
     for said, change in changes.items():
         other = [r | {"data": r["data"] | change} for r in DCIL]

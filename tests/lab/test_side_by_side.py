@@ -36,7 +36,7 @@ def test_differences_are_named(folder):
 
 
 def test_networks_are_compared_image_by_image(folder):
-    """Where both say which images are right: how many only one gets right, and what that makes of the difference."""
+    """If both records say which images are right, the rows say how many only one gets right, and what follows."""
     a, b = records.load_all(folder)
     one, two = (r.images_right["sparse"] for r in (a, b))
     rows = {what: rest for what, *rest in side_by_side.comparison(a, b)}
@@ -53,7 +53,7 @@ def test_networks_are_compared_image_by_image(folder):
 
 
 def test_found_by_file_run_folder_beginning_or_hash(folder, tmp_path):
-    """A beginning of two runs, or of none, is refused with the names."""
+    """A beginning of two runs, or of none, is refused."""
     a, b = records.load_all(folder)
     assert side_by_side.find_record(str(folder / f"{a.run_id}.json"), folder) == a
     run = tmp_path / "begun" / a.run_id
@@ -82,7 +82,7 @@ def test_a_failed_run_has_no_curve(folder):
 
 
 def test_the_command(folder, capsys, tmp_path):
-    """Exit code 0 for the same run on another day, 1 for another, 2 for what is no record."""
+    """It exits with 0 for the same run on another day, 1 for another run, 2 for what is no record."""
     a, b = sorted(folder.glob("*.json"))
     later = copy.deepcopy(records.read(a))
     later["environment"]["date"], later["cost"]["time_s"] = "2030-01-01", 1.0

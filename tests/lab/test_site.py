@@ -1,4 +1,4 @@
-"""The extension of the site: one caption a figure, and the files that come along."""
+"""The site's Sphinx extension: one caption per figure, and the files that come along."""
 
 import types
 
@@ -13,7 +13,7 @@ PICTURE, BLOCK = {"data": {"image/png": "x"}}, {"data": {"text/html": "y"}}
 
 
 def test_what_follows_a_picture_gets_a_cell_without_a_caption():
-    """Only where the cell has a caption and more than the picture; the source stays with the picture."""
+    """It does so only if the cell has a caption and more than the picture; the source stays with the picture."""
     figure = {"id": "a", "source": "draw()", "metadata": {"mystnb": {"figure": {"name": "fig-a"}}}}
     other = {"id": "b", "source": "", "metadata": {}, "outputs": [PICTURE, BLOCK]}
     alone = figure | {"outputs": [PICTURE]}
@@ -25,7 +25,7 @@ def test_what_follows_a_picture_gets_a_cell_without_a_caption():
 
 
 def page_of(words, name):
-    """A page of so many words, as Sphinx has read it, after the extension has seen it."""
+    """Return the texts of a page of so many words after the extension has seen it."""
     minutes = int(round(words / 200))  # MyST's own reckoning
     env = types.SimpleNamespace(docname=name, metadata={name: {"wordcount": {"words": words, "minutes": minutes}}})
     page = new_document(name)
@@ -36,13 +36,13 @@ def page_of(words, name):
 
 @pytest.mark.parametrize("words, said", [(2851, "14 minutes"), (180, "1 minute"), (40, "1 minute")])
 def test_a_chapter_says_how_long_it_takes_to_read(words, said):
-    """Between its title and its text."""
+    """The reading time stands between its title and its text."""
     assert page_of(words, "book/02-refined-gradient") == ["Title", f"About {said} to read", "Text"]
 
 
 @pytest.mark.parametrize("name", ["book/index", "book/api/runs", "book/glossary"])
 def test_a_page_to_look_things_up_says_no_time(name):
-    """The front page neither."""
+    """Neither does the front page."""
     assert page_of(900, name) == ["Title", "Text"]
 
 
@@ -56,7 +56,7 @@ def test_a_page_to_look_things_up_says_no_time(name):
     ],
 )
 def test_a_number_stays_on_one_line_with_its_unit(words, kept):
-    """In text; code and formulas stay as they are written."""
+    """It does in text; code and formulas stay as they are written."""
     page = new_document("page")
     page += nodes.paragraph("", "", nodes.Text(words), nodes.literal("", words), nodes.math("", words))
     page += nodes.literal_block("", words)
@@ -66,7 +66,7 @@ def test_a_number_stays_on_one_line_with_its_unit(words, kept):
 
 
 def test_a_cell_of_a_table_is_text_too():
-    """Its attributes, and code beside the table, are not."""
+    """Attributes, and code beside the table, are not."""
     html = '<td title="n = 3"><b>up</b><br>1 ± 2, n = 3</td><pre>n = 3</pre>'
     page = new_document("page")
     page += nodes.raw("", html, format="html")
@@ -75,7 +75,7 @@ def test_a_cell_of_a_table_is_text_too():
 
 
 def test_only_records_are_published(tmp_path, monkeypatch):
-    """Neither a page nor a script nor what a link points to, whatever lies in the folder."""
+    """Whatever else is in the folder, no page, script or target of a link is published."""
     folder = tmp_path / "records"
     folder.mkdir()
     (tmp_path / "secret.json").write_text("{}")
@@ -92,7 +92,7 @@ def test_only_records_are_published(tmp_path, monkeypatch):
     "error, kind, copied", [(None, "html", True), (None, "latex", False), (ValueError("no"), "html", False)]
 )
 def test_records_and_plotly_come_along(tmp_path, error, kind, copied):
-    """Every record and the library, beside the pages; not after a failed build, nor for paper."""
+    """Every record and the library stand beside the pages, but not after a failed build, nor for print."""
     app = types.SimpleNamespace(outdir=str(tmp_path), builder=types.SimpleNamespace(format=kind))
     site.copy_files(app, error)
     expected = {f"records/{path.name}" for path in (root() / "records").glob("*.json")} | {"plotly/plotly.min.js"}

@@ -51,7 +51,7 @@ def measured(tmp_path):
 
 
 def test_tables(measured):
-    """Factors against dense, in the units that the columns name."""
+    """Tables give factors against dense, in the units that the columns name."""
     assert set(measured["network"]) == {"ResNet-8, 50 % pruned in filters"}
     storage = small_devices.storage_table(measured).set_index("file")
     sparse = storage.loc["sparse: bitmap and values"]
@@ -66,7 +66,7 @@ def test_tables(measured):
 
 
 def test_verdict(measured, tmp_path):
-    """Bytes, MACs and speeds in words; nothing measured is not run."""
+    """Bytes, MACs and speeds are put in words, or in "Not run" without measurements."""
     said = small_devices.gains_in_words(measured)
     for words in (
         "4.0 × fewer bytes",
@@ -86,7 +86,7 @@ def test_verdict(measured, tmp_path):
 
 
 def test_the_book_s_results():
-    """What is committed has every format and engine for every network, from clean commits."""
+    """The committed results have every format and engine for every network, from clean commits."""
     rows = small_devices.read_device_results(root() / "benchmarks" / "device")
     assert rows["network"].nunique() >= 3 and not rows["dirty"].any()
     for _, mine in rows.groupby("network"):
@@ -95,7 +95,7 @@ def test_the_book_s_results():
 
 
 def test_alike_networks_are_kept_apart(measured, tmp_path):
-    """Two runs of the same kind have names of their own, so that no table mixes them."""
+    """Two runs of the same kind have different names, so that no table mixes them."""
     rows = pd.read_csv(tmp_path / "run.csv").assign(run_id="other")
     rows.to_csv(tmp_path / "other.csv", index=False)
     networks = set(small_devices.read_device_results(tmp_path)["network"])

@@ -1,4 +1,4 @@
-"""Figures of one record by hand."""
+"""Measures of stability, computed by hand."""
 
 import math
 
@@ -32,7 +32,7 @@ def a_run(**config):
 
 
 def test_jitter_by_hand():
-    """Means of absolute changes; one epoch has none."""
+    """Jitter is the mean of absolute changes, of which one epoch has none."""
     assert (
         stability.jitter([10.0, 30.0, 20.0, 40.0]) == pytest.approx(50 / 3) and stability.jitter([30.0, 20.0]) == 10.0
     )
@@ -40,7 +40,7 @@ def test_jitter_by_hand():
 
 
 def test_figures_by_hand():
-    """An exchange is two flips; per weight kept, after the first epoch at target. Pruning by the ramp is none."""
+    """An exchange is two flips, per kept weight, after the first epoch at the target; pruning by the ramp is none."""
     run = a_run(milestones=[2, 4], epochs=6)
     found = stability.stability_figures(run)
     assert found["jitter_high"] == 20.0 and found["jitter_mid"] == 20.0 and found["jitter_low"] == 0.5
@@ -51,7 +51,7 @@ def test_figures_by_hand():
 
 
 def test_an_epoch_exchanges_what_all_its_choices_do():
-    """Two choices are twice one; an epoch without a choice exchanges nothing."""
+    """Two choices of masks exchange twice as many weights as one; an epoch without a choice exchanges none."""
     run = a_run(milestones=[2, 4], epochs=6)
     at_a_choice = stability.exchange_rates(run)[2]
     assert at_a_choice > 0
@@ -61,7 +61,7 @@ def test_an_epoch_exchanges_what_all_its_choices_do():
 
 
 def test_a_rate_that_never_falls():
-    """The whole run is before the first fall and after the last: there is no phase between."""
+    """The whole run is before the first fall and after the last, with no phase between."""
     found = stability.stability_figures(a_run(milestones=[], epochs=6))
     assert found["jitter_high"] == found["jitter_low"] == pytest.approx(51.5 / 5) and math.isnan(found["jitter_mid"])
 
@@ -77,7 +77,7 @@ def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_beside_says_what_is_missing():
-    """No seed: "not run"; the count of seeds stands beside each figure."""
+    """The number of seeds stands beside each figure, and a variant without a seed has no column."""
     run = a_run(epochs=6)
     table = stability.stability_by_variant([run], ["ste", "dcil"]).set_index("figure")
     row = table.loc[stability.FIGURES["jitter_high"]]
@@ -94,7 +94,7 @@ def test_beside_says_what_is_missing():
 
 
 def test_exchanges_are_compared_at_equal_seeds(monkeypatch):
-    """Half of STE's at one seed, a quarter at another; the seeds that only one has do not count."""
+    """Half of STE's at one seed and a quarter at another count; seeds that only one has do not."""
     flips = {("ste", 0): 2.0, ("ste", 1): 4.0, ("ste", 2): 99.0, ("gmp", 0): 1.0, ("gmp", 1): 1.0, ("gmp", 3): 99.0}
     rows = [{"run": f"{v}-{s}", "variant": v, "seed": s, "flips": share} for (v, s), share in flips.items()]
     monkeypatch.setattr(stability, "stability_table", lambda runs: pd.DataFrame(rows))

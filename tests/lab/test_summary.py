@@ -23,24 +23,24 @@ GOOD, BAD = (81.0, 81.2, 81.1), (80.0, 80.1, 80.2)
 
 @functools.cache
 def values():
-    """What the pages of the book show."""
+    """Return what the pages of the book show."""
     return summary.summary_values(KNOWN, FOUND)
 
 
 def page(name, *given):
-    """A page of the book, or of claims and runs that are given, as HTML that can be asked."""
+    """Return a page of the book, or of given claims and runs, as parsed HTML."""
     shown = summary.summary_values(*given) if given else values()
     return BeautifulSoup(render(name, scale=1, pdf="", **shown), "html.parser")
 
 
 def words(node):
-    """The text of a part of a page, on one line."""
+    """Return the text of a part of a page, on one line."""
     return re.sub(r"\s+", " ", node.get_text())
 
 
 @pytest.mark.parametrize("name", summary.PAGES)
 def test_every_decided_claim_is_there_with_its_numbers(name):
-    """Mean, interval and number of seeds; as a picture where both pages draw it."""
+    """Every decided claim stands there with mean, interval and number of seeds."""
     said = words(page(name))
     drawn = {d.name for d in summary.decided_differences(KNOWN, FOUND)}
     assert len(drawn) > 10
@@ -52,7 +52,7 @@ def test_every_decided_claim_is_there_with_its_numbers(name):
 
 
 def test_a_claim_stands_where_its_verdict_puts_it():
-    """Turned round it no longer holds; without records nothing is claimed, and the claim is unknown."""
+    """With results the other way round it no longer holds; without records it is unknown."""
     one = fake_claim(claim="a < b & so on")
 
     def under(heading, found):
@@ -67,7 +67,7 @@ def test_a_claim_stands_where_its_verdict_puts_it():
 
 
 def test_equal_compute_is_a_picture_of_its_claims():
-    """A line each: what minus what, over how many epochs."""
+    """Each claim is a line that says what minus what, over how many epochs."""
     drawn = [d for d in summary.decided_differences(KNOWN, FOUND) if "epochs" in d.name]
     assert [d.name for d in drawn] == [
         f"DCIL with 8 of 16 epochs minus {rival}, 90\N{NO-BREAK SPACE}%"
@@ -78,7 +78,7 @@ def test_equal_compute_is_a_picture_of_its_claims():
 
 
 def test_pictures_are_to_scale():
-    """Zero and all intervals lie on the axis; the line at a mean lies where the mean is."""
+    """Zero and all intervals lie on the axis, in order."""
     shown = [summary.Difference("a", 1.0, 0.5, 1.5, 3, "x"), summary.Difference("b", -1.0, -3.0, 1.0, 3, "x")]
     axis = summary.axis(shown)
     ends = [axis.at(end) for d in shown for end in (d.low, d.high)] + [axis.at(0)]
@@ -88,13 +88,13 @@ def test_pictures_are_to_scale():
 
 
 def test_there_are_ten_slides():
-    """As many as each says, each with a heading."""
+    """Each of them has a heading."""
     slides = page("slides").select("section.slide")
     assert len(slides) == 10 and all(slide.find(["h1", "h2"]) for slide in slides)
 
 
 def test_without_chromium_the_pages_are_there_and_say_no_pdf(tmp_path, monkeypatch):
-    """An older PDF goes: it may say something else. The reason is given, and the build goes on."""
+    """An older PDF is removed, since it may say something else; the reason is given, and the build goes on."""
     monkeypatch.setattr(paper, "CHROMIUM", tmp_path / "nowhere")
     monkeypatch.setattr(summary, "summary_values", lambda known, found: values())
     (tmp_path / "summary.pdf").write_text("old")
@@ -107,7 +107,7 @@ def test_without_chromium_the_pages_are_there_and_say_no_pdf(tmp_path, monkeypat
 
 
 def test_a_chromium_that_fails_is_said_too(tmp_path, monkeypatch):
-    """One that ends with an error, and one that writes nothing."""
+    """It may end with an error, or write nothing."""
     (tmp_path / "page.html").write_text("<p>words")
     for program, why in (("/bin/false", "exit status 1"), ("/bin/true", "it wrote nothing")):
         monkeypatch.setattr(paper, "CHROMIUM", Path(program))
@@ -117,7 +117,7 @@ def test_a_chromium_that_fails_is_said_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error, kind", [(None, "latex"), (ValueError("no"), "html")])
 def test_nothing_is_written_of_a_site_that_is_not_there(tmp_path, error, kind):
-    """After a failed build, or for paper."""
+    """Nothing is written after a failed build, or for print."""
     app = types.SimpleNamespace(outdir=str(tmp_path), builder=types.SimpleNamespace(format=kind))
     summary.on_finished(app, error)
     assert list(tmp_path.iterdir()) == []
@@ -125,7 +125,7 @@ def test_nothing_is_written_of_a_site_that_is_not_there(tmp_path, error, kind):
 
 @pytest.mark.browser
 def test_text_shrinks_until_it_fits_its_paper(tmp_path):
-    """The page takes one sheet with six more claims too; a page that fits keeps its size."""
+    """The page takes one sheet even with six more claims, and a page that fits keeps its size."""
     more = [*KNOWN, *(claim.model_copy(update={"id": f"{claim.id}-again"}) for claim in KNOWN[:6])]
     for name, known in (("short", KNOWN[:3]), ("long", more)):
         (tmp_path / name).mkdir()

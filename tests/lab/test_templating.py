@@ -1,4 +1,4 @@
-"""Templates: what is put into one is escaped once, what one lacks is an error, and none is left over."""
+"""Templates: what is put into one is escaped once, what one lacks is an error, and none is unused."""
 
 import re
 
@@ -13,7 +13,7 @@ FOLDER = checkout.root() / "dcil" / "lab"
 
 
 def test_text_is_escaped_once_and_html_not_again():
-    """Also in an attribute; the result of one template goes into another as it is."""
+    """This holds in attributes too, and the result of one template goes into another as it is."""
     inner = render("command", text="""<b> & "it's" """)
     assert inner == Markup('<div class="highlight"><pre>&lt;b&gt; &amp; &quot;it&#x27;s&quot; </pre></div>')
     assert render("charts", parts=[inner]) == f'<div class="charts">{inner}</div>'
@@ -21,7 +21,7 @@ def test_text_is_escaped_once_and_html_not_again():
 
 
 def test_what_a_template_lacks_is_an_error():
-    """An empty place in a page would be seen by nobody."""
+    """Nobody would notice an empty place in a page."""
     with pytest.raises(UndefinedError, match="'text' is undefined"):
         render("command")
 
@@ -36,7 +36,7 @@ BY_PAGE = {"summary", "slides", "parts"}
 
 
 def test_every_template_is_rendered():
-    """A file without a caller, or a caller without its file, is named."""
+    """No file is without a caller, and no caller without its file."""
     code = "".join(path.read_text() for path in FOLDER.rglob("*.py"))
     called = set(re.findall(r'\brender\(\s*"(\w+)"', code))
     assert {path.stem for path in (FOLDER / "templates").iterdir()} == called | BY_PAGE

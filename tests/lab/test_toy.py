@@ -1,4 +1,4 @@
-"""Linear regression under masks: what the two gradients expect, and what becomes of it."""
+"""Linear regression under masks: the two gradients' expectations, and how training ends."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ RULES = {"ste": ("straight_through",), "dcil": ("kept", "refined")}
 
 
 def test_expected_gradients():
-    """Of a pruned weight: −a under STE whatever its value is, w − a under the refined rule (each times 2)."""
+    """A pruned weight gets −a under STE, whatever its value, and w − a under the refined rule (each times 2)."""
     true, value = torch.tensor([1.0, 0.5]), torch.tensor([[1.0, 0.3]])
     x = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0))
     for rule, expected in (("straight_through", -0.5), ("refined", 0.3 - 0.5)):

@@ -19,7 +19,7 @@ TARGETS = [Target(kind="cpu", at_most=2.05, **STEP), Target(kind="cuda", at_most
 
 
 def row(name, case, baseline, **changes):
-    """A row of results."""
+    """Return a row of results."""
     where = {"name": name, "case": case, "baseline": baseline, "model": "resnet32", "batch_size": 128}
     return FACTS | NUMBERS | where | changes
 
@@ -59,7 +59,7 @@ def test_the_newest_rows_count(folder):
 
 
 def test_targets_met_missed_and_not_run(folder):
-    """By machine; a GPU that was not measured is "not run", and so is another network."""
+    """A target on a GPU or a network that was not measured is "not run"."""
     table = training_cost.targets_table(training_cost.read_benchmarks(folder(ROWS)), TARGETS)
     assert table[["measured", "wanted", "met"]].values.tolist() == [["2.00", "≤ 2.05", "yes"], ["not run", "≤ 1.5", ""]]
     slow = training_cost.read_benchmarks(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
@@ -77,7 +77,7 @@ def test_the_books_targets_are_readable():
 
 
 def test_tables(folder):
-    """Shares of time sum to all of it; memory and whole runs are what the rows say."""
+    """Shares of time sum to 100 %; memory and whole runs are what the rows say."""
     results = training_cost.read_benchmarks(folder(ROWS))
     shares = training_cost.step_parts_table(results)["share, %"].astype(float)
     assert shares.sum() == pytest.approx(100, abs=0.02) and shares.tolist()[1:] == [0.98, 1.94]
@@ -125,7 +125,7 @@ def test_without_results(tmp_path):
 
 
 def run(precision, seed, sparse, dense):
-    """A run of four epochs of DCIL that took ten minutes and one more for each seed."""
+    """Return a run of DCIL of four epochs that took ten minutes, and one more for each seed."""
     made = fake_run("dcil", seed, sparse, passes=("sparse", "dense"), precision=precision, epochs=4)
     made["final"]["passes"]["dense"]["last"]["top1"] = dense
     made = changed(made, "cost", time_s=600 + 60 * seed, train_macs=2_000_000)
@@ -137,7 +137,7 @@ PAIRED = [run("bf16", 0, 80.0, 82.0), run("float32", 0, 81.0, 81.0), run("bf16",
 
 
 def test_recorded_runs():
-    """Runs of one kind share a line: MACs of one, minutes from the least to the most."""
+    """Runs of one kind share a line, with the MACs of one and the minutes from the least to the most."""
     table = training_cost.recorded_costs_table(PAIRED).set_index("run")
     line = table.loc["DCIL, ResNet-20, CIFAR-10, bf16"]
     assert (line["n"], line["training, 10¹² MACs"], line["minutes"]) == (3, "4", "10 to 12")
@@ -149,7 +149,7 @@ def test_recorded_runs():
 
 
 def test_minutes_of_runs_that_shared_their_device_are_left_out():
-    """They are counted; where there are no others, that is all that is said."""
+    """Such runs are counted; if there are no others, that is all that is said."""
     packed = [changed(r, "cost", time_s=9e9, shared_by=6) for r in PAIRED[:1]]
     assert training_cost.recorded_costs_table([*PAIRED[2:], *packed]).set_index("run").loc[
         "DCIL, ResNet-20, CIFAR-10, bf16", "minutes"

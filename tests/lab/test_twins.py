@@ -13,7 +13,7 @@ LABELS = {"epoch": "epoch", "flips": "flips, %"}
 
 
 def test_a_line_for_each_combination():
-    """Told by its values, coloured and dashed by them; what was not measured is left out."""
+    """A line is labelled, coloured and dashed by its values; what was not measured is left out."""
     spec = twins.line_twin(
         DATA,
         "epoch",
@@ -34,7 +34,7 @@ def test_a_line_for_each_combination():
 
 
 def test_seeds_share_an_entry_of_the_legend():
-    """One entry for a method, by its name for people, whatever the number of seeds."""
+    """A method has one entry, by its name for people, whatever its number of seeds."""
     data = DATA.assign(variant="st3_stepwise", seed=[0, 0, 1, 1], flips=1.0)
     spec = twins.line_twin(data, "epoch", "flips", ["variant", "seed"], lambda key: "red", LABELS)
     assert [(t["name"], t["legendgroup"], t["showlegend"]) for t in spec["data"]] == [

@@ -17,7 +17,7 @@ THEN = {("a", "quick"): ("holds at this scale", "+0.50 points, n = 3"), ("c", "q
 
 
 def entry(day, why, changes):
-    """An entry of a day in January."""
+    """Return an entry of a day in January."""
     return verdict_log.LogEntry(date=datetime.date(2026, 1, day), why=why, changes=changes)
 
 
@@ -31,7 +31,7 @@ def test_the_log_ends_at_what_the_records_say():
 
 
 def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
-    """A claim that came, one that changed and one that went; the text of older entries stays."""
+    """Claims that are new, changed and gone are entered; the text of older entries stays."""
     log = tmp_path / "verdicts.yml"
     verdict_log.append_entry(log, verdict_log.changes_since([], FIRST), "The claims: they begin.")
     before = log.read_text()
@@ -51,7 +51,7 @@ def test_only_changes_are_entered_and_replaying_gives_the_verdicts(tmp_path):
 
 
 def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
-    """One row for all claims that begin; a claim that is gone is withdrawn."""
+    """Claims that begin share one row, and a claim that is gone is withdrawn."""
     entries = [entry(1, "begin", verdict_log.changes_since([], FIRST))]
     entries.append(entry(2, "seeds", verdict_log.changes_since(entries, THEN)))
     newest, oldest = verdict_log.history(entries, [fake_claim(id="a", claim="A |holds|.")]).split("\n\n**")
@@ -63,7 +63,7 @@ def test_history_is_newest_first_and_gathers_what_came_in_without_a_verdict():
 
 
 def test_a_log_that_cannot_be_is_refused(tmp_path):
-    """An entry without a reason, or one that does not follow from those before it."""
+    """An entry without a reason, or one that does not follow from those before it, is refused."""
     log = tmp_path / "verdicts.yml"
     log.write_text("- {date: 2026-01-01, why: '', changes: []}")
     with pytest.raises(DcilError, match="entry 1: why is empty; changes is empty"):
@@ -79,7 +79,7 @@ def test_a_log_that_cannot_be_is_refused(tmp_path):
 
 
 def test_the_command_enters_what_changed(tmp_path, monkeypatch, capsys):
-    """Exit code 1 while the log is behind; entered once with a reason; then nothing is left to enter."""
+    """It exits with 1 while the log is behind, enters the changes with a reason, and then has none to enter."""
     (tmp_path / "book").mkdir()
     (tmp_path / "_toc.yml").touch()
     (tmp_path / "book" / "claims.yml").write_text((root() / "book" / "claims.yml").read_text())

@@ -1,4 +1,4 @@
-"""The book's YAML files: what is no list of entries is refused with the file's name, and all faults of an entry."""
+"""The book's YAML files: what is no list of entries is refused with the file's name and all of an entry's faults."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_what_is_refused(tmp_path, text, said):
 
 
 def test_an_absent_file_is_named(tmp_path):
-    """As one that cannot be read."""
+    """It is refused as one that cannot be read."""
     with pytest.raises(DcilError, match=r"shops.yml cannot be read: no such file"):
         read_entries(tmp_path / "shops.yml", Shop)
 

@@ -1,4 +1,4 @@
-"""A grid on a real SLURM, through the profile that people use: runs are killed, come back, and all end as records."""
+"""A grid on a real SLURM, through the profile that people use: killed runs come back, and all end as records."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def cluster(tmp_path):
 
 
 def words(folder, *more):
-    """The command that a person types on a cluster, with folders of its own and less patience."""
+    """Return the command that a person types on a cluster, with folders of its own and shorter waits."""
     config = [f"grid={folder / 'grid.yaml'}", f"runs_dir={folder / 'runs'}", f"records_dir={folder / 'records'}"]
     return [
         sys.executable,
@@ -68,7 +68,7 @@ def words(folder, *more):
 
 
 def submissions(log):
-    """The SLURM job ids that each run had, oldest first."""
+    """Return the SLURM job ids of each run, oldest first."""
     found = {}
     for job, run_id in re.findall(r"submitted with SLURM jobid (\d+) \(log: \S*/rule_run/([^/]+)/", log.read_text()):
         found.setdefault(run_id, []).append(job)

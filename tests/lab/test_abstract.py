@@ -62,6 +62,14 @@ def test_the_two_gains_are_told_apart():
     assert "DCIL is not shown to end above STE**: +2.20" in abstract(known, unsure)
 
 
+def test_an_excluded_advantage_is_none():
+    """Beside a difference near zero, "does not hold" would leave open what does not."""
+    rivals = {"better-than-ste-90": "ste", "better-than-st3-stepwise": "st3_stepwise"}
+    known = [fake_claim(id=name, rule=CLAIM["rule"] | {"b": rival}) for name, rival in rivals.items()]
+    runs = fake_runs(ste=(79, 79.1, 79.2), st3_stepwise=(80.1, 80.05, 80.2), dcil=(80.0, 80.1, 80.3))
+    assert "against ST-3 +0.02 at 90 % (no advantage)." in abstract(known, runs)
+
+
 def test_seeds_are_counted_as_they_are():
     """With claims of eight and of three pairs it says both numbers."""
     gmp = fake_claim(id="mutual-loss", rule=CLAIM["rule"] | {"b": "gmp"})

@@ -56,7 +56,8 @@ def _gain(decided: Mapping[str, Finding]) -> str:
         side = "ends below STE" if all(gain.high < 0 for gain in gains.values()) else "is not shown to end above STE"
     said = f"**At equal epochs, so twice the compute, DCIL {side}**: {' and '.join(ends)}"
     if rival := decided.get("better-than-st3-stepwise"):
-        said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({_in_short(rival)})"
+        advantage = "no advantage" if rival.verdict in FAILS else _in_short(rival)
+        said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({advantage})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
         said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"

@@ -180,6 +180,19 @@ def test_what_a_chapter_takes(tmp_path):
     assert chapters.title_and_costs(tmp_path / "b.ipynb") == ("A title", {})
 
 
+def test_chapter_1_refuses_to_prune_every_weight():
+    """Before it trains: a share of no weights cannot be computed afterwards."""
+    cells = json.loads(chapters.find_chapter("01").read_text())["cells"]
+    code = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    names = {}
+    exec(code["parameters"], names)
+    names["sparsity"] = 0.9999
+    exec(code["setup"], names)
+    exec(code["settings"], names)
+    with pytest.raises(DcilError, match="leaves none of the 4,248 weights"):
+        exec(code["train"], names)
+
+
 def test_stability_is_drawn_of_nothing_too(monkeypatch):
     """At a tier and a sparsity without a record, chapter 4 says "not run" and goes on."""
     shown = []

@@ -173,6 +173,20 @@ def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[s
     return [label(variant) for variant in variants if variant not in ran]
 
 
+def standing(gaps: Values, margin: float) -> str:
+    """Return `conclusion` as the verb of a sentence, such as "ends above", to be followed by the other's name.
+
+    >>> standing([1.0, 1.1, 0.9], 0.3), standing([0.0, 0.1, -0.1], 0.3), standing([1.0], 0.3)
+    ('ends above', 'is equivalent within ±0.3 to', 'has too few seeds (1 of 3) against')
+    """
+    said = conclusion(gaps, margin)
+    if said in ("higher", "lower"):
+        return {"higher": "ends above", "lower": "ends below"}[said]
+    if len(gaps) < SEEDS:
+        return f"has {said} {'with' if len(gaps) == 0 else 'against'}"
+    return f"is {said} {'to' if said.startswith('equivalent') else 'against'}"
+
+
 def conclusion(gaps: Values, margin: float) -> str:
     """Return in words what paired differences a − b show: that a ends higher or lower, or else what is known so far."""
     if len(gaps) < SEEDS:

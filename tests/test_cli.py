@@ -287,6 +287,17 @@ def test_records_add_checks_every_file_first(records_folder, capsys):
     assert "there is no record nowhere.json" in refused(capsys, "records", "add", "nowhere.json")
 
 
+def test_records_add_takes_a_run_s_folder(records_folder, capsys):
+    """As `records diff` does, with the completion of a shell: runs/RUN-ID/."""
+    good = min(records_folder.iterdir())
+    folder = records_folder.parent / "a run"
+    folder.mkdir()
+    assert f"there is no record {folder / 'record.json'}" in refused(capsys, "records", "add", f"{folder}/")
+    good.rename(folder / "record.json")
+    code, out, _ = run(capsys, "records", "add", f"{folder}/", "--records-dir", "new")
+    assert code == 0 and out.strip() == f"new/{good.name}"
+
+
 @pytest.mark.parametrize("name", [b"a\ndcil: all is well", b"\x1b[2Ja", b"\xff\xfea"], ids=repr)
 def test_names_of_files_print_no_lines_of_their_own(records_folder, capsys, name):
     """Line breaks, escape sequences and bytes that are not UTF-8 are printed as escapes, in errors and in listings."""

@@ -438,6 +438,8 @@ def test_a_run_that_would_keep_nothing(tiny_dataset, tiny_config, tmp_path):
     with pytest.raises(DcilError, match=r"sparsity 0\.999 .* scope 'filter' leaves no weight.*lower --sparsity"):
         run(tiny_config(sparsity=0.999, scope="filter"), tiny_dataset, tmp_path)
     assert not files(tmp_path, tiny_config(sparsity=0.999, scope="filter"))[1].exists()
+    with pytest.raises(DcilError, match=r"'global' leaves no weight of this network; lower --sparsity$"):
+        Trainer(tiny_config(sparsity=0.999999), tiny_dataset)
     for fits in ({"sparsity": 0.999}, {"sparsity": 0.99, "scope": "filter"}):
         Trainer(tiny_config(**fits), tiny_dataset)
 

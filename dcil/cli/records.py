@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     for name, allowed in choices.items():
         listing.add_argument(f"--{name}", metavar=name.upper(), choices=allowed, help=" | ".join(allowed))
     adding = command(actions, "add", add_records, "check records from any machine and add them, never overwriting")
-    adding.add_argument("files", metavar="FILE", nargs="+", type=as_path)
+    adding.add_argument("files", metavar="FILE", nargs="+", type=as_path, help="a record, or a run's folder")
     comparing = command(actions, "diff", diff_records, "compare two records side by side; exit code 1 if they differ")
     for which in ("A", "B"):
         comparing.add_argument(which, help="a file, a run's folder, a run id or a prefix of it, or the hash at its end")
@@ -87,9 +87,10 @@ def list_records(args: argparse.Namespace) -> int:
 
 def add_records(args: argparse.Namespace) -> int:
     """Check all files first, then add them to the folder."""
-    for path in args.files:
+    files = [path / "record.json" if path.is_dir() else path for path in args.files]
+    for path in files:
         records.read(path)
-    for path in args.files:
+    for path in files:
         print(plain(str(records.add(path, args.records_dir))))
     return 0
 

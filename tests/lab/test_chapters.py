@@ -180,6 +180,19 @@ def test_what_a_chapter_takes(tmp_path):
     assert chapters.title_and_costs(tmp_path / "b.ipynb") == ("A title", {})
 
 
+@pytest.mark.parametrize("number, cells", [("01", ("settings", "train")), ("02", ("settings",))])
+def test_a_page_refuses_to_prune_every_weight(number, cells):
+    """Before it trains: neither a share of no weights nor their mean size can be computed afterwards."""
+    notebook = json.loads(chapters.find_chapter(number).read_text())
+    code = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    names = {}
+    exec(code["parameters"], names)
+    names["sparsity"] = 0.9999
+    with pytest.raises(DcilError, match=r"0\.9999 leaves none of the 4,248 weights"):
+        for cell in ("setup", *cells):
+            exec(code[cell], names)
+
+
 def test_stability_is_drawn_of_nothing_too(monkeypatch):
     """Without a record at a tier and a sparsity, chapter 4 draws an empty table and goes on."""
     shown = []

@@ -70,7 +70,7 @@ def test_the_standing_in_words():
         "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, "
         "4 epochs: +0.00 (-2.48 to +2.48), n = 3."
     )
-    assert "no run of this budget" in equal_compute.budget_in_words([], 12_000, wanted, "dcil, 2 epochs", 0.3)
+    assert "have no seed in common" in equal_compute.budget_in_words([], 12_000, wanted, "dcil, 2 epochs", 0.3)
 
 
 def test_what_half_the_epochs_cost_by_themselves():

@@ -26,6 +26,8 @@ def test_what_each_ingredient_is_worth_is_said():
     assert count.startswith(f"2 of {len(ingredients.INGREDIENTS)} ingredients are measured.")
     assert teaching == "**Teaching:** DCIL minus DCIL without teaching +0.10 (+0.10 to +0.10), n = 3."
     assert refined.endswith(":** DCIL minus STE, two passes, teaching +2.00 (+1.75 to +2.25), n = 3.")
+    alone = ingredients.worth_in_words(table(ste=(85,), kept_only=(84,)))
+    assert alone[0].startswith(f"1 of {len(ingredients.INGREDIENTS)} ingredients is measured.")
     level = {"ste": (85.2, 85.0, 85.1), "kept_only": (85.3, 85.1, 85.2)}
     _, alone, *_, bent = ingredients.worth_in_words(table(**runs, **level))
     assert "STE minus training kept weights only -0.10 (-0.10 to -0.10), n = 3; DCIL without teaching minus" in alone

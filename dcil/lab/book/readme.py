@@ -15,6 +15,7 @@ from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
 from dcil.lab.runs.compared import is_compared, looked_at
+from dcil.lab.runs.paired import standing
 from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
 from dcil.lab.templating import markdown_table
 from dcil.run_record import Run
@@ -23,7 +24,6 @@ from dcil.run_record import Run
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+): written by `make readme` -->\n).*?(<!-- end -->)", re.S)
 SPARSITY = 0.9  # at which the claims on rivals are judged
 MARGIN = 0.3  # points, as in chapter 9
-SIDES = {"higher": "above", "lower": "below"}
 
 
 def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:
@@ -64,12 +64,12 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
             continue
         rivals = table.iloc[:-1].assign(rival=lambda shown: shown["method"].str.rpartition(", ")[0])
         sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
-        said = "; ".join(f"{SIDES.get(ends, f'{ends} against')} {named}" for ends, named in sides.items())
+        said = "; ".join(f"{standing(ends)} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
         rows = table.itertuples(index=False)
         alone = half_epochs_in_words(mine, "dcil", usual.epochs)
         epochs = f"DCIL over {usual.epochs // 2} epochs against its rivals over {usual.epochs}"
-        told = f"{where}, {epochs}. DCIL ends {said}. {alone}".rstrip()
+        told = f"{where}, {epochs}. DCIL {said}. {alone}".rstrip()
         parts.append(f"{told}\n\n{markdown_table(list(table), rows)}")
     return "\n\n".join(parts) or "Not run."
 

@@ -38,6 +38,16 @@ def small_net(
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(2 * width * 4, num_classes))
 
 
+def require_kept(net: nn.Module, sparsity: float) -> None:
+    """Raise `DcilError` if a sparsity leaves no weight of a network's convolutions, which a page says before it trains.
+
+    One more weight goes than int(N·s), as in `dcil.masks.compute_masks`.
+    """
+    prunable = sum(weight.numel() for weight in DualPath(net).weights.values())
+    if int(prunable * sparsity) + 1 >= prunable:
+        raise DcilError(f"sparsity {sparsity} leaves none of the {prunable:,} weights of this network; lower it")
+
+
 def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
     """Return all entries of the tensors as one vector [P], in the mapping's order."""
     return torch.cat([t.detach().flatten() for t in tensors.values()])

@@ -194,3 +194,16 @@ def conclusion(gaps: Values, margin: float) -> str:
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"
     return "higher" if low > 0 else "lower" if high < 0 else "within noise"
+
+
+def standing(concluded: str) -> str:
+    """Return a `conclusion` as the verb of a sentence, to be followed by the name of what was compared with.
+
+    >>> standing("higher"), standing("within noise"), standing("equivalent within ±0.3"), standing("no seed in common")
+    ('ends above', 'is within noise against', 'is equivalent within ±0.3 to', 'has no seed in common with')
+    """
+    if concluded in ("higher", "lower"):
+        return {"higher": "ends above", "lower": "ends below"}[concluded]
+    first = concluded.split()[0]
+    verb = "has" if first in ("no", "too") else "is"
+    return f"{verb} {concluded} {({'no': 'with', 'equivalent': 'to'}).get(first, 'against')}"

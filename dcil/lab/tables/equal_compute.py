@@ -13,9 +13,16 @@ from statistics import fmean
 import pandas as pd
 
 from dcil.lab.runs import names
-from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import at_sparsity
-from dcil.lab.runs.paired import against_table, conclusion, gap_by_seed, one_value_a_seed, signed_interval, t_interval
+from dcil.lab.runs.paired import (
+    against_table,
+    conclusion,
+    gap_by_seed,
+    one_value_a_seed,
+    signed_interval,
+    standing,
+    t_interval,
+)
 from dcil.run_record import Run
 
 RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # one pass a step, as their own papers define them
@@ -104,14 +111,11 @@ def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], b
     found = {label: gap_by_seed(lasts, baseline, label) for label in wanted if label != baseline}
     ran = {label: gaps for label, gaps in found.items() if len(gaps)}
     if not ran:
-        return f"{names.label(baseline)} and its rivals have no run of this budget so far."
+        return f"{names.label(baseline)} and its rivals have no seed in common at this budget so far."
     by_conclusion: dict[str, list[str]] = {}
     for label, gaps in sorted(ran.items(), key=lambda item: fmean(item[1])):
-        said = conclusion(gaps, margin)
-        verb = "has" if len(gaps) < SEEDS else "is"
-        words = {"higher": "ends above", "lower": "ends below"}.get(said, f"{verb} {said} against")
         shown = f"{names.label(label)}: {signed_interval(*t_interval(gaps))}, n = {len(gaps)}"
-        by_conclusion.setdefault(words, []).append(shown)
+        by_conclusion.setdefault(standing(conclusion(gaps, margin)), []).append(shown)
     parts = [f"it {words} {'; '.join(shown)}" for words, shown in by_conclusion.items()]
     return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 

@@ -142,7 +142,8 @@ def worth_in_words(table: pd.DataFrame) -> list[str]:
     found = found[found["n"] > 0].set_index("ingredient")
     if found.empty:
         return ["No variant shares a seed with the one that lacks a piece of it so far."]
-    said = [f"{len(found)} of {len(INGREDIENTS)} ingredients are measured. All differences are in points."]
+    verb = "is" if len(found) == 1 else "are"
+    said = [f"{len(found)} of {len(INGREDIENTS)} ingredients {verb} measured. All differences are in points."]
     for subject, ingredients in SUBJECTS.items():
         ran = [_worth(found.loc[name]) for name in ingredients if name in found.index]
         if ran:

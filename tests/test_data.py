@@ -270,7 +270,8 @@ def test_damaged_cifar_is_named_and_left(fake_cifar, damage):
 
 def test_missing_cifar_says_how_to_get_it(tmp_path, monkeypatch):
     """The error names the folder searched, the first missing file and three remedies."""
-    with pytest.raises(DcilError, match=r"data_batch_1 is missing.*--data-dir or DCIL_DATA.*--download") as caught:
+    remedies = r"data_batch_1 is missing.*--data-dir \(in Python and chapters data_dir\) or DCIL_DATA.*--download"
+    with pytest.raises(DcilError, match=remedies) as caught:
         datasets.load("cifar10", tmp_path / "none")
     assert str(tmp_path / "none") in str(caught.value)
     monkeypatch.setenv("DCIL_DATA", str(tmp_path / "env"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder, contents, find, read_folder
-from dcil.data.known import Known, Place, from_torchvision
+from dcil.data.known import HOW_GIVEN, Known, Place, from_torchvision
 from dcil.errors import DcilError, unknown
 from dcil.io.files import expanded
 from dcil.io.shapes import Text, problems, unfit
@@ -166,7 +166,7 @@ def read_cifar(known: Known, place: Place) -> Dataset:
         which = f"the folder above it, {here.parent}," if inside else "its folder"
         raise DcilError(
             f"{known.name} is not in {here}: {missing[0]} is missing. Give {which} with "
-            "--data-dir or DCIL_DATA, or fetch it with --download"
+            f"{HOW_GIVEN}, or fetch it with --download"
         )
     batches = [_read_batch(folder / file, md5) for file, md5 in known.files.items()]
     images = torch.from_numpy(np.concatenate([b["data"] for b in batches])).view(-1, 3, 32, 32)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dcil.data.decoding import decode, look_through
-from dcil.data.known import Known, Place
+from dcil.data.known import HOW_GIVEN, Known, Place
 from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError, reason
 
@@ -197,6 +197,6 @@ def find(known: Known, folder: Path, download: bool = False) -> Path:
         raise DcilError(
             f"{known.name} is not in {folder.resolve()}: neither train/ nor "
             f"{', '.join(f'{name}/' for name in known.folders)} "
-            f"is there. Give its folder with --data-dir or DCIL_DATA{fetch}"
+            f"is there. Give its folder with {HOW_GIVEN}{fetch}"
         )
     return place

@@ -11,6 +11,8 @@ from dcil.data.decoding import Store
 from dcil.data.vision import import_torchvision
 from dcil.errors import DcilError
 
+HOW_GIVEN = "--data-dir (in Python and chapters data_dir) or DCIL_DATA"  # the folder of the data sets, in errors
+
 
 class Place(NamedTuple):
     """The folder of the data sets, whether a missing one may be downloaded, and where decoded images are cached."""

@@ -81,11 +81,13 @@ def check_parameters(notebook: str | Path, given: Mapping[str, Any]) -> None:
 
 def _refused(parameter: Parameter, value: Any, chapter: str) -> DcilError:
     """Return the error for a value that a parameter does not take, with the name that was probably meant."""
-    entry = parameter.entry or parameter
-    given = value if isinstance(value, list) and parameter.entry else [] if parameter.entry else [value]
-    misspelt = next((one for one in given if isinstance(one, str) and not entry.takes(one)), None)
-    if entry.registry and misspelt is not None:
-        return unknown(f"{parameter.name} of {chapter}", misspelt, entry.choices)
+    if parameter.entry is None:
+        one, given = parameter, [value]
+    else:
+        one, given = parameter.entry, value if isinstance(value, list) else []
+    misspelt = [name for name in given if isinstance(name, str) and not one.takes(name)]
+    if one.registry and misspelt:
+        return unknown(f"{parameter.name} of {chapter}", misspelt[0], one.choices)
     said = f"{parameter.name} is {value!r}; {chapter} takes: {parameter.meaning}"
     if parameter.entry:
         said += f". A list is expected, each entry once, such as {parameter.default} (papermill takes it with -y)"
@@ -109,15 +111,21 @@ def begin(name: str, namespace: dict[str, Any]) -> None:
     declared = [p for p in parameters(notebook) if p.name in given]
     rerun_form.given[notebook.stem] = {p.name: given[p.name] for p in declared if given[p.name] != p.value}
     rerun_form.forms[notebook.stem] = rerun_form.form(notebook.stem, declared, given)
-    if other := [p for p in declared if "record" in p.meaning and given[p.name] != p.value]:
-        here = listed(f"{p.name} {rerun_form.shown(given[p.name])}" for p in other)
-        there = listed(f"{p.name} {rerun_form.shown(p.value)}" for p in other)
-        display(
-            Markdown(
-                f"**This page was executed with {here}.** Tables, figures and what is computed in sentences follow. "
-                f"All other sentences, and the captions, were written for {there}."
-            )
-        )
+    if note := _note_on_other_records(declared, given):
+        display(Markdown(note))
+
+
+def _note_on_other_records(declared: list[Parameter], given: Mapping[str, Any]) -> str:
+    """Return for which records a page's text was written, "" if it shows these very records."""
+    other = [p for p in declared if "record" in p.meaning and given[p.name] != p.value]
+    if not other:
+        return ""
+    here = listed(f"{p.name} {rerun_form.shown(given[p.name])}" for p in other)
+    there = listed(f"{p.name} {rerun_form.shown(p.value)}" for p in other)
+    return (
+        f"**This page was executed with {here}.** Tables, figures and what is computed in sentences follow. "
+        f"All other sentences, and the captions, were written for {there}."
+    )
 
 
 def rerun_box(name: str) -> Any:

@@ -26,12 +26,14 @@ def test_a_figure_without_a_mark_is_not_run(rows, monkeypatch):
 def test_epochs_are_whole_numbers(monkeypatch):
     """Matplotlib alone would write 1.5 and 2.5 under a few epochs."""
     monkeypatch.setattr(plt, "show", lambda: None)
-    figure, axis = plt.subplots(figsize=(figures.WIDTH, 3.4))
-    axis.plot(range(1, 6), range(1, 6))
-    axis.set(xlabel="epoch")
-    assert any(tick % 1 for tick in axis.get_xticks())
-    figures.show_figure(figure, sources.recorded([]), "01-x#fig-x", pd.DataFrame({"epoch": [1]}))
-    assert not any(tick % 1 for tick in axis.get_xticks())
+    with plt.rc_context():
+        plt.rcdefaults()  # larger letters, as of `figures.style`, leave room for fewer ticks
+        figure, axis = plt.subplots(figsize=(figures.WIDTH, 3.4))
+        axis.plot(range(1, 6), range(1, 6))
+        axis.set(xlabel="epoch")
+        assert any(tick % 1 for tick in axis.get_xticks())
+        figures.show_figure(figure, sources.recorded([]), "01-x#fig-x", pd.DataFrame({"epoch": [1]}))
+        assert not any(tick % 1 for tick in axis.get_xticks())
     plt.close(figure)
 
 

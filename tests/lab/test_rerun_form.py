@@ -94,3 +94,10 @@ def test_lines_are_quoted_for_a_shell(value):
     assert shlex.split(made["papermill"])[-3:] == ["-p", "name", shown(value)]
     given = shlex.split(made["make"])[-1].removeprefix("P=")
     assert shlex.split(given) == ["-p", "name", shown(value)]
+
+
+def test_a_list_that_is_empty_by_default_may_be_empty():
+    """Of its entries no example is given, so any text is one."""
+    free = Parameter("variants", "[]", "variants that are shown")
+    assert free.takes([]) and free.takes(["dcil", "ste"]) and not free.takes([1]) and not free.takes("ste")
+    assert NAMES.takes(["dcil"]) and not NAMES.takes([]) and not NAMES.takes(["dcil", "dcil"])

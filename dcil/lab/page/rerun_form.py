@@ -63,7 +63,10 @@ class Parameter:
     @property
     def entry(self) -> Parameter | None:
         """What an entry of this parameter must be, if the parameter is a list."""
-        return Parameter(self.name, repr(self.value[0]), self.meaning) if isinstance(self.value, list) else None
+        if not isinstance(self.value, list):
+            return None
+        first = self.value[0] if self.value else ""
+        return Parameter(self.name, repr(first), self.meaning)
 
     @property
     def nullable(self) -> bool:
@@ -85,8 +88,9 @@ class Parameter:
     def takes(self, value: Any) -> bool:
         """Return whether `meaning` allows a value; where it gives neither choices nor a range, a text is expected."""
         if self.entry is not None:
-            whole = isinstance(value, list) and value != [] and all(map(self.entry.takes, value))
-            return whole and len(set(value)) == len(value)
+            if not isinstance(value, list) or not (value or self.value == []):
+                return False
+            return all(map(self.entry.takes, value)) and len(set(value)) == len(value)
         if value is None:
             return self.nullable
         if self.choices:

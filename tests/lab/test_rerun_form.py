@@ -100,4 +100,5 @@ def test_a_list_that_is_empty_by_default_may_be_empty():
     """Of its entries no example is given, so any text is one."""
     free = Parameter("variants", "[]", "variants that are shown")
     assert free.takes([]) and free.takes(["dcil", "ste"]) and not free.takes([1]) and not free.takes("ste")
+    assert Parameter("epochs", "None", "of the run").takes(2) and not FOLDER.takes(2)
     assert NAMES.takes(["dcil"]) and not NAMES.takes([]) and not NAMES.takes(["dcil", "dcil"])

@@ -91,7 +91,7 @@ def _refused(parameter: Parameter, value: Any, chapter: str) -> DcilError:
     said = f"{parameter.name} is {value!r}; {chapter} takes: {parameter.meaning}"
     if parameter.entry:
         said += f". A list is expected, each entry once, such as {parameter.default} (papermill takes it with -y)"
-    elif not parameter.choices and parameter.limits is None:
+    elif parameter.is_text and not parameter.choices:
         said += f". Text is expected, such as ./{value}"
     return DcilError(said)
 

@@ -69,6 +69,11 @@ class Parameter:
         return Parameter(self.name, repr(first), self.meaning)
 
     @property
+    def is_text(self) -> bool:
+        """Whether a text is expected: the default is one, or `meaning` says that it is a folder."""
+        return isinstance(self.value, str) or bool(re.match("folder|where", self.meaning))
+
+    @property
     def nullable(self) -> bool:
         """Whether None is allowed."""
         return self.value is None or "None:" in self.meaning
@@ -86,7 +91,7 @@ class Parameter:
         return {k: v for k, v in limits.items() if v is not None}
 
     def takes(self, value: Any) -> bool:
-        """Return whether `meaning` allows a value; where it gives neither choices nor a range, a text is expected."""
+        """Return whether `meaning` allows a value; what it does not restrict is allowed."""
         if self.entry is not None:
             if not isinstance(value, list) or not (value or self.value == []):
                 return False
@@ -96,7 +101,7 @@ class Parameter:
         if self.choices:
             return shown(value) in self.choices and isinstance(value, str if self.value is None else type(self.value))
         if (limits := self.limits) is None:
-            return isinstance(value, str)
+            return isinstance(value, str) or not self.is_text
         if type(value) not in (int, float) or (limits["step"] == "1" and type(value) is float):
             return False
         above = value > 0 or "above 0" not in self.meaning

@@ -58,7 +58,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
             continue
         baseline = schedule_label("dcil", usual.epochs // 2)
         wanted = [*(schedule_label(name, usual.epochs) for name in RIVALS), baseline]
-        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN).iloc[:, :5]  # to the conclusion
+        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN)
         title = names.label(baseline)
         if table.empty or table["method"].iloc[-1] != title:
             continue
@@ -66,6 +66,7 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
         sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
         said = "; ".join(f"{standing(ends)} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
+        table = table.drop(columns=f"seeds to show {MARGIN:g}")
         rows = table.itertuples(index=False)
         alone = half_epochs_in_words(mine, "dcil", usual.epochs)
         epochs = f"DCIL over {usual.epochs // 2} epochs against its rivals over {usual.epochs}"

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcil.dual_path import DualPath
 from dcil.errors import DcilError
+from dcil.masks import compute_masks
 from dcil.models import conv
 
 Loss = Callable[[Tensor], Tensor]
@@ -39,12 +40,10 @@ def small_net(
 
 
 def require_kept(net: nn.Module, sparsity: float) -> None:
-    """Raise `DcilError` if a sparsity leaves no weight of a network's convolutions, which a page says before it trains.
-
-    One more weight goes than int(N·s), as in `dcil.masks.compute_masks`.
-    """
-    prunable = sum(weight.numel() for weight in DualPath(net).weights.values())
-    if int(prunable * sparsity) + 1 >= prunable:
+    """Raise `DcilError` if a sparsity leaves no weight of a network's convolutions, to be said before any training."""
+    chosen = compute_masks(DualPath(net).weights, sparsity).values()
+    if not any(mask.any() for mask in chosen):
+        prunable = sum(mask.numel() for mask in chosen)
         raise DcilError(f"sparsity {sparsity} leaves none of the {prunable:,} weights of this network; lower it")
 
 

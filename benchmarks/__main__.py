@@ -72,7 +72,7 @@ def images(data_dir: str | None) -> Dataset:
 def others_cpu_s() -> float:
     """Return the CPU seconds that the whole machine has spent, minus those of this process and its children."""
     try:
-        ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        ticks = [int(word) for word in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
     except OSError:  # not Linux
         return float("nan")
     return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
@@ -105,7 +105,7 @@ def write(rows: list[Row], path: Path) -> None:
     """Write the rows so far, whole or not at all."""
 
     def fill(part: Path) -> None:
-        with part.open("w", newline="") as file:
+        with part.open("w", encoding="utf-8", newline="") as file:
             lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             lines.writeheader()
             lines.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

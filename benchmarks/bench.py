@@ -156,5 +156,5 @@ def peak_allocated_mib(act: Act) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(path))
-        events = [e for e in json.loads(path.read_text())["traceEvents"] if e["name"] == "[memory]"]
+        events = [e for e in json.loads(path.read_text(encoding="utf-8"))["traceEvents"] if e["name"] == "[memory]"]
     return max(accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"]))) / 2**20

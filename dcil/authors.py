@@ -33,7 +33,7 @@ from dcil.metrics import evaluate as evaluate_passes
 
 BASE_URL = "https://raw.githubusercontent.com/Jangho-Kim/DCIL-pytorch/28f81d20bb06700df0bf1fcd6a51ca81ed99bb82"
 KNOWN: dict[str, dict[str, Any]] = json.loads(resources.files(__package__).joinpath("authors_checkpoints.json")
-                                              .read_text("utf-8"))  # fmt: skip
+                                              .read_text(encoding="utf-8"))  # fmt: skip
 
 WAIT_S = 60  # timeout for a silent server; `torch.hub.download_url_to_file` would wait forever
 MOST_BYTES = 2**26  # for all arrays of a file; ResNet-32 and its masks take 4 MiB

@@ -42,7 +42,7 @@ def has_bf16(device: torch.device) -> bool:
     if torch.backends.cpu.get_cpu_capability() == "AVX2":  # of the processor, or all that ATEN_CPU_CAPABILITY allows
         return False
     with contextlib.suppress(OSError):
-        return "bf16" in CPUINFO.read_text()  # avx512_bf16, amx_bf16; bf16 on Arm
+        return "bf16" in CPUINFO.read_text(encoding="utf-8")  # avx512_bf16, amx_bf16; bf16 on Arm
     return False
 
 
@@ -51,7 +51,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
-        for line in CPUINFO.read_text().splitlines():
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -217,7 +217,7 @@ def write(record: dict[str, Any], path: str | Path) -> Path:
     """Validate a record and write it atomically, with the checksum of its content; returns its path."""
     path, record = expanded(path), _content(validate(record))
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda part: part.write_text(text))
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -104,7 +104,7 @@ class RunFolder:
         remove_parts(self.path)  # only the holder writes here
         try:
             note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat("T", "seconds")}
-            write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note)))
+            write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note), encoding="utf-8"))
             yield
         finally:
             self.holder_note.unlink(missing_ok=True)

@@ -152,9 +152,9 @@ def test_loads_that_are_damaged_missing_or_of_another_commit(home, data_dir, tmp
 
 def test_what_is_not_committed_does_not_travel(home, capsys):
     """A changed file and a grid that is not committed are refused before anything is packed."""
-    Path("other.yaml").write_text(GRID)
+    Path("other.yaml").write_text(GRID, encoding="utf-8")
     assert carry.main(["pack", "other.yaml"]) == 2 and "other.yaml is in no commit" in capsys.readouterr().err
-    Path("dcil/train.py").write_text("# changed")
+    Path("dcil/train.py").write_text("# changed", encoding="utf-8")
     assert carry.main(["pack", "grid.yaml"]) == 2 and "only the last commit travels" in capsys.readouterr().err
     assert not Path("_build").exists()
 
@@ -173,7 +173,7 @@ def test_data_that_must_be_named(home, tmp_path, capsys):
     """CIFAR is packed by itself and must be there; for a folder of images, the user names what is packed."""
     for dataset, words in (("cifar10", "cifar10 is not in"), ("imagenette", "name what travels of")):
         text = GRID.replace("method: ste", f"dataset: {dataset}").replace("tier: smoke\n", "")
-        Path("grid.yaml").write_text(text)
+        Path("grid.yaml").write_text(text, encoding="utf-8")
         git("commit", "--quiet", "--all", "-m", dataset)
         assert carry.main(["pack", "grid.yaml", "--data-dir", str(tmp_path)]) == 2 and words in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_taken_in(tmp_path, monkeypatch, capsys):
     config = RunConfig(dataset="digits").resolve()
     RunFolder("runs", config).save({"curve": [{}]})
     Path("records").mkdir()
-    Path("records", "bad.json").write_text("{}")
+    Path("records", "bad.json").write_text("{}", encoding="utf-8")
     with tarfile.open("both.tgz", "w:gz") as tar:
         tar.add("records")
         tar.add("runs")

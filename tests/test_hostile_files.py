@@ -48,7 +48,7 @@ def bounded(argv):
     pid = os.fork()
     if pid == 0:
         said, code = io.StringIO(), "an exception that main() lets through"
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MIB * 2**20,) * 2)
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:

@@ -478,7 +478,7 @@ OLD, NEW = "records/old.json", "records/new-run.json"
 def write(path, text="{}"):
     """Write a file and make the folders above it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def linked(path, to):

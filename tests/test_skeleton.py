@@ -247,6 +247,21 @@ def test_a_name_of_the_lab_says_one_thing():
     assert {name for name, count in names.items() if count > 1} <= {"setup", "main"}
 
 
+@pytest.mark.parametrize("folder", ["dcil", "tools", "benchmarks"])
+def test_no_text_depends_on_the_locale(folder):
+    """Whatever reads or writes a text file says that it is UTF-8: Windows, and old locales, have other defaults."""
+    silent = []
+    for path in (ROOT / folder).rglob("*.py"):
+        calls = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call))
+        for call in calls:
+            modes = {word.value for word in ast.walk(call) if isinstance(word, ast.Constant)}
+            named_so = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            opens = named_so == "open" and ast.unparse(call.func) != "os.open" and modes & {"r", "w", "a", "a+"}
+            if (named_so in ("read_text", "write_text") or opens) and "encoding" not in {k.arg for k in call.keywords}:
+                silent.append(f"{named(path)}:{call.lineno}")
+    assert silent == []
+
+
 @pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])
 def test_training_needs_only_four_packages(words):
     """Lists, a grid's queue and records need only torch, numpy, PyYAML and tqdm, and what these require."""

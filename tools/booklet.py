@@ -22,7 +22,10 @@ MARGIN = {"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 
 def contents():
     """Return the site's HTML files for the pages in _toc.yml, in its order."""
-    return [f"{name}.html" for name in re.findall(r"(?:root|file): (book/\S+)", (ROOT / "_toc.yml").read_text())]
+    return [
+        f"{name}.html"
+        for name in re.findall(r"(?:root|file): (book/\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    ]
 
 
 def local(page, target, pages):
@@ -36,9 +39,9 @@ def local(page, target, pages):
 
 def whole(pages):
     """Return the book as one HTML page, to be put into the site's folder."""
-    head, articles = BeautifulSoup((SITE / pages[0]).read_text(), "html.parser").head, []
+    head, articles = BeautifulSoup((SITE / pages[0]).read_text(encoding="utf-8"), "html.parser").head, []
     for page in pages:
-        article = BeautifulSoup((SITE / page).read_text(), "html.parser").find("article")
+        article = BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser").find("article")
         assert article
         for node in article.select(SCREEN):
             node.decompose()
@@ -65,7 +68,7 @@ def main():
     if not SITE.exists():
         sys.exit(f"{SITE} is not there; build the site first: make book")
     page_of_all = SITE / "booklet.html"
-    page_of_all.write_text(whole(contents()))
+    page_of_all.write_text(whole(contents()), encoding="utf-8")
     try:
         with chromium.headless() as browser:
             page = browser.new_page()

@@ -131,7 +131,7 @@ def split(cargo: Path, to: Path, limit_mib: float, note: dict[str, Any]) -> list
             (load / "cargo").write_bytes(piece)
             sums.append(hashlib.sha256(piece).hexdigest())
     for number, load in enumerate(loads, start=1):
-        (load / "load.json").write_text(json.dumps(note | {"number": number, "sums": sums}))
+        (load / "load.json").write_text(json.dumps(note | {"number": number, "sums": sums}), encoding="utf-8")
         shutil.copy(Path(__file__).with_name("unpack.py"), load)
     return loads
 
@@ -143,12 +143,13 @@ def split(cargo: Path, to: Path, limit_mib: float, note: dict[str, Any]) -> list
 def queue_lock() -> Iterator[IO[str]]:
     """Hold the lock that a queue inherits and keeps as long as it lives; raises `DcilError` if a queue holds it."""
     RUNS.mkdir(exist_ok=True)
-    with open(LOCK, "a+") as lock:
+    with open(LOCK, "a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            holder = LOCK.read_text(encoding="utf-8")
             raise DcilError(
-                f"a grid is under way here already, process {LOCK.read_text()}; `look` at it, or `stop` it first"
+                f"a grid is under way here already, process {holder}; `look` at it, or `stop` it first"
             ) from error
         yield lock
 
@@ -169,7 +170,7 @@ def start(args: argparse.Namespace) -> int:
     with queue_lock() as lock:
         if code := dcil([*words, "--status"]):  # reports what is wrong with the grid or the options
             return code
-        with open(LOG, "a") as log:
+        with open(LOG, "a", encoding="utf-8") as log:
             queue = subprocess.Popen(
                 [sys.executable, "-m", "dcil", *words],
                 stdin=subprocess.DEVNULL,
@@ -181,7 +182,7 @@ def start(args: argparse.Namespace) -> int:
             )
         lock.truncate(0)
         lock.write(str(queue.pid))
-        STARTED.write_text(json.dumps(words))
+        STARTED.write_text(json.dumps(words), encoding="utf-8")
     print(f"started, process {queue.pid}; its log is {LOG}")
     return 0
 
@@ -199,9 +200,9 @@ def look(args: argparse.Namespace) -> int:
     if not STARTED.exists():
         raise DcilError(f"no grid was started in {Path.cwd()}; begin one with `start`")
     ended = wait_for_end(args.wait)
-    print(*LOG.read_text(errors="replace").splitlines()[-args.lines :], sep="\n")
-    print("the queue has ended" if ended else f"the queue is running, process {LOCK.read_text()}")
-    dcil([*json.loads(STARTED.read_text()), "--status"])
+    print(*LOG.read_text(errors="replace", encoding="utf-8").splitlines()[-args.lines :], sep="\n")
+    print("the queue has ended" if ended else f"the queue is running, process {LOCK.read_text(encoding='utf-8')}")
+    dcil([*json.loads(STARTED.read_text(encoding="utf-8")), "--status"])
     files.write_atomically(args.to, lambda part: print(f"{args.to}: {archive(part, args.limit)}"))
     return 0
 
@@ -209,7 +210,7 @@ def look(args: argparse.Namespace) -> int:
 def stop(args: argparse.Namespace) -> int:
     """End the queue with checkpoints, then look."""
     if is_running():
-        os.kill(int(LOCK.read_text()), signal.SIGTERM)
+        os.kill(int(LOCK.read_text(encoding="utf-8")), signal.SIGTERM)
         if not wait_for_end(args.wait):
             raise DcilError(f"the queue is still running {args.wait:g} s after SIGTERM; give `stop` again")
     return look(args)

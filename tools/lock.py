@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
     command = [find_uv_bin(), "pip", "compile", "--quiet", "pyproject.toml", "--output-file", LOCK.name, *words]
     code = subprocess.run(command, cwd=ROOT).returncode
     if not code:
-        CONDA.write_text(conda(pins(LOCK.read_text())))
+        CONDA.write_text(conda(pins(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")
     return code
 
 

@@ -65,7 +65,7 @@ def put(path: Path, chunks: Iterable[bytes]) -> None:
 def gather(load: Path, store: Path) -> tuple[dict, list[Path]]:
     """Check a load and store its piece; returns the load's note, and the paths of all pieces of its cargo."""
     try:
-        note = json.loads((load / "load.json").read_text())
+        note = json.loads((load / "load.json").read_text(encoding="utf-8"))
         piece = (load / "cargo").read_bytes()
     except (OSError, ValueError) as error:
         raise Refused(f"{load} is no load, or not whole ({error}); carry it again") from error

@@ -23,7 +23,7 @@ def show_status(args: argparse.Namespace) -> int:
     names = sorted(path.stem for path in (root / "book").glob("*.ipynb"))
     notes = freshness.read_notes(args.executed or root / "_build" / "executed")
     if args.out:
-        args.out.write_text(freshness.status_page(names, notes, root))
+        args.out.write_text(freshness.status_page(names, notes, root), encoding="utf-8")
         return 0
     found = freshness.states(names, notes, root)
     shown = []

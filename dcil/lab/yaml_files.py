@@ -60,7 +60,7 @@ def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> l
     its id, or by its number if it has none.
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text())
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise DcilError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(entries, list):

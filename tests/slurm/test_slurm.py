@@ -92,7 +92,7 @@ def test_killed_jobs_come_back(cluster, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     wanted = {run.run_id for run in grid.read_grid(tmp_path / "grid.yaml")}
     log, snakemake = tmp_path / "snakemake.log", None
-    with open(log, "w") as out:
+    with open(log, "w", encoding="utf-8") as out:
         snakemake = subprocess.Popen(words(tmp_path), cwd=ROOT, env=cluster, stdout=out, stderr=out)
     try:
         shot, pid = wait_for_checkpoint(tmp_path / "runs", snakemake)

@@ -53,7 +53,7 @@ def parameters(notebook: str | Path) -> list[Parameter]:
 
 def title_and_costs(notebook: str | Path) -> tuple[str, dict[str, str]]:
     """Return a chapter's title, and what it takes at each preset, in its own words; {} without a table of presets."""
-    cells = json.loads(Path(notebook).read_text())["cells"]
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     text = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)", text, re.M)
     table = re.search(r"^\| preset \|.*what it takes \|\n\|[-|]+\n((?:\|.*\n)+)", text, re.M)
@@ -174,5 +174,5 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
                 f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. {out} was not written"
             ) from error
         done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
-        write_atomically(out, lambda part: part.write_text(done + "\n"))
+        write_atomically(out, lambda part: part.write_text(done + "\n", encoding="utf-8"))
     return out

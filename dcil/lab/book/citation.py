@@ -20,7 +20,7 @@ REQUIRED = ("cff-version", "message", "title", "version", "license", "abstract",
 
 def read_citation(path: str | Path) -> dict[str, Any]:
     """Return the content of CITATION.cff; raises `DcilError` naming a missing key that the format or book needs."""
-    cff = yaml.safe_load(Path(path).read_text())
+    cff = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     missing = [key for key in REQUIRED if not cff.get(key)]
     if missing:
         raise DcilError(f"{path} has no {missing[0]}")

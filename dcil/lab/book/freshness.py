@@ -44,7 +44,7 @@ def matching_files(patterns: Iterable[str], root: str | Path = ".") -> list[str]
 
 def declared_reads(notebook: str | Path) -> list[str]:
     """Return what a notebook's metadata says that it reads; raises `DcilError` for a name that is not in `READS`."""
-    reads = json.loads(Path(notebook).read_text())["metadata"].get("dcil", {}).get("reads", [])
+    reads = json.loads(Path(notebook).read_text(encoding="utf-8"))["metadata"].get("dcil", {}).get("reads", [])
     for name in reads:
         if name not in READS:
             raise unknown(f"declared read of {notebook}", name, READS)
@@ -109,7 +109,7 @@ def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float,
         inputs={path: _hash(root / path) for path in chapter_inputs(notebook.resolve().relative_to(root), root)},
     )
     path = out.with_suffix(".json")
-    write_atomically(path, lambda part: part.write_text(json.dumps(asdict(note), indent=1) + "\n"))
+    write_atomically(path, lambda part: part.write_text(json.dumps(asdict(note), indent=1) + "\n", encoding="utf-8"))
     return path
 
 
@@ -121,7 +121,7 @@ def read_notes(folder: str | Path) -> dict[str, Note]:
 
 def _read(path: Path) -> Note:
     try:
-        return Note(**json.loads(path.read_text()))
+        return Note(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DcilError(
             f"{path} is not a note of an executed chapter ({error}); it was left as it is. Give a folder "

@@ -36,8 +36,10 @@ def write_words(app: Any, error: Exception | None) -> None:
     out = Path(app.outdir)
     words: dict[str, dict[str, str]] = {}
     for docname in pages:
-        words |= definitions((out / f"{docname}.html").read_text())
-    (out / "_static" / FILE).write_text(f"window.glossaryWords = {json.dumps(words, ensure_ascii=False)};\n")
+        words |= definitions((out / f"{docname}.html").read_text(encoding="utf-8"))
+    (out / "_static" / FILE).write_text(
+        f"window.glossaryWords = {json.dumps(words, ensure_ascii=False)};\n", encoding="utf-8"
+    )
 
 
 def setup(app: Any) -> dict[str, Any]:

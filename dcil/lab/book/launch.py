@@ -42,7 +42,7 @@ if importlib.util.find_spec("dcil") is None:
 
 def pins() -> list[str]:
     """Return the `name==version` lines of requirements.lock."""
-    return [line for line in (root() / "requirements.lock").read_text().splitlines() if "==" in line]
+    return [line for line in (root() / "requirements.lock").read_text(encoding="utf-8").splitlines() if "==" in line]
 
 
 def launch_cell(repository: str, ref: str) -> dict[str, Any]:
@@ -99,14 +99,14 @@ def with_launch_buttons(config: dict[str, Any], repository: str, ref: str) -> di
 def stage(folder: Path, repository: str, ref: str) -> None:
     """Change the copy of the book in `folder`: its configuration, its notebooks, and what Binder installs."""
     path = folder / "_config.yml"
-    config = with_launch_buttons(yaml.safe_load(path.read_text()), repository, ref)
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    config = with_launch_buttons(yaml.safe_load(path.read_text(encoding="utf-8")), repository, ref)
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for path in sorted((folder / "book").glob("*.ipynb")):
-        notebook = json.loads(path.read_text())
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         notebook["cells"].insert(0, launch_cell(repository, ref))
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     source = "--extra-index-url https://download.pytorch.org/whl/cpu"  # PyTorch without CUDA
-    (folder / "requirements.txt").write_text("\n".join([source, *pins()]) + "\n")
+    (folder / "requirements.txt").write_text("\n".join([source, *pins()]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def main() -> None:
     root = checkout.root()
     blocks = readme_blocks(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     path = root / "README.md"
-    path.write_text(with_blocks(path.read_text(), blocks))
+    path.write_text(with_blocks(path.read_text(encoding="utf-8"), blocks), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, str]]:
     Raises `DcilError` for a file that does not map phrases to pages.
     """
     try:
-        asked = yaml.safe_load(Path(path).read_text())
+        asked = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DcilError(f"what readers search for, {path}, cannot be read: {reason(error)}") from error
     if not isinstance(asked, dict) or not all(isinstance(text, str) for pair in asked.items() for text in pair):

@@ -139,9 +139,9 @@ def _write_page(page: Path, most: int, values: dict[str, Any]) -> str:
     pdf = page.with_suffix(".pdf")
     pdf.unlink(missing_ok=True)  # one from an earlier build may say something else
     for scale in SCALES:
-        page.write_text(render(page.stem, scale=scale, pdf=pdf.name, **values))
+        page.write_text(render(page.stem, scale=scale, pdf=pdf.name, **values), encoding="utf-8")
         if reason := print_pdf(page, pdf):
-            page.write_text(render(page.stem, scale=1, pdf="", **values))
+            page.write_text(render(page.stem, scale=1, pdf="", **values), encoding="utf-8")
             return reason
         if count_pages(pdf) <= most:
             break

@@ -6,7 +6,9 @@ import json
 from importlib import resources
 from typing import Any
 
-LOGS: dict[str, Any] = json.loads(resources.files(__package__).joinpath("authors_logs.json").read_text("utf-8"))
+LOGS: dict[str, Any] = json.loads(
+    resources.files(__package__).joinpath("authors_logs.json").read_text(encoding="utf-8")
+)
 
 
 def logged_setting(**asked: Any) -> dict[str, Any] | None:

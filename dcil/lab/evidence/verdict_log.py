@@ -95,7 +95,7 @@ def append_entry(path: str | Path, changed: list[Change], why: str) -> None:
     today = LogEntry(date=datetime.datetime.now(datetime.UTC).date(), why=why.strip(), changes=changed)
     entries = [*read_log(path), today]
     text = HEAD + "".join(_dump(entry) for entry in entries)
-    write_atomically(Path(path), lambda part: part.write_text(text))
+    write_atomically(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _dump(entry: LogEntry) -> str:

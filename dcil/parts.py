@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -90,7 +91,7 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
     """Return the names of the pruned parameters and of the modules that each pass has its own copy of.
 
     `per_pass` None means norms and head. Raises `dcil.DcilError` if nothing is prunable, or if a weight would be both
-    pruned and per-pass.
+    pruned and per-pass. Warns of convolutions that `is_conv_weight` leaves out because their weights are computed.
     """
     modules = dict(net.named_modules())
     owners = {name: modules[name.rpartition(".")[0]] for name, _ in net.named_parameters()}
@@ -100,6 +101,8 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
         raise DcilError(
             f"nothing is prunable in this {type(net).__name__}: looked at {looked_at}.{_advice(net, owners)}"
         )
+    if prunable is is_conv_weight:
+        _warn_of_computed_weights(modules)
     own = OWN["norms and head"](net) if per_pass is None else choose("module", per_pass, modules)
     own = [name for name in own if not any(name.startswith(f"{outer}.") for outer in own)]  # each copied once
     private = {id(p) for name in own for p in modules[name].parameters()}
@@ -110,6 +113,19 @@ def plan(net: nn.Module, prunable: Choice, per_pass: Choice | None) -> tuple[tup
             "leave it out of `prunable` or out of `per_pass`"
         )
     return tuple(pruned), tuple(own)
+
+
+def _warn_of_computed_weights(modules: dict[str, nn.Module]) -> None:
+    """Warn of convolutions whose weight is no parameter but computed from others, as by a parametrization."""
+    computed = {n: m for n, m in modules.items() if isinstance(m, _ConvNd) and "weight" not in m._parameters}
+    for name, module in computed.items():  # its weight is not asked for: a parametrization may count calls
+        largest = max(module.named_parameters(prefix=name), key=lambda named: named[1].numel(), default=None)
+        advice = f" To prune it too, list it as {largest[0]!r} in `prunable`, with all others." if largest else ""
+        warnings.warn(
+            f"the convolution {name!r} stays dense: its weight is computed from other parameters, by a parametrization "
+            f"or a hook.{advice}",
+            stacklevel=4,
+        )
 
 
 def state(net: nn.Module, own: Sequence[str]) -> tuple[str, ...]:

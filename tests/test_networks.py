@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections import UserDict
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 
 import pytest
 import torch
@@ -280,6 +281,20 @@ def test_state_is_each_pass_s_own_and_stays(kind):
     build, prunable = STATEFUL[kind]
     dual = wrapped(build(), prunable=prunable)
     assert_passes_are_networks(dual, [3 + images() for _ in range(3)], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["spectral norm", "weight norm", "weight norm by a hook", "pruned by a hook"])
+def test_a_convolution_that_the_default_choice_cannot_prune(kind):
+    """It stays dense, as a warning says, which names the parameter that would be pruned in its place."""
+    build, prunable = STATEFUL[kind]
+    net = build()
+    net.conv2 = nn.Conv2d(6, 6, 3, padding=1)
+    with pytest.warns(UserWarning, match="'conv1' stays dense") as told:
+        dual = DualPath(net)
+    assert dual.prunable == ("conv2.weight",)
+    (named,) = re.findall(r"list it as '(.*)' in", str(told[0].message))
+    assert fnmatchcase(named, prunable[0])
+    assert DualPath(net, prunable=["conv2.weight", named]).prunable == (named, "conv2.weight")
 
 
 def test_norms_that_a_choice_leaves_out_are_shared():

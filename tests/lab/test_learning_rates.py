@@ -1,7 +1,7 @@
 """Methods at other learning rates stand beside the usual one, at equal seeds."""
 
 from dcil.lab.runs.frames import runs_table
-from dcil.lab.tables.learning_rates import learning_rates_table
+from dcil.lab.tables.learning_rates import best_rates_in_words, learning_rates_table
 from tests.lab.fakes import fake_run
 
 
@@ -13,3 +13,20 @@ def test_rates_are_compared_at_equal_seeds():
     (row,) = learning_rates_table(runs_table(runs), ["dcil", "ste", "gmp"], [0.05, 0.2], usual=0.1).to_dict("records")
     assert row == {"method": "STE", "n": 1, "lr 0.05, %": "", "lr 0.1, %": "81.00", "lr 0.2, %": "84.00"}
     assert learning_rates_table(runs_table(runs), ["dcil"], [0.05, 0.2], usual=0.1).empty
+
+
+def test_each_method_at_its_best_rate():
+    """What the best rate gains and where that leaves the baseline; a method without all the rates is left out."""
+    tops = {"dcil": (84.0, 85.0, 84.5), "ste": (83.0, 83.5, 84.75), "gmp": (70.0, 71.0)}
+    runs = [
+        fake_run(method, 0, top, lr=lr)
+        for method, at in tops.items()
+        for lr, top in zip((0.05, 0.1, 0.2), at, strict=False)
+    ]
+    runs += [fake_run("ste", 1, 99.0, lr=0.2)]
+    said = best_rates_in_words(runs_table(runs), "dcil", ["ste", "gmp"], [0.05, 0.2], usual=0.1)
+    assert said.endswith(
+        "gains, in points: DCIL 0.00 and STE 1.25. With each at its best, DCIL minus STE +0.25 points, n = 1."
+    )
+    assert best_rates_in_words(runs_table(runs), "gmp", ["ste"], [0.05, 0.2], usual=0.1) == ""
+    assert best_rates_in_words(runs_table(runs), "dcil", ["gmp"], [0.05, 0.2], usual=0.1) == ""

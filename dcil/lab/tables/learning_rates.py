@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from dcil.lab.runs.frames import spread
-from dcil.lab.runs.names import label
+from dcil.lab.runs.names import label, listed
 from dcil.lab.runs.paired import by_seed
 
 
@@ -30,10 +30,40 @@ def learning_rates_table(
     """
     rows = []
     for method in methods:
-        lasts = {rate: by_seed(table, at_rate(method, rate, usual)) for rate in sorted([*others, usual])}
-        ran = pd.DataFrame({rate: tops for rate, tops in lasts.items() if len(tops)}).dropna()
+        ran = _by_rate(table, method, others, usual)
         if ran.empty or set(ran) == {usual}:
             continue
-        tops = {f"lr {rate:g}, %": spread(ran[rate]) if rate in ran else "" for rate in lasts}
+        tops = {f"lr {rate:g}, %": spread(ran[rate]) if rate in ran else "" for rate in sorted([*others, usual])}
         rows.append({"method": label(method), "n": len(ran), **tops})
     return pd.DataFrame(rows)
+
+
+def best_rates_in_words(
+    table: pd.DataFrame, baseline: str, methods: Sequence[str], others: Sequence[float], usual: float
+) -> str:
+    """Return what each method gains by its best rate, and the baseline minus each when all have their best one.
+
+    Means are over the seeds that all rates of all these methods have; a method that lacks a rate is left out, and
+    without the baseline the text is "". `table` is as in `dcil.lab.runs.paired.by_seed`.
+    """
+    ran = {name: _by_rate(table, name, others, usual) for name in (baseline, *methods)}
+    full = {name: tops for name, tops in ran.items() if set(tops) == {usual, *others}}
+    if baseline not in full or len(full) < 2:
+        return ""
+    seeds = sorted(set.intersection(*(set(by_rate.index) for by_rate in full.values())))
+    if not seeds:
+        return ""
+    means = {name: by_rate.loc[seeds].mean() for name, by_rate in full.items()}
+    gains = listed([f"{label(name)} {mean.max() - mean[usual]:.2f}" for name, mean in means.items()])
+    best = means.pop(baseline).max()
+    gaps = listed([f"minus {label(name)} {best - mean.max():+z.2f}" for name, mean in means.items()])
+    return (
+        f"At its best rate instead of the usual one a method gains, in points: {gains}. With each at its best, "
+        f"{label(baseline)} {gaps} points, n = {len(seeds)}."
+    )
+
+
+def _by_rate(table: pd.DataFrame, method: str, others: Sequence[float], usual: float) -> pd.DataFrame:
+    """Return last-epoch top-1 (%), a row for each seed that all rates have, a column for each rate that ran."""
+    lasts = {rate: by_seed(table, at_rate(method, rate, usual)) for rate in sorted([*others, usual])}
+    return pd.DataFrame({rate: tops for rate, tops in lasts.items() if len(tops)}).dropna()

@@ -480,3 +480,14 @@ def test_a_missing_package_is_named(capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("dcil.lab.")]:
         monkeypatch.delitem(sys.modules, name)
     assert "needs the package pandas" in refused(capsys, "claims")
+
+
+def test_a_package_that_lacks_a_part(monkeypatch, capsys):
+    """A release too old for another package is not called "not installed": the message names what it lacks."""
+
+    def run(*_):
+        raise ModuleNotFoundError("No module named 'onnxscript.torch_2_11'", name="onnxscript.torch_2_11")
+
+    monkeypatch.setattr("dcil.cli.lists.list_methods", run)
+    said = refused(capsys, "methods")
+    assert "needs the package onnxscript.torch_2_11, which the installed onnxscript does not have; in" in said

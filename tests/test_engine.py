@@ -53,6 +53,7 @@ def fake_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(pools)))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: None)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: None)
 
 
 def capturable(step):

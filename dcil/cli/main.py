@@ -60,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dcil: error: {plain(where + reason(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if (name := str(error.name).partition(".")[0]) == "dcil":
+        name, _, part = str(error.name).partition(".")
+        if name == "dcil":
             raise
+        lacks = f"{error.name}, which the installed {name} does not have" if part else f"{name}, which is not installed"
         print(
-            f"dcil: error: this command needs the package {name}, which is not installed; in the book's folder: "
+            f"dcil: error: this command needs the package {lacks}; in the book's folder: "
             "python -m pip install -e '.[book]'",
             file=sys.stderr,
         )

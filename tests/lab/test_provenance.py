@@ -142,7 +142,7 @@ def test_tables_link_their_runs_and_escape_the_rest():
     assert shown.count("<a ") == 1 and "<td>other</td>" in shown and "&lt;b&gt;" in shown and "80.1" in shown
     assert "<i>" not in provenance.table(pd.DataFrame({"<i>": ["a"]}))
     hostile = sources.Source("<script>", ("<img>",), (("machine", "<img>"),))
-    block = provenance.footer(hostile, "x#y", DATA, twin={"name": "</script><img>"})
+    block = str(provenance.footer(hostile, "x#y", DATA, twin={"name": "</script><img>"}))
     assert "<img>" not in block.replace("<\\/script><img>", "") and block.count("</script>") == 1
 
 

@@ -2,15 +2,16 @@
 PYTHON ?= python3
 CORES  ?= 2
 PRESET ?= smoke
+RESOLUTION ?= lowest-direct
 BIN     = .venv/bin
 # Not $(abspath), which splits a name at its spaces.
 export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA),$(or $(DCIL_DATA),$(CURDIR)/data))
 
-.PHONY: help book site runs test test-avx2 lint format chapter serve refresh readme offline print summary bench picture lock clean
+.PHONY: help book site runs test test-avx2 test-releases lint format chapter serve refresh readme offline print summary bench picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # PyTorch's own index has builds without CUDA, gigabytes smaller, which pip prefers to PyPI's. It is used only for
 # PyTorch, and only without an NVIDIA driver; if it cannot be reached, PyPI's build will do.
@@ -78,6 +79,14 @@ test-avx2: .venv/ready  ## run the tests that depend on the processor as on one 
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
 	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_plain_loop.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
+
+# The lock fixes one release of each package; users without it have others.
+test-releases:  ## test the code and the chapters with the oldest releases allowed; RESOLUTION=highest: the newest
+	$(PYTHON) -m venv _build/$(RESOLUTION)
+	_build/$(RESOLUTION)/bin/python -m pip install -q --disable-pip-version-check uv
+	_build/$(RESOLUTION)/bin/uv --no-config pip install -q --python _build/$(RESOLUTION)/bin/python --resolution $(RESOLUTION) -e '.[test]'
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/_build/$(RESOLUTION)/bin:$$PATH" python -m pytest -n $(CORES) \
+	  --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests/test_*.py tests/lab
 
 refresh: readme  ## execute the chapters at preset smoke and write their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \

@@ -460,8 +460,8 @@ def test_a_tags_name_executes_nothing(tmp_path):
 
 
 def test_workflows_are_there():
-    """One tests, one publishes, one checks incoming records, one looks for dead links."""
-    assert [path.name for path in WORKFLOWS] == ["links.yml", "records.yml", "site.yml", "test.yml"]
+    """One tests, one with other releases; one publishes, one checks incoming records, one looks for dead links."""
+    assert [path.name for path in WORKFLOWS] == ["links.yml", "records.yml", "releases.yml", "site.yml", "test.yml"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=named)

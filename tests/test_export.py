@@ -108,6 +108,17 @@ def test_sparse_and_shrunk_are_smaller(files):
     assert size["int8"] < 0.5 * size["onnx"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("to", EXACT)
+def test_a_network_of_another_precision(to, dtype, tmp_path):
+    """The file has it in float32, as the card says; the network itself stays as it is."""
+    net = models.build("resnet8", num_classes=10).to(dtype)
+    card = Card("a-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
+    formats.save(net, card, tmp_path / "net.pt", to)
+    assert net.conv1.weight.dtype == dtype
+    assert formats.load(tmp_path / "net.pt")[0].state_dict()["conv1.weight"].equal(net.conv1.weight.float())
+
+
 def test_pack_is_exact():
     """Bitmap and values restore every tensor exactly, of any shape, integers too."""
     state = {"a": torch.randn(3, 5, 3) * (torch.rand(3, 5, 3) > 0.7), "b": torch.arange(4), "c": torch.zeros(2, 7)}

@@ -136,9 +136,10 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
 def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
     """Write a plain network with its card in a format of `ENDINGS`, read it back and compare outputs.
 
-    Returns the largest absolute difference between the outputs of the file and of the network. "int8" needs
-    `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
-    the outputs differ by more than `TOLERANCE` allows; then nothing is written.
+    The network may be on any device and of any precision; the file has it in float32. Returns the largest absolute
+    difference between the outputs of the file and of the network. "int8" needs `calibration`, batches of normalised
+    training images; the other formats ignore it. Raises `DcilError` when the outputs differ by more than `TOLERANCE`
+    allows; then nothing is written.
 
     >>> import tempfile
     >>> net = models.build("resnet8", num_classes=10).eval()
@@ -153,7 +154,8 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
     """
     if to not in ENDINGS:
         raise unknown("format", to, ENDINGS)
-    path, net, said = expanded(path), copy.deepcopy(net).eval(), json.dumps(asdict(card))
+    path, said = expanded(path), json.dumps(asdict(card))
+    net = copy.deepcopy(net).to("cpu", torch.float32).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.0)  # turns -0.0, which masking makes of negative weights, into 0.0

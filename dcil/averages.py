@@ -48,6 +48,7 @@ class Mask(Tensor):
     """
 
     @classmethod
+    @torch._disable_dynamo  # it would recurse without end when it traces DDP's broadcast of the buffers
     def __torch_function__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         average = _NEWEST.get(func)
         if average and (isinstance(args[0], (list, cls)) or func is Tensor.sub):  # new − old: new may be plain

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from dcil import methods
@@ -94,7 +94,7 @@ def nonzeros(net: nn.Module) -> dict[str, int]:
     """
     kinds: dict[str, Any] = {
         "conv": _ConvNd,
-        "norm": (_BatchNorm, nn.GroupNorm, nn.LayerNorm),
+        "norm": (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
         "linear": (nn.Linear, nn.MultiheadAttention),
     }
     counts = dict.fromkeys((*kinds, "other"), 0)

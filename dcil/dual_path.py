@@ -9,7 +9,7 @@ control flow in `forward` all work, and DDP, `torch.compile`, pickle and deepcop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,9 +54,9 @@ class DualPath(nn.Module):
     ('0.weight',)
 
     Raises `dcil.DcilError` when nothing is prunable, when a name matches nothing, when a weight is both prunable
-    and per-pass, when `fresh` cannot reinitialise a copy, for a network with a `DualPath` or an uncalled lazy layer in
-    it or whose `forward` has an argument `passes`, and at the first call when the linear layer registered last is not
-    the one called last.
+    and per-pass, when `fresh` cannot reinitialise a copy, for a network with a `DualPath`, a `DistributedDataParallel`
+    or an uncalled lazy layer in it or whose `forward` has an argument `passes`, and at the first call when the linear
+    layer registered last is not the one called last, or when the network has made a buffer since it was wrapped.
     Source: DCIL (arXiv 2109.04660); the authors' code has norms and a classifier for each pass.
     """
 
@@ -65,21 +65,26 @@ class DualPath(nn.Module):
     def __init__(
         self,
         net: nn.Module,
-        rules: tuple[str, ...] = ("kept", "refined"),
+        rules: str | Sequence[str] = ("kept", "refined"),
         prunable: Choice = is_conv_weight,
         per_pass: Choice | None = None,
         fresh: bool = False,
     ):
         super().__init__()
-        for rule in rules:
-            if rule not in RULES:
-                raise unknown("gradient rule", rule, RULES)
-        self.rules = tuple(rules)
-        self.pass_names = tuple(RULES[rule].sees for rule in rules)
-        if not rules or len(set(self.pass_names)) < len(rules):
-            raise DcilError(f"rules {rules} give the passes {self.pass_names}; each pass must see a different network")
+        self.rules = (rules,) if isinstance(rules, str) else tuple(rules)
+        self.pass_names = tuple(_rule(name).sees for name in self.rules)
+        if not self.rules or len(set(self.pass_names)) < len(self.rules):
+            raise DcilError(
+                f"rules {self.rules} give the passes {self.pass_names}; each pass must see a different network"
+            )
         if any(isinstance(module, DualPath) for module in net.modules()):
             raise DcilError(f"this {type(net).__name__} is or holds a DualPath already; wrap the plain network, once")
+        if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in net.modules()):
+            raise DcilError(
+                f"this {type(net).__name__} is or holds a DistributedDataParallel, which would leave the norms and "
+                "heads of further passes different on every rank; wrap the other way round: "
+                "DistributedDataParallel(DualPath(net))"
+            )
         if any(map(nn.parameter.is_lazy, [*net.parameters(), *net.buffers()])):
             raise DcilError(
                 f"this {type(net).__name__} has lazy layers, whose weights have no shape until its first call; call it "
@@ -92,14 +97,16 @@ class DualPath(nn.Module):
             )
         self.prunable, self.own_names = parts.plan(net, prunable, per_pass)
         self.state_names = parts.state(net, self.own_names)
-        guessed = per_pass is None and len(rules) > 1
+        guessed = per_pass is None and len(self.rules) > 1
         self._guessed_head = next(iter(parts.head(net)), None) if guessed else None
+        self._known_buffers = frozenset(name for name, _ in net.named_buffers())
+        self._is_checked = False  # whether a first call has shown that its passes can be kept apart
 
         self.net = net
         self.aliases = parts.aliases(net)
         self.transposed = parts.transposed(net)
-        self.own = nn.ModuleList(parts.copies(net, self.own_names, fresh) for _ in rules[1:])
-        self.state = nn.ModuleList(parts.state_copies(net, self.state_names) for _ in rules[1:])
+        self.own = nn.ModuleList(parts.copies(net, self.own_names, fresh) for _ in self.rules[1:])
+        self.state = nn.ModuleList(parts.state_copies(net, self.state_names) for _ in self.rules[1:])
         self._masks = nn.Module()
         for name, weight in self.weights.items():
             self._masks.register_buffer(key(name), torch.ones_like(weight, dtype=torch.bool))
@@ -150,8 +157,15 @@ class DualPath(nn.Module):
         yield from ((name, table, key(name)) for name in self.state_names)
 
     def tensors(self, index: int, rule: str | None = None) -> dict[str, Tensor]:
-        """Return the tensors that pass `index` substitutes, by parameter or buffer name; `rule` overrides its rule."""
-        seen = self._seen(RULES[rule or self.rules[index]])
+        """Return the tensors that pass `index` substitutes, by parameter or buffer name; `rule` overrides its rule.
+
+        Raises `dcil.DcilError` for an index without a pass, and for an unknown rule.
+        """
+        if not 0 <= index < len(self.rules):
+            raise DcilError(
+                f"index is {index}; the passes {self.pass_names} have the indices 0 to {len(self.rules) - 1}"
+            )
+        seen = self._seen(_rule(rule or self.rules[index]))
         if index > 0:
             seen.update((name, table[leaf]) for name, table, leaf in self._tables(index))
         tied = {alias: value for name, value in seen.items() for alias in self.aliases.get(name, ())}
@@ -183,34 +197,45 @@ class DualPath(nn.Module):
     def run_pass(self, index: int, /, *args, **kwargs) -> Tensor:
         """Run one pass on the input itself, not a copy; passes are independent, so they may run concurrently."""
         tensors = self.tensors(index)
-        if self._guessed_head is None or torch.compiler.is_compiling():
+        if self._is_checked or torch.compiler.is_compiling():
             output = self._run(tensors, args, kwargs)
         else:
             with parts.calls(self.net) as called:
                 output = self._run(tensors, args, kwargs)
-            self._check_head(called)
+            self._check(called)
         if index > 0:  # keep buffers that forward replaced as this pass's own
             for name, table, leaf in self._tables(index):
                 if tensors[name] is not table[leaf]:
                     table[leaf] = tensors[name].detach()
         return output
 
-    def _check_head(self, called: list[str]) -> None:
-        """Raise `DcilError`, at the first call, if the guessed head is not the linear layer called last."""
-        if called and called[-1] != self._guessed_head:
+    def _check(self, called: list[str]) -> None:
+        """Raise `DcilError`, at the first call, for a wrongly guessed head or a buffer of which no pass has a copy.
+
+        `called` has the names of the linear layers in the order of their calls.
+        """
+        if self._guessed_head is not None and called and called[-1] != self._guessed_head:
             raise DcilError(
                 f"the linear layer {called[-1]!r} is called last, but {self._guessed_head!r} is registered "
                 "last, and was taken for the head that each pass has of its own. Name the head: DualPath("
                 f"net, per_pass=[*dcil.parts.norms(net), {called[-1]!r}])"
             )
-        self._guessed_head = None
+        new = [name for name, _ in self.net.named_buffers() if name not in self._known_buffers]
+        if new and len(self.rules) > 1:
+            raise DcilError(
+                f"the buffer {new[0]!r} of this {type(self.net).__name__} did not exist when the DualPath was made, "
+                "and the passes would share it; call the network on one batch, without gradients, then wrap it"
+            )
+        self._is_checked = True
 
+    @torch.enable_grad()
     def gradients(self, loss_of: Callable[[Tensor], Tensor], *args, rule: str, index: int = 0) -> dict[str, Tensor]:
         """Return the gradient that each prunable weight gets under a rule for a loss of the output; changes nothing.
 
         `loss_of` maps the output to a scalar; the gradients have the weights' shapes, by parameter name. The
-        norms and head are those of pass `index`, and running statistics are not updated. Raises `dcil.DcilError`
-        for a prunable weight that is frozen.
+        norms and head are those of pass `index`, and running statistics are not updated. A weight on which the loss
+        does not depend has a gradient of zeros. Raises `dcil.DcilError` for a prunable weight that is frozen, for an
+        index without a pass, and for an unknown rule.
 
         >>> import torch
         >>> from torch import nn
@@ -231,7 +256,8 @@ class DualPath(nn.Module):
         kept = {name: b.clone() for name, b in self.net.named_buffers()}
         kept |= {name: t if t.requires_grad else t.clone() for name, t in tensors.items()}
         loss = loss_of(self._run(kept, own_copy(args)))
-        return dict(zip(self.weights, torch.autograd.grad(loss, list(self.weights.values())), strict=True))
+        found = torch.autograd.grad(loss, list(self.weights.values()), materialize_grads=True)
+        return dict(zip(self.weights, found, strict=True))
 
     def _run(self, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None) -> Tensor:
         if torch.compiler.is_compiling():  # one graph, from which nothing outlives the pass
@@ -279,7 +305,8 @@ class DualPath(nn.Module):
         A tensor [3], float64 on the CPU: target sparsity, refreshes, threshold. Code that walks over state dicts
         expects tensors.
         """
-        position = [self.target_sparsity, self.refreshes, float(self.threshold)]
+        threshold = 0.0 if self.threshold.is_meta else float(self.threshold)
+        position = [self.target_sparsity, self.refreshes, threshold]
         return torch.tensor(position, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor | dict) -> None:
@@ -289,6 +316,8 @@ class DualPath(nn.Module):
             position = list(state)
         target, refreshes, threshold = map(float, position)
         self.target_sparsity, self.refreshes = target, round(refreshes)
+        if self.threshold.is_meta:  # `load_state_dict(assign=True)` replaces only what is in the state
+            self.threshold = torch.empty_like(self.threshold, device="cpu")
         self.threshold.fill_(threshold)
 
     def extra_repr(self) -> str:
@@ -302,6 +331,13 @@ def _from_before_state(dual: DualPath, state: dict, prefix: str, *_: object) -> 
         for name in dual.state_names:
             if f"{prefix}net.{name}" in state:
                 state.setdefault(f"{prefix}state.{index}.{key(name)}", state[f"{prefix}net.{name}"])
+
+
+def _rule(name: str) -> Rule:
+    """Return a gradient rule by name; raises `DcilError` with the nearest name for an unknown one."""
+    if name not in RULES:
+        raise unknown("gradient rule", name, RULES)
+    return RULES[name]
 
 
 def unwrap(model: nn.Module) -> DualPath:

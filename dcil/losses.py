@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcil.errors import DcilError
+from dcil.errors import DcilError, unknown
 
 # The authors add this to the teacher's probabilities, without renormalising, to keep the
 # logarithm finite; the conformance trajectories depend on it.
 TEACHER_EPSILON = 1e-7
 IGNORED = -100  # the label that no loss counts; `ignore_index` of PyTorch's cross-entropy
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return values of fewer bits than float32 in float32, where no sum overflows and no small divergence is lost."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def teach(
@@ -24,15 +29,15 @@ def teach(
 
     The mean is over images and, for dense predictions, over positions, as in cross-entropy; `counted`, boolean
     [N] or [N, d1, ...], leaves out those that are False. With `detach` only the student gets a gradient.
-    T² keeps the scale of the gradient when T changes (Hinton et al. 2015). Source of
-    `TEACHER_EPSILON`: the authors' code.
+    T² keeps the scale of the gradient when T changes (Hinton et al. 2015). Logits of fewer bits than float32 are
+    compared in float32. Source of `TEACHER_EPSILON`: the authors' code.
 
     >>> import torch
     >>> round(teach(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])).item(), 4)
     0.4438
     """
+    student, teacher = _wide(student), _wide(teacher.detach() if detach else teacher)
     log_student = F.log_softmax(student / temperature, dim=1)
-    teacher = teacher.detach() if detach else teacher
     target = F.softmax(teacher / temperature, dim=1) + TEACHER_EPSILON
     if counted is None:
         positions = student.numel() // student.shape[1]
@@ -46,32 +51,40 @@ def teach(
 def cross_entropies(logits: Mapping[str, Tensor], labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
     """Return the cross-entropy of each pass, as `ce_NAME`. Logits [N, C] by pass, labels [N]; or with d1, ... appended.
 
-    `smoothing` is the part of each target that is spread evenly over all classes.
+    `smoothing` is the part of each target that is spread evenly over all classes. Logits of fewer bits than float32
+    give losses in float32.
 
     >>> import torch
     >>> losses = cross_entropies({"sparse": torch.tensor([[2.0, 0.0]])}, torch.tensor([0]))
     >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
     {'ce_sparse': 0.1269}
     """
-    return {f"ce_{name}": F.cross_entropy(output, labels, label_smoothing=smoothing) for name, output in logits.items()}
+    labels = _wide(labels) if labels.is_floating_point() else labels  # probabilities
+    return {
+        f"ce_{name}": F.cross_entropy(_wide(output), labels, label_smoothing=smoothing)
+        for name, output in logits.items()
+    }
 
 
 def divergences(
     logits: Mapping[str, Tensor],
     temperature: float = 2.0,
-    learners: Iterable[str] | None = None,
+    learners: Collection[str] | None = None,
     detach: bool = True,
     counted: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the distillation loss of each of two passes with the other as teacher, as `kl_NAME`.
 
-    `learners` restricts the students, by default both. Logits [N, C] by pass; `temperature`, `detach` and `counted` as
-    in `dcil.losses.teach`.
+    `learners` names the students, by default both. Logits [N, C] by pass; `temperature`, `detach` and `counted` as in
+    `dcil.losses.teach`. Raises `dcil.DcilError` for a learner without logits.
 
     >>> import torch
     >>> sorted(divergences({"sparse": torch.zeros(1, 2), "dense": torch.ones(1, 2)}))
     ['kl_dense', 'kl_sparse']
     """
+    for name in learners or ():
+        if name not in logits:
+            raise unknown("pass", name, logits)
     (one, first), (two, second) = logits.items()
     lessons = ((one, first, second), (two, second, first))
     return {
@@ -123,7 +136,8 @@ def collective_loss(
 
     Logits [N, C], labels [N], integers in [0, C); for dense predictions, such as segmentation, logits
     [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over labelled images or positions: a label of -100
-    leaves one out. Teachers are detached: each pass learns from the other's logits without moving them.
+    leaves one out. Teachers are detached: each pass learns from the other's logits without moving them. Logits of fewer
+    bits than float32, of a network in bfloat16 or float16, give a loss in float32.
     `temperature` softens both. Raises `dcil.DcilError` for logits that are not a tensor, such as the dict that many
     networks return, and for logits of one class; other wrong shapes and labels raise PyTorch's own errors. Training
     runs use `dcil.methods.mutual`, which weights the same terms by the phase. Source: the authors' code, which

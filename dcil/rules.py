@@ -130,11 +130,11 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """Return the kept weights shrunk towards zero by the threshold and rescaled per filter, without gradient.
 
     `w` [out, ...], `threshold` the magnitude below which weights were pruned (0-d). A filter that keeps the
-    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`; each element of a bias counts as a filter. Masks can be
-    older than weights: a kept weight that has since fallen below the threshold becomes zero. In records of `st3` from
-    before 2026-11-28 such a weight changed its sign instead; without such weights there is no difference. Source: ST-3,
-    Vanderschueren & De Vleeschouwer 2023 (arXiv 2212.01076) and its code, github.com/vanderschuea/stthree, which
-    chooses masks at every step and so has no such weights.
+    share r of its mean `|w|` is scaled by `1.01 / (r + 0.01)`; each element of a bias counts as a filter, and so does a
+    0-d weight. Masks can be older than weights: a kept weight that has since fallen below the threshold becomes zero.
+    In records of `st3` from before 2026-11-28 such a weight changed its sign instead; without such weights there is no
+    difference. Source: ST-3, Vanderschueren & De Vleeschouwer 2023 (arXiv 2212.01076) and its code,
+    github.com/vanderschuea/stthree, which chooses masks at every step and so has no such weights.
 
     >>> import torch
     >>> shrunk(torch.tensor([[3.0, -0.5]]), torch.tensor([[True, True]]), torch.tensor(1.0))[0].tolist()
@@ -142,9 +142,9 @@ def shrunk(w: Tensor, m: Tensor, threshold: Tensor) -> Tensor:
     """
     fixed = w.detach()
     size = fixed.abs()
-    each = (len(w), -1)
+    each = (w.shape[:1].numel(), -1)
     share = ((size * m).reshape(each).mean(1) + 1e-6) / (size.reshape(each).mean(1) + 1e-6)
-    scale = (1.01 / (share + 0.01)).view(-1, *[1] * (w.dim() - 1))
+    scale = (1.01 / (share + 0.01)).view(w.shape[:1] + (1,) * (w.dim() - 1))
     return scale * (fixed.sgn() * (size - threshold).clamp(min=0)) * m
 
 

@@ -145,7 +145,7 @@ class Trainer:
         def loss_of(output: Tensor) -> Tensor:
             return F.cross_entropy(output.to(self.engine.dtype), labels)
 
-        with torch.enable_grad(), self.engine.autocast():  # `refresh` calls this with gradients off
+        with self.engine.autocast():
             found = self.dual.gradients(loss_of, images, rule=rule, index=index)
         if self.team.size > 1:  # as in a step: the batch's mean, even if the ranks' shares are unequal
             share = self.loader.share(batch)

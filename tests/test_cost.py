@@ -49,6 +49,14 @@ def test_nonzeros_by_hand():
     assert nonzeros(net) == {"conv": 3 * 18 + 6 + 48, "norm": 6, "linear": 64 + 8, "other": 2}
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(6, affine=True), nn.GroupNorm(2, 6), nn.LayerNorm(6), nn.RMSNorm(6), nn.SyncBatchNorm(6)]
+)
+def test_every_norm_is_counted_as_one(norm):
+    """Its scale of ones counts among norms, whichever norm it is; its bias of zeros does not."""
+    assert nonzeros(norm) == {"conv": 0, "norm": 6, "linear": 0, "other": 0}
+
+
 def test_resnet32_costs_what_the_authors_network_costs():
     """The convolutions of ResNet-32 take 69.12 M multiply-accumulates on a 32×32 image."""
     macs = layer_macs(models.resnet32(), torch.zeros(1, 3, 32, 32))

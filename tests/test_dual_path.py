@@ -154,6 +154,61 @@ def test_a_frozen_weight_has_no_gradient_to_ask_for():
         dual.gradients(lambda y: y.sum(), torch.ones(2, 3, 8, 8), rule="refined")
 
 
+def test_gradients_of_weights_that_the_loss_does_not_depend_on():
+    """They are zeros: under a rule without gradient, and of a layer that the forward pass leaves out."""
+
+    class Skipping(Mixed):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Conv2d(3, 4, 3)
+
+    dual, (images, _) = DualPath(Skipping()), batch()
+    with torch.no_grad():  # as where masks are chosen
+        observed, straight = (
+            dual.gradients(lambda y: y.sum(), images, rule=r) for r in ("observed", "straight_through")
+        )
+    assert observed.keys() == straight.keys() == dual.weights.keys()
+    assert not any(gradient.any() for gradient in observed.values())
+    assert [name for name, gradient in straight.items() if not gradient.any()] == ["unused.weight"]
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_pass_that_does_not_exist(index):
+    """No pass is counted from the end: -1 had the last pass's rule with the first pass's norms and head."""
+    dual, (images, _) = DualPath(Mixed()), batch()
+    for run in (
+        lambda: dual.run_pass(index, images),
+        lambda: dual.gradients(lambda y: y.sum(), images, rule="dense", index=index),
+    ):
+        with pytest.raises(DcilError, match=rf"index is {index}; the passes .*'dense'\) have the indices 0 to 1"):
+            run()
+
+
+def test_rules_by_name():
+    """A single name is one pass; a misspelt one is answered with the nearest, wherever it is given."""
+    assert DualPath(Mixed(), rules="kept").rules == ("kept",)
+    for wrong in (
+        lambda: DualPath(Mixed(), rules="keptt"),
+        lambda: DualPath(Mixed()).gradients(lambda y: y.sum(), batch()[0], rule="keptt"),
+    ):
+        with pytest.raises(DcilError, match="unknown gradient rule 'keptt': did you mean 'kept'"):
+            wrong()
+
+
+@pytest.mark.parametrize("rules", [("kept", "refined"), ("soft_threshold",)])
+def test_built_without_memory(rules):
+    """On the meta device, a `DualPath` takes a state that is assigned, and then is the one that the state is of."""
+    dual = train(DualPath(Mixed(), rules=rules), steps=0).eval()
+    with torch.device("meta"):
+        other = DualPath(Mixed(), rules=rules).eval()
+    assert other.state_dict().keys() == dual.state_dict().keys()
+    other.load_state_dict(dual.state_dict(), assign=True)
+    assert other.state_dict()["_extra_state"].equal(dual.state_dict()["_extra_state"])
+    images, _ = batch()
+    for output, expected in zip(other(images), dual(images), strict=True):
+        assert torch.equal(output, expected)
+
+
 def test_frozen_parameters_stay_frozen():
     """A frozen weight is masked but never moves, and is frozen in the export too; a frozen norm's copy is frozen."""
     net = Mixed()
@@ -369,6 +424,23 @@ def test_distributed_data_parallel(tmp_path):
         for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(p, q)
         assert unwrap(wrapped) is dual
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_compiled_distributed_data_parallel(tmp_path):
+    """DDP's broadcast of buffers, masks among them, can be compiled with the step."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        alone = DualPath(Mixed())
+        dual = copy.deepcopy(alone)
+        compiled = torch.compile(nn.parallel.DistributedDataParallel(dual), backend="eager")
+        for model in (compiled, alone):
+            torch.manual_seed(1)
+            train(unwrap(model), forward=model.__call__)  # a compiled module has no truth value
+        for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(p, q)
+        assert all(mask.equal(alone.masks[name]) for name, mask in dual.masks.items())
     finally:
         torch.distributed.destroy_process_group()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dcil.errors import DcilError
-from dcil.losses import TEACHER_EPSILON, collective_loss, collective_parts, cross_entropies, teach
+from dcil.losses import TEACHER_EPSILON, collective_loss, collective_parts, cross_entropies, divergences, teach
 
 
 def logits():
@@ -126,3 +126,27 @@ def test_logits_of_one_class_are_refused():
     """Their loss would be 0 at every weight, and nothing would be learnt."""
     with pytest.raises(DcilError, match=r"dense_logits has the shape \[6, 1\].*binary cross-entropy"):
         collective_loss(torch.randn(6, 2), torch.randn(6, 1), torch.zeros(6, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_in_half_precision(dtype):
+    """The loss is that of the same logits in float32: no sum overflows, no small divergence is lost in rounding."""
+    sparse = 3 * torch.randn(1, 21, 200, 200)
+    sparse, dense = sparse.to(dtype), (sparse + 0.02 * torch.randn_like(sparse)).to(dtype)
+    labels = torch.randint(21, (1, 200, 200))
+    probabilities = torch.nn.functional.one_hot(labels, 21).movedim(-1, 1)
+    for target in (labels, probabilities.to(dtype)):
+        parts, expected = (
+            collective_parts(sparse, dense, target),
+            collective_parts(sparse.float(), dense.float(), labels),
+        )
+        for name, value in parts.items():
+            assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
+
+
+def test_a_learner_that_is_no_pass():
+    """A misspelt student is refused; it would learn nothing, without a word."""
+    by_pass = {"sparse": torch.randn(6, 2), "dense": torch.randn(6, 2)}
+    assert list(divergences(by_pass, learners=("dense",))) == ["kl_dense"]
+    with pytest.raises(DcilError, match="unknown pass 'sprase': did you mean 'sparse'"):
+        divergences(by_pass, learners=("sprase",))

@@ -694,6 +694,50 @@ def test_lazy_layers_are_called_before_wrapping(lazy):
     assert_passes_are_networks(wrapped(net), [images()], atol=1e-5, rtol=1e-4)
 
 
+class Measuring(Net):
+    """Its first forward fills a buffer, for all later ones to use."""
+
+    def __init__(self, registered):
+        super().__init__()
+        if registered:
+            self.register_buffer("mean", None)
+
+    def forward(self, x):
+        if getattr(self, "mean", None) is None:
+            self.register_buffer("mean", self.conv1(x).mean().detach())
+        return super().forward(x) - self.mean
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_buffer_that_the_first_call_makes(registered):
+    """The second pass would use what the first one measured; after a first batch it is a buffer like others."""
+    dual = wrapped(Measuring(registered))
+    for _ in range(2):
+        with pytest.raises(
+            DcilError, match="the buffer 'mean' of this Measuring did not exist.*call the network on one"
+        ):
+            dual(images())
+    wrapped(Measuring(registered), rules=("kept",))(images())
+    net = Measuring(registered)
+    with torch.no_grad():
+        net(images())
+    assert_passes_are_networks(wrapped(net), [images()], atol=1e-5, rtol=1e-4)
+
+
+def test_ddp_goes_around_the_dual_path(tmp_path):
+    """Inside, it would not average the gradients of the second pass's norms and head."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for net in (
+            nn.parallel.DistributedDataParallel(Net()),
+            nn.Sequential(nn.parallel.DistributedDataParallel(Net())),
+        ):
+            with pytest.raises(DcilError, match=r"DistributedDataParallel\(DualPath\(net\)\)"):
+                DualPath(net)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_the_network_alone_is_no_pass():
     """It has the shared weights, masks unapplied, and the first pass's norms and head; the page says so."""
     dual, x = wrapped(Net()).eval(), images()

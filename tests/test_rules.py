@@ -100,6 +100,13 @@ def test_a_kept_weight_below_the_threshold_is_zero(rule):
 
 
 @pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
+def test_a_number_under_a_soft_threshold(rule):
+    """A 0-d weight, such as a learnt temperature, is a filter of its own: pulled towards zero, not scaled up."""
+    value = RULES[rule].apply(torch.tensor(-3.0), torch.tensor(True), torch.tensor(1.0))
+    assert value.shape == () and value.item() == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("rule", ["soft_threshold", "soft_kept"])
 def test_a_pruned_weight_above_the_threshold_is_zero(rule):
     """One that grew since the masks were chosen is still pruned."""
     w = torch.tensor([[3.0, -4.0]], dtype=torch.float64)

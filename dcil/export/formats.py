@@ -31,7 +31,8 @@ SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
 IN_TORCH = ("state_dict", "sparse", "shrunk")  # the others are ONNX
 MOST_CLASSES = 2**16  # ImageNet has 21,841 at most
-#: Largest allowed difference between the outputs of a file and of the network; None: int8 outputs differ by design.
+#: Largest allowed difference between the outputs of a file and of the network, relative to the largest output where
+#: that exceeds 1; None: int8 outputs differ by design.
 TOLERANCE = {"state_dict": 0.0, "sparse": 0.0, "shrunk": 1e-5, "onnx": 1e-4, "int8": None}
 
 Network = Callable[[Tensor], Tensor]
@@ -107,7 +108,9 @@ def pack(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the bit-exact state dict that `dcil.export.pack` was given; raises `ValueError` for a misfit bitmap.
+    """Return the state dict that `dcil.export.pack` was given, bit-exact but for -0.0, which becomes 0.0.
+
+    Raises `ValueError` for a bitmap that does not fit its tensor.
 
     >>> state = {"weight": torch.tensor([[0.0, 1.5], [0.0, 0.0]])}
     >>> torch.equal(unpack(pack(state))["weight"], state["weight"])
@@ -136,9 +139,10 @@ def unpack(state: dict[str, Any]) -> dict[str, Tensor]:
 def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Iterable[Tensor] | None = None) -> float:
     """Write a plain network with its card in a format of `ENDINGS`, read it back and compare outputs.
 
-    Returns the largest absolute difference between the outputs of the file and of the network. "int8" needs
-    `calibration`, batches of normalised training images; the other formats ignore it. Raises `DcilError` when
-    the outputs differ by more than `TOLERANCE` allows; then nothing is written.
+    The network may be on any device and of any precision; the file has it in float32. Returns the largest absolute
+    difference between the outputs of the file and of the network. "int8" needs `calibration`, batches of normalised
+    training images; the other formats ignore it. Raises `DcilError` when the outputs differ by more than `TOLERANCE`
+    allows; then nothing is written.
 
     >>> import tempfile
     >>> net = models.build("resnet8", num_classes=10).eval()
@@ -153,7 +157,8 @@ def save(net: nn.Module, card: Card, path: str | Path, to: str, calibration: Ite
     """
     if to not in ENDINGS:
         raise unknown("format", to, ENDINGS)
-    path, net, said = expanded(path), copy.deepcopy(net).eval(), json.dumps(asdict(card))
+    path, said = expanded(path), json.dumps(asdict(card))
+    net = copy.deepcopy(net).to("cpu", torch.float32).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.0)  # turns -0.0, which masking makes of negative weights, into 0.0
@@ -192,12 +197,13 @@ def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     """Return the largest difference between a file's outputs and a network's; raises `DcilError` beyond `TOLERANCE`."""
     images = torch.randn(4, 3, card.side, card.side, generator=torch.Generator().manual_seed(0))
     loaded, _ = load(path, is_onnx=to not in IN_TORCH)
-    apart = float((loaded(images) - net(images)).abs().max())
+    outputs = net(images)
+    apart, size = (float(of.abs().max()) for of in (loaded(images) - outputs, outputs))
     most = TOLERANCE[to]
-    if most is not None and not apart <= most:
+    if most is not None and not apart <= most * max(size, 1.0):
         raise DcilError(
             f"the file in format {to} gives outputs that differ by up to {apart:.2g} from the network's, more than "
-            f"{most:g}; nothing was written"
+            f"{most * max(size, 1.0):g}; nothing was written"
         )
     return apart
 

@@ -11,15 +11,19 @@ export DCIL_DATA := $(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDI
 .DEFAULT_GOAL := help
 
 help:  ## list what can be made
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # PyTorch's own index has builds without CUDA, gigabytes smaller, which pip prefers to PyPI's. It is used only for
-# PyTorch, and only without an NVIDIA driver; if it cannot be reached, PyPI's build will do.
-CPU_BUILDS = $(if $(shell command -v nvidia-smi),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+# PyTorch, and only without an NVIDIA driver; if it cannot be reached, PyPI's build will do. The redirection makes every
+# make start a shell: `command` is a part of the shell, and before 4.3 make looked for a program of that name.
+CPU_BUILDS = $(if $(shell command -v nvidia-smi 2>/dev/null),,--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
 PIP        = $(BIN)/python -m pip install -q --disable-pip-version-check
+
+TOO_OLD    = Python 3.11 or newer is needed, and $(PYTHON) is older; name another, e.g. make PYTHON=python3.12
 
 # The environment: exact versions from the lock, then dcil itself, editable.
 .venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("$(TOO_OLD)")'
 	$(PYTHON) -m venv .venv
 	$(PIP) --no-deps $(CPU_BUILDS) $$(grep '^torch' requirements.lock)
 	$(PIP) -r requirements.lock

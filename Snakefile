@@ -64,7 +64,7 @@ def chapter_reads(wildcards):
 
 def asked(name):
     """Return the parameters to pass to a chapter: those asked for that it has."""
-    source = Path(f"book/{name}.ipynb").read_text()
+    source = Path(f"book/{name}.ipynb").read_text(encoding="utf-8")
     return {k: v for k, v in ASKED.items() if f'"{k} = ' in source}
 
 

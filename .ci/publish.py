@@ -34,7 +34,8 @@ def publish(site: Path, pages: Path, name: str) -> list[str]:
     items = "".join(f'<li><a href="{v}/index.html">{v}</a></li>' for v in versions)
     (pages / "versions.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Versions of DCIL, measured</title>'
-        f'<h1>Versions</h1><ul><li><a href="index.html">newest</a></li>{items}</ul></html>\n'
+        f'<h1>Versions</h1><ul><li><a href="index.html">newest</a></li>{items}</ul></html>\n',
+        encoding="utf-8",
     )
     (pages / ".nojekyll").touch()  # otherwise GitHub leaves out _static
     return versions

@@ -21,6 +21,7 @@ LONG = 35
 # Other names for ours. By spelling, "gpu" is nearest to "cpu", and "fp32" to "tf32".
 SYNONYMS = {
     "gpu": "cuda",
+    "mps": "cpu",  # on a Mac, runs train on the processor
     "fp32": "float32",
     "fp64": "float64",
     "double": "float64",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import subprocess
 import sys
@@ -13,6 +14,12 @@ import torch
 from dcil.errors import DcilError
 
 CPUINFO = Path("/proc/cpuinfo")
+
+
+def require_posix() -> None:
+    """Raise `DcilError` on Windows, where a run could neither measure its memory nor stop at a signal."""
+    if sys.platform == "win32":
+        raise DcilError("runs need Linux or macOS; on Windows, train under WSL")
 
 
 def require(device: str) -> torch.device:
@@ -29,10 +36,17 @@ def peak_memory_mib(device: torch.device) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource  # absent on Windows, where no record has been made
+    import resource  # absent on Windows, see `require_posix`
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use, as far as the system tells; at least 1."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -54,6 +68,10 @@ def device_name(device: torch.device) -> str:
         for line in CPUINFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
+    if sys.platform == "darwin":  # where the processor is only "arm"
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            words = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
 
 

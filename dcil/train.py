@@ -68,6 +68,7 @@ def fit(
             f"make it with one: Stop(max_minutes={max_minutes})"
         )
     config = config.resolve()
+    machine.require_posix()
     machine.require(config.device)  # before anything is written
     runs = expanded(runs_dir).absolute()  # a notebook's next cell may change the working directory while this trains
     folder, store = RunFolder(runs, config), Store(runs / "decoded", decoded_gib)

@@ -298,7 +298,10 @@ def test_records_add_takes_a_run_s_folder(records_folder, capsys):
     assert code == 0 and out.strip() == f"new/{good.name}"
 
 
-@pytest.mark.parametrize("name", [b"a\ndcil: all is well", b"\x1b[2Ja", b"\xff\xfea"], ids=repr)
+NOT_UTF8 = [] if sys.platform == "darwin" else [b"\xff\xfea"]  # a Mac's file names are UTF-8
+
+
+@pytest.mark.parametrize("name", [b"a\ndcil: all is well", b"\x1b[2Ja", *NOT_UTF8], ids=repr)
 def test_names_of_files_print_no_lines_of_their_own(records_folder, capsys, name):
     """Line breaks, escape sequences and bytes that are not UTF-8 are printed as escapes, in errors and in listings."""
     name = os.fsdecode(name)

@@ -10,6 +10,7 @@ from dcil import errors
     [
         ("gpu", ("auto", "cpu", "cuda"), "cuda"),
         ("GPU", ("auto", "cpu", "cuda"), "cuda"),
+        ("mps", ("auto", "cpu", "cuda"), "cpu"),
         ("fp32", ("float32", "float64", "tf32", "bf16"), "float32"),
         ("fp64", ("float32", "float64", "tf32", "bf16"), "float64"),
         ("bfloat16", ("float32", "float64", "tf32", "bf16"), "bf16"),

@@ -1,7 +1,9 @@
 """Folders of images: what is read, what is refused by name, and samples that do not depend on how they are made."""
 
 import os
+import pickle
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,7 @@ def test_eight_bits_of_any_kind_are_read(folder, mode):
     assert light.shape == (3, 20, 24) and light.min() > 250
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's file names are UTF-8")
 def test_a_file_name_that_is_not_utf8(folder, store):
     """It is read, kept decoded and part of the checksum like any other; a class of such a name is refused."""
     first = imagefolder(folder, store)
@@ -160,6 +163,14 @@ def test_a_file_name_that_is_not_utf8(folder, store):
         os.rename(folder / part / "red", os.fsencode(folder / part) + b"/r\xe9d")
     with pytest.raises(DcilError, match=r"class b'r\\xe9d' is not UTF-8; rename"):
         imagefolder(folder, store)
+
+
+def test_a_worker_maps_the_pixels_anew(folder, store):
+    """Where workers are spawned, as on a Mac, what a part sends them is no copy of all its images."""
+    part = imagefolder(folder, store).train
+    assert part.pixels_file and part.image(0).numel()  # now they are mapped here
+    there = pickle.loads(pickle.dumps(part))
+    assert "pixels" not in vars(there) and torch.equal(there.image(4), part.image(4))
 
 
 # --- samples

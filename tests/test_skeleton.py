@@ -101,6 +101,49 @@ def test_make_takes_pytorch_without_cuda_where_there_is_no_driver(tmp_path, driv
     pytorch, rest, ours = [line for line in done.stdout.splitlines() if "pip install" in line]
     assert ("download.pytorch.org/whl/cpu" in pytorch) == (not driver) and "^torch" in pytorch
     assert "download.pytorch.org" not in rest + ours
+    # Before 4.3, make ran what needs no shell by itself, and found no program named `command`.
+    calls = re.findall(r"\$\(shell ([^)]*)\)", (ROOT / "Makefile").read_text())
+    assert calls and all(re.search(r"[<>|;&]", call) for call in calls)
+
+
+def test_make_refuses_an_older_python(tmp_path):
+    """It says which Python is needed, as on a Mac, whose python3 is 3.9, and leaves no environment behind."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    code = "import sys; sys.version_info = (3, 9, 6); exec(sys.argv[1])"
+    older = tmp_path / "python3"
+    older.write_text(f"#!/bin/sh\n[ \"$1\" = -c ] || mkdir .venv\nexec '{sys.executable}' -c '{code}' \"$2\"\n")
+    older.chmod(0o755)
+    words = ["make", f"PYTHON={older}", ".venv/ready"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "Python 3.11 or newer is needed" in done.stderr, done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_help_lists_every_target(tmp_path):
+    """Those that the Makefile describes, and with awk alone: sed and expand of a Mac are not those of Linux."""
+    for name in ("make", "awk"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    words = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(words, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    described = re.findall(r"^([\w-]+):.*## (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert [line.split(maxsplit=1) for line in done.stdout.splitlines()] == [list(pair) for pair in described]
+
+
+def test_git_changes_no_line_ends(tmp_path):
+    """A clone by a Git that writes CRLF, as on Windows, holds what make and the shell under WSL can read."""
+
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=true")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in (".gitattributes", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    git("init", "-q")
+    git("add", ".")
+    (tmp_path / "Makefile").unlink()
+    git("checkout", "--", "Makefile")
+    assert b"\r" not in (tmp_path / "Makefile").read_bytes()
 
 
 # The executor for SLURM is of no use to CI, so not in its lock.
@@ -247,7 +290,7 @@ def test_a_name_of_the_lab_says_one_thing():
     assert {name for name, count in names.items() if count > 1} <= {"setup", "main"}
 
 
-@pytest.mark.parametrize("folder", ["dcil", "tools", "benchmarks"])
+@pytest.mark.parametrize("folder", ["dcil", "tools", "benchmarks", ".ci"])
 def test_no_text_depends_on_the_locale(folder):
     """Whatever reads or writes a text file says that it is UTF-8: Windows, and old locales, have other defaults."""
     silent = []
@@ -260,6 +303,7 @@ def test_no_text_depends_on_the_locale(folder):
             if (named_so in ("read_text", "write_text") or opens) and "encoding" not in {k.arg for k in call.keywords}:
                 silent.append(f"{named(path)}:{call.lineno}")
     assert silent == []
+    assert "read_text()" not in (ROOT / "Snakefile").read_text()  # which is not quite Python
 
 
 @pytest.mark.parametrize("words", [["methods"], ["queue", "experiments/quick.yaml", "--status"], ["records", "check"]])

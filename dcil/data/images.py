@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ class Part:
     def pixels(self) -> np.ndarray | None:
         """The decoded copy, memory-mapped; mode "c" (copy-on-write) because PyTorch wants writable arrays."""
         return None if self.pixels_file is None else np.memmap(self.pixels_file, np.uint8, "c")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the pixels, which a spawned worker maps from their file anew."""
+        return {name: value for name, value in vars(self).items() if name != "pixels"}
 
     def image(self, index: int) -> Tensor:
         """Return an image as uint8 [3, H, W]."""

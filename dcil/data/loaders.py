@@ -16,6 +16,7 @@ from dcil.data.images import ImageFolder, Part
 from dcil.data.known import Known
 from dcil.distributed import ALONE, Ranks
 from dcil.errors import DcilError
+from dcil.machine import num_cores
 
 PAD = 4  # pixels of black around an image before the random crop (authors)
 
@@ -189,7 +190,7 @@ def default_workers(device: torch.device) -> int:
     """Return how many processes should prepare images: none on a CPU; with GPUs, each GPU's share of the cores."""
     if device.type == "cpu":
         return 0
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 class FolderTrainLoader(Batches):

@@ -43,7 +43,7 @@ def write_atomically(
     part.touch(exist_ok=False)  # with permissions by the umask; mkstemp's files would be private
     try:
         write(part)
-        with open(part, "rb") as file:
+        with open(part, "r+b") as file:  # Windows flushes only what was opened for writing
             os.fsync(file.fileno())
         replace(str(part), path)
     except BaseException as error:

@@ -281,5 +281,12 @@ def add(path: str | Path, folder: str | Path) -> Path:
 
 def _link(part: str, path: Path) -> None:
     """Move a file to `path` unless that exists: of two concurrent additions one fails, where a rename would replace."""
-    os.link(part, path)
-    os.unlink(part)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here, as on exFAT and many network drives: an empty file takes the name first
+        path.touch(exist_ok=False)
+        os.replace(part, path)
+    else:
+        os.unlink(part)

@@ -107,7 +107,7 @@ class RunFolder:
                     "Wait for it, or choose another --runs-dir"
                 ) from error
             except OSError as error:
-                where = f"cannot write the run to {self.path}: {reason(error)}; mend that, or choose another --runs-dir"
+                where = f"cannot write the run to {self.path}: {reason(error)}; choose another --runs-dir"
                 raise DcilError(where) from error
             yield
 

@@ -319,7 +319,7 @@ def test_a_disk_too_full_for_a_note_or_a_record(whole, tiny_config, tiny_dataset
             monkeypatch.setattr(f"{module}.write_atomically", attempt)
 
     full_for("holder.json")
-    with pytest.raises(DcilError, match=r"cannot write the run to .*: no space left on device; mend that, or choose"):
+    with pytest.raises(DcilError, match=r"cannot write the run to .*: no space left on device; choose"):
         run(config, tiny_dataset, tmp_path)
     assert not folder.is_held() and [path.name for path in folder.path.iterdir()] == ["lock"]
     full_for("record.json")

@@ -7,7 +7,6 @@ The mathematics is the same on every path. The record names the path taken (`env
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
@@ -20,6 +19,7 @@ from dcil import machine, settings
 from dcil.config import ResolvedConfig
 from dcil.distributed import ALONE, Ranks
 from dcil.dual_path import DualPath, unwrap
+from dcil.io.messages import say
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -241,10 +241,7 @@ class CapturedStep:
             if self.gave_up:
                 first = error.__context__ or error  # ending a failed capture also fails, with a vaguer error
                 why = str(first).partition("\n")[0]
-                print(
-                    f"dcil: the step could not be captured ({why}), tried {self.TRIES} times; it runs eagerly, slower",
-                    file=sys.stderr,
-                )
+                say(f"dcil: the step could not be captured ({why}), tried {self.TRIES} times; it runs eagerly, slower")
             return False
         self.pool = pool
         self.graphs[key] = (graph, *static)

@@ -68,6 +68,10 @@ SHAPE = {
 }  # fmt: skip
 
 
+class Damaged(DcilError):
+    """A record file whose bytes are no JSON: truncated or corrupted."""
+
+
 def validate(record: Any, source: str = "the record") -> dict[str, Any]:
     """Return the record if it is valid; raises `dcil.DcilError` naming the source and what is wrong with it.
 
@@ -237,7 +241,8 @@ def _parsed(path: str | Path) -> tuple[dict[str, Any], bytes]:
     except FileNotFoundError as error:
         raise DcilError(f"there is no record {path}") from error
     except (OSError, ValueError) as error:
-        raise DcilError(f"the record {path} cannot be read: {reason(error)}. It was left as it is") from error
+        kind = DcilError if isinstance(error, OSError) else Damaged
+        raise kind(f"the record {path} cannot be read: {reason(error)}. It was left as it is") from error
     return _content(validate(found, str(path))), content
 
 
@@ -281,5 +286,12 @@ def add(path: str | Path, folder: str | Path) -> Path:
 
 def _link(part: str, path: Path) -> None:
     """Move a file to `path` unless that exists: of two concurrent additions one fails, where a rename would replace."""
-    os.link(part, path)
-    os.unlink(part)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here, as on exFAT and many network drives: an empty file takes the name first
+        path.touch(exist_ok=False)
+        os.replace(part, path)
+    else:
+        os.unlink(part)

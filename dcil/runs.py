@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from dcil import checkpoint, records
 from dcil.config import RunConfig
 from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import expanded, read_bytes, remove_parts, write_atomically
+from dcil.io.messages import say
 
 LOOK_S = 1  # `is_held` takes the lock for an instant, and a trainer that starts just then must not be refused
 NOTE_BYTES = 4096  # upper bound; a holder's note is shorter
@@ -46,7 +46,11 @@ class RunFolder:
         """Return the record, complete or failed, or None if there is none; raises `DcilError` for another run's."""
         if not self.record.exists():
             return None
-        record = records.read(self.record)
+        try:
+            record = records.read(self.record)
+        except records.Damaged as error:
+            mend = "move it away, and the same command writes it anew from the checkpoint"
+            raise records.Damaged(f"{error}; {mend}") from error
         if record["run_id"] != self.config.run_id:
             raise DcilError(
                 f"{self.record} is the record of another run, {record['run_id']}. It was left as it is; "
@@ -89,26 +93,23 @@ class RunFolder:
 
         The lock of a process that dies is released.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "lock")
-            lock.acquire(timeout=LOOK_S)
-        except Timeout as error:
-            raise Held(
-                f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "
-                "Wait for it, or choose another --runs-dir"
-            ) from error
-        except OSError as error:
-            where = f"cannot write the run to {self.path}: {reason(error)}; choose another --runs-dir"
-            raise DcilError(where) from error
-        remove_parts(self.path)  # only the holder writes here
-        try:
-            note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat("T", "seconds")}
-            write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note), encoding="utf-8"))
+        note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self.path / "lock").acquire(timeout=LOOK_S))
+                stack.callback(self.holder_note.unlink, missing_ok=True)
+                remove_parts(self.path)  # only the holder writes here
+                write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note), encoding="utf-8"))
+            except Timeout as error:
+                raise Held(
+                    f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "
+                    "Wait for it, or choose another --runs-dir"
+                ) from error
+            except OSError as error:
+                where = f"cannot write the run to {self.path}: {reason(error)}; choose another --runs-dir"
+                raise DcilError(where) from error
             yield
-        finally:
-            self.holder_note.unlink(missing_ok=True)
-            lock.release()
 
     def holder(self) -> str:
         """Return a description of the process that holds the run, as far as its note is readable."""
@@ -119,7 +120,7 @@ class RunFolder:
             return "another process"
 
     def is_held(self) -> bool:
-        """Return whether a process is training this run now."""
+        """Return whether a process is training this run now; its note decides where the lock cannot be opened."""
         if not (self.path / "lock").exists():
             return False
         try:
@@ -127,6 +128,8 @@ class RunFolder:
                 return False
         except Timeout:
             return True
+        except OSError:  # another user's folder, or a read-only disk
+            return self.holder_note.exists()
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint; the one it replaces is kept as previous.pt, a damaged one as damaged.pt."""
@@ -144,6 +147,16 @@ class RunFolder:
             ) from error
         self._is_damaged = False
 
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write the record, complete or failed."""
+        try:
+            records.write(record, self.record)
+        except OSError as error:
+            raise DcilError(
+                f"the record {self.record} could not be written: {reason(error)}. Make room, and the same command "
+                "writes it, going on from the checkpoint"
+            ) from error
+
     def load(self) -> dict[str, Any] | None:
         """Return the newest intact checkpoint, or None if there is none yet.
 
@@ -158,7 +171,7 @@ class RunFolder:
                 raise
             state = checkpoint.load(self.previous, self.config)
             self._is_damaged = True
-            print(f"dcil: {error}. Going on from the one before it, {self.previous.name}", file=sys.stderr)
+            say(f"dcil: {error}. Going on from the one before it, {self.previous.name}")
             return state
 
     def epochs_done(self) -> float:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from dcil import distributed, machine, records, settings
+from dcil import distributed, machine, settings
 from dcil.config import RunConfig
 from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
 from dcil.errors import DcilError
 from dcil.io.files import expanded
+from dcil.io.messages import say
 from dcil.runs import RunFolder
 from dcil.stopping import Stop, Stopped
 from dcil.trainer import NotFinite, Trainer
@@ -93,7 +91,7 @@ def fit(
             folder.refuse_other_data(state.get("data_sha256"), trainer.data_sha256)
             trainer.load_state(state)
             if progress and team.is_first:
-                print(f"going on after {trainer.position:.2f} of {config.epochs} epochs", file=sys.stderr)
+                say(f"going on after {trainer.position:.2f} of {config.epochs} epochs")
         stop.waits = True
         return _train(trainer, folder, stop, progress)
 
@@ -133,7 +131,7 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
             if team.size > 1 and not ended_epoch and trainer.steps_done % AGREE_EVERY:
                 continue
             if ended_epoch and progress and team.is_first:
-                tqdm.write(summary_line(trainer.curve[-1], config), file=sys.stderr)
+                say(summary_line(trainer.curve[-1], config))
             # The first rank's clock and signals decide for all ranks.
             reason, overdue = team.first(due)
             if ended_epoch or reason or overdue:
@@ -143,10 +141,10 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
                 raise stopped(trainer, reason, stop.code)
     except NotFinite as error:
         record = team.first(partial(trainer.record, "failed", str(error)))
-        team.first(partial(records.write, record, folder.record))
+        team.first(partial(folder.write_record, record))
         raise
     record = team.first(trainer.record)
-    team.first(partial(records.write, record, folder.record))
+    team.first(partial(folder.write_record, record))
     return record
 
 

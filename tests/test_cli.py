@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import errno
+import io
 import json
 import os
 import shlex
@@ -468,6 +470,25 @@ def test_closed_streams(closed, tmp_path):
     done = subprocess.run(f"{words} {closed}", shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 75 and "Traceback" not in done.stderr
     assert (only_run(tmp_path) / "checkpoint.pt").exists()
+
+
+class Full(io.StringIO):
+    """A stream whose disk is full, or whose reader has gone."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_error_output_that_takes_nothing(here, monkeypatch):
+    """No line for people ends a run, or changes the exit code, because it cannot be written."""
+    monkeypatch.setattr(sys, "stderr", Full())
+    words = [word for word in TRAIN if word != "--quiet"]
+    assert cli.main([*words, "--max-minutes", "1e-9"]) == 75
+    assert cli.main(words) == 0
+    (record,) = here.glob("runs/*/record.json")
+    assert cli.main(["records", "add", "absent.json"]) == 2
+    (here / "grid.yaml").write_text("runs: [{serves: all, set: {preset: smoke, device: cpu, epochs: 1}}]")
+    assert cli.main(["queue", "grid.yaml", "--no-separate"]) == 0
 
 
 def test_an_input_closed_from_the_first(tmp_path):

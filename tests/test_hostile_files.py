@@ -462,6 +462,30 @@ def test_a_full_disk(tmp_path, monkeypatch, tiny_config):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("call", ["touch", "open", "fsync", "replace", "unlink"])
+def test_a_disk_that_fails(call, tmp_path, monkeypatch):
+    """Whichever step of writing fails, and although the part cannot be removed either, the error names the file."""
+    path, part = tmp_path / "file", ".file.0.part"
+    path.write_text("old")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "0")
+
+    def fail(*words):
+        name = words[0] if call != "fsync" else None
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), *([str(name)] if name else []))
+
+    owner = os if call in ("fsync", "replace") else Path
+    if call == "unlink":
+        monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(owner, call, lambda *words, **_: fail(*words))
+    replace = (lambda *words: os.replace(*words)) if call == "replace" else os.replace
+    with pytest.raises(OSError) as error:
+        files.write_atomically(path, lambda p: p.open("w").close(), replace)
+    assert error.value.filename == str(path) and part not in str(error.value)
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert call == "unlink" or not list(tmp_path.glob(".*.part"))
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664), (0o022, 0o644)])
 def test_rights_follow_the_umask(umask, mode, tmp_path):
     """A private umask leaves files private, a group's lets the group write."""

@@ -7,6 +7,7 @@ and what is accepted must not break a page.
 import base64
 import contextlib
 import copy
+import errno
 import json
 import os
 import random
@@ -442,6 +443,22 @@ def test_of_two_that_are_added_at_once_one_is_refused(record, tmp_path):
         assert sorted(isinstance(s, str) for s in said) == [False, True]
         assert "is there already and differs" in next(s for s in said if isinstance(s, str))
         assert len(list(folder.iterdir())) == 1
+
+
+def test_a_disk_without_hard_links(record, tmp_path, monkeypatch):
+    """There a record is added too, never in place of another, and nothing else is left in the folder."""
+    path, folder = records.write(record, tmp_path / "a.json"), tmp_path / "records"
+
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", refuse)
+    added = records.add(path, folder)
+    assert added.read_bytes() == path.read_bytes() and records.add(path, folder) == added
+    added.write_text("another")
+    with pytest.raises(DcilError, match="is there already and differs"):
+        records.add(path, folder)
+    assert added.read_text() == "another" and list(folder.iterdir()) == [added]
 
 
 def test_what_is_added_is_what_was_checked(record, tmp_path, monkeypatch):

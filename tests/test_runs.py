@@ -304,6 +304,61 @@ def test_a_full_disk(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
     assert same(run(config, tiny_dataset, tmp_path), whole)
 
 
+def test_a_disk_too_full_for_a_note_or_a_record(whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """Each is refused in a sentence; what was trained is kept, and the same call writes the record without training."""
+    config, write = tiny_config(epochs=4), files.write_atomically
+    folder = RunFolder(tmp_path, config)
+
+    def full_for(name):
+        def attempt(path, *words):
+            if path.name == name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            write(path, *words)
+
+        for module in ("dcil.runs", "dcil.records"):
+            monkeypatch.setattr(f"{module}.write_atomically", attempt)
+
+    full_for("holder.json")
+    with pytest.raises(DcilError, match=r"cannot write the run to .*: no space left on device; choose"):
+        run(config, tiny_dataset, tmp_path)
+    assert not folder.is_held() and [path.name for path in folder.path.iterdir()] == ["lock"]
+    full_for("record.json")
+    with pytest.raises(DcilError, match=r"the record .*record\.json could not be written: no space left.*Make room"):
+        run(config, tiny_dataset, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("trained again"))
+    assert same(run(config, tiny_dataset, tmp_path), whole)
+
+
+@pytest.mark.parametrize("left", [b"", bytes(4096), b'{"schema": 1, "run_'], ids=["nothing", "zeros", "a part"])
+def test_a_damaged_record(left, whole, tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    """A record that a crash truncated is left as it is; once it is moved away, the checkpoint gives it again."""
+    config, folder = tiny_config(epochs=4), RunFolder(tmp_path / "whole", tiny_config(epochs=4))
+    folder.record.write_bytes(left)
+    with pytest.raises(DcilError, match="record.json cannot be read.*left as it is; move it away, and the same"):
+        run(config, tiny_dataset, tmp_path / "whole")
+    assert folder.record.read_bytes() == left
+    folder.record.rename(tmp_path / "moved")
+    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("trained again"))
+    assert same(run(config, tiny_dataset, tmp_path / "whole"), whole)
+
+
+def test_another_users_run_is_looked_at(tiny_config, tmp_path, monkeypatch):
+    """Where the lock cannot be opened, the holder's note says whether the run is being trained."""
+    folder, opened = RunFolder(tmp_path, tiny_config()), os.open
+
+    def deny(path, flags, *words, **named):
+        if str(path).endswith("lock") and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, *words, **named)
+
+    with folder.hold(), monkeypatch.context() as patch:
+        patch.setattr(os, "open", deny)
+        assert folder.is_held()
+    monkeypatch.setattr(os, "open", deny)
+    assert not folder.is_held()
+
+
 def test_the_holder_is_named_as_far_as_known(tiny_config, tmp_path):
     """A holder's note that is missing or damaged does not hide that the run is held."""
     folder = RunFolder(tmp_path, tiny_config())

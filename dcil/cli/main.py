@@ -14,6 +14,7 @@ from dcil.cli import authors, chapter, claims, export, lists, predict, queue, re
 from dcil.cli.options import Parser, refuse_unknown
 from dcil.errors import DcilError, reason
 from dcil.io.intake import plain
+from dcil.io.messages import say
 from dcil.stopping import Stop, Stopped
 
 COMMANDS = (train, export, predict, records, queue, authors, chapter, claims, status, lists)
@@ -44,33 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, as shells report it
     except Stopped as stopped:
-        print(f"dcil: {stopped}", file=sys.stderr)
+        say(f"dcil: {stopped}")
         return stopped.code
     except UnicodeEncodeError as error:
-        print(
-            f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename the file or folder named so",
-            file=sys.stderr,
-        )
+        say(f"dcil: error: {error.object[error.start : error.end]!r} is not UTF-8; rename the file or folder named so")
         return 2
     except DcilError as error:
-        print(f"dcil: error: {plain(str(error))}", file=sys.stderr)  # one line, whatever a file name contains
+        say(f"dcil: error: {plain(str(error))}")  # one line, whatever a file name contains
         return error.code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"dcil: error: {plain(where + reason(error))}", file=sys.stderr)
+        say(f"dcil: error: {plain(where + reason(error))}")
         return 2
     except ModuleNotFoundError as error:
         name, _, part = str(error.name).partition(".")
         if name == "dcil":
             raise
         lacks = f"{error.name}, which the installed {name} does not have" if part else f"{name}, which is not installed"
-        print(
+        say(
             f"dcil: error: this command needs the package {lacks}; in the book's folder: "
-            "python -m pip install -e '.[book]'",
-            file=sys.stderr,
+            "python -m pip install -e '.[book]'"
         )
         return 2
     except KeyboardInterrupt as error:
         number = next(iter(error.args), signal.SIGINT)  # `Stop` raises it with the signal's number
-        print(f"\ndcil: interrupted by {Stop.SIGNALS[number]}", file=sys.stderr)
+        say(f"\ndcil: interrupted by {Stop.SIGNALS[number]}")
         return 128 + number

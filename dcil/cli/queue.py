@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from typing import Any
 
 from dcil.cli.options import as_path, command, table
 from dcil.config import PRECISIONS, emulates
 from dcil.errors import DcilError, unknown
+from dcil.io.messages import say
 from dcil.lab.sweep import grid, queue
 from dcil.stopping import TRY_AGAIN
 
@@ -55,11 +55,10 @@ def work_queue(args: argparse.Namespace) -> int:
         raise DcilError(f"--pack is {args.pack}; it must be at least 1")
     runs = planned_runs(args)
     if any(emulates(run.config) for run in runs):
-        print(
+        say(
             "dcil: this grid asks for bf16, for which this device has no instructions. Emulated, on a CPU, it is "
             "twelve times slower. --precision float32 trains the grid in float32; those records are compared among "
-            "themselves",
-            file=sys.stderr,
+            "themselves"
         )
     if args.status:
         statuses = grid.statuses(runs, args.records_dir, args.runs_dir)

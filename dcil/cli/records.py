@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from dcil.cli.options import as_path, command, group, table
 from dcil.data.datasets import DATASETS
 from dcil.errors import DcilError
 from dcil.io.intake import plain
+from dcil.io.messages import say
 from dcil.lab import checkout
 from dcil.lab.runs import json_schema, side_by_side
 from dcil.run_record import Run
@@ -56,7 +56,7 @@ def sound_records(folder: Path) -> tuple[list[Run], int]:
             found.append(run)
         except DcilError as error:
             bad += 1
-            print(f"dcil: error: {plain(str(error))}", file=sys.stderr)
+            say(f"dcil: error: {plain(str(error))}")
     return found, bad
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from dcil.errors import DcilError, reason
 from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically
+from dcil.io.messages import say
 
 # The formats that are read: torchvision's file extensions. Pillow reads many others, some by starting programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
@@ -48,7 +48,7 @@ class Store:
         try:
             lock.acquire(timeout=LOOK_S)
         except Timeout:
-            print(f"dcil: another process is decoding images into {self.folder}; waiting for it", file=sys.stderr)
+            say(f"dcil: another process is decoding images into {self.folder}; waiting for it")
             lock.acquire()
         try:
             remove_parts(self.folder)
@@ -153,10 +153,9 @@ def _read_sums(path: Path) -> dict[str, str] | None:
     try:
         lines = read_bytes(path, 4096).decode(errors="replace").splitlines()
     except FileNotFoundError:
-        print(
+        say(
             f"dcil: {path.parent} has decoded images without a checksum, which an earlier dcil wrote; damage to them "
-            "goes undetected. Remove the folder to have them decoded again",
-            file=sys.stderr,
+            "goes undetected. Remove the folder to have them decoded again"
         )
         return None
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -189,10 +188,9 @@ def _decode_all(files: list[str], sizes: np.ndarray, into: Path | None) -> None:
                 out.write(pixels.data)
                 bar.update()
     if odd := {mode: n for mode, n in modes.items() if mode != "RGB"}:
-        print(
+        say(
             f"dcil: {sum(odd.values())} of {len(files)} images are not RGB and were converted: "
-            f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}",
-            file=sys.stderr,
+            f"{', '.join(f'{mode} {n}' for mode, n in odd.items())}"
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from dcil.errors import DcilError, reason, unknown
 from dcil.export.onnx_files import OnnxNetwork, write_int8, write_onnx
 from dcil.export.shrink import Kept, shrink
 from dcil.io.files import expanded, write_atomically
+from dcil.io.messages import say
 
 SCHEMA = 1
 ENDINGS = {"state_dict": "pt", "sparse": "sparse.pt", "shrunk": "shrunk.pt", "onnx": "onnx", "int8": "int8.onnx"}
@@ -235,10 +235,9 @@ def _load_onnx(path: Path) -> tuple[Network, Card]:
     if network.card is None:
         raise DcilError(f"{path} is ONNX but has no card of dcil; export it with `python -m dcil export`")
     if not network.is_sealed:
-        print(
+        say(
             f"dcil: {path} has no checksum, since an earlier dcil wrote it; damage to it goes undetected. "
-            "Export it again",
-            file=sys.stderr,
+            "Export it again"
         )
     return network, Card.from_dict(json.loads(network.card))
 

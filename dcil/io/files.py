@@ -35,22 +35,22 @@ def write_atomically(
     """Let `write` fill a file beside `path`, flush it to disk and let `replace` rename it into place.
 
     Whatever goes wrong, `path` has either its old content or all of the new. Parts of this file that earlier
-    processes left behind are removed. An `OSError` names the file.
+    processes left behind are removed. An `OSError` names `path`, never the part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(path.parent, glob.escape(path.name), ABANDONED_S)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    part.touch(exist_ok=False)  # with permissions by the umask; mkstemp's files would be private
     try:
+        part.touch(exist_ok=False)  # with permissions by the umask; mkstemp's files would be private
         write(part)
         with open(part, "r+b") as file:  # Windows flushes only what was opened for writing
             os.fsync(file.fileno())
         replace(str(part), path)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it was not even made, or the disk has gone
             part.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # e.g. when the disk is full
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.filename in (None, str(part)):  # None, e.g. when the disk is full
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -160,6 +160,15 @@ def test_a_failing_cell_publishes_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "out.ipynb"]
 
 
+def test_a_kernel_that_dies_publishes_nothing(tmp_path):
+    """A kernel that the system ends, as when memory runs out, is a sentence, and what was there stays."""
+    out = tmp_path / "out.ipynb"
+    out.write_text("before")
+    with pytest.raises(DcilError, match="a.ipynb: Kernel died. The process that executes .* memory.* was not written"):
+        chapters.execute(write(tmp_path / "a.ipynb", "import os; os.kill(os.getpid(), 9)"), out, progress=False)
+    assert out.read_text() == "before"
+
+
 def test_redraw_has_the_parameters_of_this_run(monkeypatch):
     """The command has the parameters that are not at their defaults, and none before the page has begun."""
     monkeypatch.setattr(rerun_form, "given", {})

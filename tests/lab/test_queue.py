@@ -153,6 +153,18 @@ def test_another_runs_record_is_no_result(here):
         states()
 
 
+def test_a_damaged_record_stops_no_other_run(here):
+    """A record that a crash left empty is that run's failure, which says how to mend it; the others are run."""
+    (first, *_) = grid.read_grid("grid.yaml")
+    folder = RunFolder("runs", first.config)
+    folder.path.mkdir(parents=True)
+    folder.record.touch()
+    assert states() == ["damaged", *["missing"] * 3]
+    outcomes = work()
+    assert re.match("failed: the record .* cannot be read: .*; move it away", outcomes.pop(first.run_id))
+    assert set(outcomes.values()) == {"done"} and states() == ["damaged", *["done"] * 3]
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["a GPU's", "the machine's"]
 )

@@ -1,5 +1,7 @@
 """The results in README.md are what the records say, and nobody writes them by hand."""
 
+import errno
+import os
 import re
 
 import pytest
@@ -34,6 +36,22 @@ def test_readme_says_what_the_records_say():
     known = claims.read_claims(checkout.root() / "book" / "claims.yml")
     current = readme.with_blocks(README, readme.readme_blocks(known, found))
     assert current == README, "the results in README.md are not what claims and records say; mend it with `make readme`"
+
+
+def test_a_full_disk_leaves_readme_as_it_was(tmp_path, monkeypatch):
+    """README.md, in which people write, is replaced only by the whole of the new text."""
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("book", "records"):
+        (tmp_path / name).symlink_to(checkout.root() / name)
+    (tmp_path / "README.md").write_text(README)
+    monkeypatch.setattr(checkout, "root", lambda: tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        readme.main()
+    assert (tmp_path / "README.md").read_text() == README
 
 
 def test_readme_has_the_verdicts_that_the_command_prints(capsys):

@@ -155,8 +155,8 @@ def _tidy(notebook: Any) -> Any:
 def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = None, progress: bool = True) -> Path:
     """Execute a chapter with papermill and write the result to `out`, only if every cell ran.
 
-    Raises `DcilError` for an unknown chapter or parameter, and, with the cell's own message, if a cell fails; `out`
-    then stays as it was.
+    Raises `DcilError` for an unknown chapter or parameter, with the cell's own message if a cell fails, and if the
+    kernel dies; `out` then stays as it was.
     """
     import nbformat
     import papermill
@@ -172,6 +172,13 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
         except papermill.PapermillExecutionError as error:
             raise DcilError(
                 f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}. {out} was not written"
+            ) from error
+        except RuntimeError as error:
+            if not str(error).startswith("Kernel died"):  # of nbclient, and while it starts of jupyter_client
+                raise
+            raise DcilError(
+                f"{notebook.name}: {error}. The process that executes the cells ended before they did, as it does when "
+                f"memory runs out or the home folder's disk is full; {out} was not written"
             ) from error
         done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
         write_atomically(out, lambda part: part.write_text(done + "\n", encoding="utf-8"))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dcil import records
 from dcil.config import preset
 from dcil.errors import DcilError
+from dcil.io.files import write_atomically
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.book.abstract import abstract
@@ -108,7 +109,8 @@ def main() -> None:
     root = checkout.root()
     blocks = readme_blocks(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     path = root / "README.md"
-    path.write_text(with_blocks(path.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+    text = with_blocks(path.read_text(encoding="utf-8"), blocks)
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -189,12 +189,12 @@ def statuses(runs: list[Planned], records_dir: str | Path, runs_dir: str | Path)
 
 def _status(plan: Planned, known: dict[str, Run], folder: RunFolder) -> Status:
     epochs, left_s = plan.config.epochs, epoch_s(plan.config, known.values())
-    record = known.get(plan.run_id) or folder.read_record()
-    if record and record["status"] == "complete":
-        return Status(plan, "done", epochs, 0.0)
     try:
+        record = known.get(plan.run_id) or folder.read_record()
+        if record and record["status"] == "complete":
+            return Status(plan, "done", epochs, 0.0)
         done = folder.epochs_done() if folder.path.exists() else 0.0
-    except checkpoint.Damaged:  # starting the run will say how to mend it
+    except (checkpoint.Damaged, records.Damaged):  # starting the run will say how to mend it
         return Status(plan, "damaged", 0.0, left_s * epochs)
     state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
     return Status(plan, state, done, left_s * (epochs - done))

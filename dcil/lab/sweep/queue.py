@@ -20,6 +20,7 @@ from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
 from dcil.errors import DcilError
+from dcil.io.messages import say
 from dcil.lab.sweep.grid import Planned, statuses
 from dcil.lab.sweep.train_command import argv_of_config
 from dcil.runs import Held, RunFolder
@@ -70,13 +71,13 @@ def work_through(
             # Trained by hand, or the queue was killed just before it added the record.
             if not (Path(records_dir) / f"{run.run_id}.json").exists() and folder.finished():
                 records.add(folder.record, records_dir)
-        with tqdm(total=len(runs), initial=len(outcomes), unit="run", file=sys.stderr) as bar:
+        with tqdm(total=len(runs), initial=len(outcomes), unit="run", disable=None, file=sys.stderr) as bar:
             for run, outcome in _in_parallel(todo, runner, pack, stop):
                 if outcome == "done":
                     outcome = _take_in(RunFolder(runs_dir, run.config), records_dir)
                 bar.update(outcome == "done")
                 outcomes[run.run_id] = outcome
-                tqdm.write(f"{run.run_id}: {outcome}", file=sys.stderr)
+                say(f"{run.run_id}: {outcome}")
     return outcomes
 
 

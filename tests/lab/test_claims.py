@@ -145,7 +145,8 @@ def test_equal_compute_is_equal():
     assert {c.rule.b for c in asked} == set(equal_compute.RIVALS)
     for claim in asked:
         found = claims.evidence(claim, "quick", everything)
-        mine, theirs = ([r for r in found if r.config.method == name] for name in (claim.rule.a, claim.rule.b))
+        assert {r.variant for r in found} == {claim.rule.a, claim.rule.b}  # no other method, no other learning rate
+        mine, theirs = ([r for r in found if r.variant == name] for name in (claim.rule.a, claim.rule.b))
         assert mine and theirs
         assert equal_compute.at_budget([*mine, *theirs], mine[0].macs) == [*mine, *theirs]
 

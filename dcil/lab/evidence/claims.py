@@ -174,15 +174,16 @@ def read_claims(path: str | Path) -> list[Claim]:
 
 
 def evidence(claim: Claim, tier: str, runs: Iterable[Run], precision: str | None = None) -> list[Run]:
-    """Return the runs that decide a claim at one tier; dense runs match evidence of any sparsity.
+    """Return the runs that decide a claim at one tier, those of its rule's variants; dense ones match any sparsity.
 
     All are of one precision: `precision`, or by default the book's (`COMPARED`). If the rule has `a_epochs`, its `a`
     was trained for that many epochs, everything else for those that the evidence says.
     """
     setting, rule = claim.evidence[tier], claim.rule
-    of_a = setting | {"epochs": rule.a_epochs} if rule.a_epochs else setting
+    asked = {rule.b: setting} if isinstance(rule, Pair) else {}
+    asked[rule.a] = setting | {"epochs": rule.a_epochs} if rule.a_epochs else setting
     return looked_at(
-        run for run in runs if is_compared(run, tier, of_a if run.variant == rule.a else setting, precision)
+        run for run in runs if run.variant in asked and is_compared(run, tier, asked[run.variant], precision)
     )
 
 

@@ -150,23 +150,22 @@ def test_execute_passes_parameters_and_leaves_no_clock(tmp_path):
     assert "papermill" not in out.read_text() and str(tmp_path) not in out.read_text()
 
 
-def test_a_failing_cell_publishes_nothing(tmp_path):
-    """The old result stays and the message is the cell's own."""
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import os; os.kill(os.getpid(), 9)", "a.ipynb: Kernel died. The process that .* memory.* was not written"),
+    ],
+    ids=["a failing cell", "a kernel that dies"],
+)
+def test_what_fails_publishes_nothing(tmp_path, code, said):
+    """The old result stays; the message is the cell's own, or says that the kernel ended, as when memory runs out."""
     out = tmp_path / "out.ipynb"
     out.write_text("old")
-    with pytest.raises(DcilError, match="ZeroDivisionError"):
-        chapters.execute(write(tmp_path / "a.ipynb", "1 / 0"), out, progress=False)
+    with pytest.raises(DcilError, match=said):
+        chapters.execute(write(tmp_path / "a.ipynb", code), out, progress=False)
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ipynb", "out.ipynb"]
-
-
-def test_a_kernel_that_dies_publishes_nothing(tmp_path):
-    """A kernel that the system ends, as when memory runs out, is a sentence, and what was there stays."""
-    out = tmp_path / "out.ipynb"
-    out.write_text("before")
-    with pytest.raises(DcilError, match="a.ipynb: Kernel died. The process that executes .* memory.* was not written"):
-        chapters.execute(write(tmp_path / "a.ipynb", "import os; os.kill(os.getpid(), 9)"), out, progress=False)
-    assert out.read_text() == "before"
 
 
 def test_redraw_has_the_parameters_of_this_run(monkeypatch):

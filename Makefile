@@ -69,28 +69,29 @@ format: .venv/ready  ## format code and notebooks with ruff
 	$(BIN)/ruff format --quiet benchmarks book dcil tests tools
 
 # OMP_WAIT_POLICY=passive: threads that spin while they wait would take cores from other tests.
-# nbval executes every chapter, so the site is built from the committed outputs. Workers get whole files in this order:
-# chapters and browser tests come first, so that no long file is left for one worker at the end.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES)
+# nbval executes every chapter, so the site is built from the committed outputs. Workers get whole files in the order
+# given: chapters and browser tests come first, so that no long file is left for one worker at the end.
+WHOLE_FILES = --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600
 test: lint site  ## run all tests: code, notebooks, and the site in a browser
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist loadfile \
-	  --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests
+	$(PYTEST) $(WHOLE_FILES) book tests
 
 # Most desktops and laptops have AVX2 only: they round differently, and emulate bf16. A processor with AVX-512 imitates them.
 test-avx2: export ATEN_CPU_CAPABILITY = avx2
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: export MKL_ENABLE_INSTRUCTIONS = AVX2
 test-avx2: .venv/ready  ## run the tests that depend on the processor as on one without AVX-512 and bf16
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(CORES) --dist load \
+	$(PYTEST) --dist load \
 	  tests/test_conformance.py tests/test_export.py tests/test_engine.py tests/test_plain_loop.py tests/test_train.py
 	$(BIN)/python -m dcil train --preset smoke --epochs 2 --device cpu --quiet --no-resume --runs-dir _build/avx2
 
 # The lock fixes one release of each package; users without it have others.
+test-releases: BIN = _build/$(RESOLUTION)/bin
 test-releases:  ## test the code and the chapters with the oldest releases allowed; RESOLUTION=highest: the newest
 	$(PYTHON) -m venv _build/$(RESOLUTION)
-	_build/$(RESOLUTION)/bin/python -m pip install -q --disable-pip-version-check uv
-	_build/$(RESOLUTION)/bin/uv --no-config pip install -q --python _build/$(RESOLUTION)/bin/python --resolution $(RESOLUTION) -e '.[test]'
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PATH="$(CURDIR)/_build/$(RESOLUTION)/bin:$$PATH" python -m pytest -n $(CORES) \
-	  --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-cell-timeout 600 book tests/test_*.py tests/lab
+	$(PIP) uv
+	$(BIN)/uv --no-config pip install -q --python $(BIN)/python --resolution $(RESOLUTION) -e '.[test]'
+	$(PYTEST) $(WHOLE_FILES) book tests/test_*.py tests/lab
 
 refresh: readme  ## execute the chapters at preset smoke and write their outputs into book/, to be committed
 	for f in book/*.ipynb; do PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 \

@@ -19,7 +19,7 @@ from dcil import methods
 from dcil.config import LATER, RunConfig, run_id_of
 from dcil.dynamics import SAMPLE, mask_problems
 from dcil.errors import DcilError, reason
-from dcil.io.files import expanded, read_bytes, write_atomically
+from dcil.io.files import expanded, read_bytes, write_atomically, write_text_atomically
 from dcil.io.intake import checksum, parse_json
 from dcil.io.shapes import Named, Number, Text, unfit
 from dcil.io.shapes import problems as shape_problems
@@ -221,7 +221,7 @@ def write(record: dict[str, Any], path: str | Path) -> Path:
     """Validate a record and write it atomically, with the checksum of its content; returns its path."""
     path, record = expanded(path), _content(validate(record))
     text = json.dumps(record | {"checksum": checksum(record)}, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text_atomically(path, text)
     return path
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 from dcil import checkpoint, records
 from dcil.config import RunConfig
 from dcil.errors import DcilError, reason, unknown
-from dcil.io.files import expanded, read_bytes, remove_parts, write_atomically
+from dcil.io.files import expanded, read_bytes, remove_parts, write_text_atomically
 from dcil.io.messages import say
 
 LOOK_S = 1  # `is_held` takes the lock for an instant, and a trainer that starts just then must not be refused
@@ -100,7 +100,7 @@ class RunFolder:
                 stack.enter_context(FileLock(self.path / "lock").acquire(timeout=LOOK_S))
                 stack.callback(self.holder_note.unlink, missing_ok=True)
                 remove_parts(self.path)  # only the holder writes here
-                write_atomically(self.holder_note, lambda part: part.write_text(json.dumps(note), encoding="utf-8"))
+                write_text_atomically(self.holder_note, json.dumps(note))
             except Timeout as error:
                 raise Held(
                     f"{self.config.run_id} is being trained by {self.holder()}; this process leaves it alone. "

@@ -57,6 +57,14 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def process_group(tmp_path):
+    """Let this process be the only rank of a group, so that a network can be wrapped for several."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset() -> Dataset:
     """40 training and 16 test images, 3×8×8, of ten classes that differ in brightness."""

@@ -410,39 +410,31 @@ def test_compiled_equals_eager():
     assert dual.refreshes == 2 and unwrap(compiled) is dual
 
 
-def test_distributed_data_parallel(tmp_path):
+def test_distributed_data_parallel(process_group):
     """Under DDP steps move the weights as without it, and `set_masks` reaches the masks inside."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        alone = DualPath(Mixed())
-        dual = copy.deepcopy(alone)
-        wrapped = nn.parallel.DistributedDataParallel(dual)
-        for model in (wrapped, alone):
-            torch.manual_seed(1)
-            train(unwrap(model), forward=model)
-        assert dual.refreshes == 4
-        for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(p, q)
-        assert unwrap(wrapped) is dual
-    finally:
-        torch.distributed.destroy_process_group()
+    alone = DualPath(Mixed())
+    dual = copy.deepcopy(alone)
+    wrapped = nn.parallel.DistributedDataParallel(dual)
+    for model in (wrapped, alone):
+        torch.manual_seed(1)
+        train(unwrap(model), forward=model)
+    assert dual.refreshes == 4
+    for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert unwrap(wrapped) is dual
 
 
-def test_compiled_distributed_data_parallel(tmp_path):
+def test_compiled_distributed_data_parallel(process_group):
     """DDP's broadcast of buffers, masks among them, can be compiled with the step."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        alone = DualPath(Mixed())
-        dual = copy.deepcopy(alone)
-        compiled = torch.compile(nn.parallel.DistributedDataParallel(dual), backend="eager")
-        for model in (compiled, alone):
-            torch.manual_seed(1)
-            train(unwrap(model), forward=model.__call__)  # a compiled module has no truth value
-        for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(p, q)
-        assert all(mask.equal(alone.masks[name]) for name, mask in dual.masks.items())
-    finally:
-        torch.distributed.destroy_process_group()
+    alone = DualPath(Mixed())
+    dual = copy.deepcopy(alone)
+    compiled = torch.compile(nn.parallel.DistributedDataParallel(dual), backend="eager")
+    for model in (compiled, alone):
+        torch.manual_seed(1)
+        train(unwrap(model), forward=model.__call__)  # a compiled module has no truth value
+    for p, q in zip(dual.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert all(mask.equal(alone.masks[name]) for name, mask in dual.masks.items())
 
 
 def test_unwrap_refuses_another_module():

@@ -19,6 +19,7 @@ from dcil.export import formats, trained_run
 from dcil.export.formats import ENDINGS, TOLERANCE, Card
 
 EXACT = ("state_dict", "sparse", "shrunk")
+CARD = Card("a-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,7 @@ def test_sparse_and_shrunk_are_smaller(files):
 def test_a_network_of_another_precision(to, dtype, tmp_path):
     """The file has it in float32, as the card says; the network itself stays as it is."""
     net = models.build("resnet8", num_classes=10).to(dtype)
-    card = Card("a-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
-    formats.save(net, card, tmp_path / "net.pt", to)
+    formats.save(net, CARD, tmp_path / "net.pt", to)
     assert net.conv1.weight.dtype == dtype
     assert formats.load(tmp_path / "net.pt")[0].state_dict()["conv1.weight"].equal(net.conv1.weight.float())
 
@@ -128,8 +128,7 @@ def test_large_outputs_differ_more(tmp_path):
     for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.bias.normal_()
     net.fc.weight.mul_(1e4)
-    card = Card("a-run", "resnet8", 10, tuple("0123456789"), 0.0, "digits", 32, 32, (0.5,) * 3, (0.5,) * 3)
-    assert formats.save(net, card, tmp_path / "net.pt", "shrunk") > TOLERANCE["shrunk"]
+    assert formats.save(net, CARD, tmp_path / "net.pt", "shrunk") > TOLERANCE["shrunk"]
 
 
 def test_pack_is_exact():

@@ -724,18 +724,14 @@ def test_a_buffer_that_the_first_call_makes(registered):
     assert_passes_are_networks(wrapped(net), [images()], atol=1e-5, rtol=1e-4)
 
 
-def test_ddp_goes_around_the_dual_path(tmp_path):
+def test_ddp_goes_around_the_dual_path(process_group):
     """Inside, it would not average the gradients of the second pass's norms and head."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        for net in (
-            nn.parallel.DistributedDataParallel(Net()),
-            nn.Sequential(nn.parallel.DistributedDataParallel(Net())),
-        ):
-            with pytest.raises(DcilError, match=r"DistributedDataParallel\(DualPath\(net\)\)"):
-                DualPath(net)
-    finally:
-        torch.distributed.destroy_process_group()
+    for net in (
+        nn.parallel.DistributedDataParallel(Net()),
+        nn.Sequential(nn.parallel.DistributedDataParallel(Net())),
+    ):
+        with pytest.raises(DcilError, match=r"DistributedDataParallel\(DualPath\(net\)\)"):
+            DualPath(net)
 
 
 def test_the_network_alone_is_no_pass():

@@ -315,8 +315,7 @@ def test_a_disk_too_full_for_a_note_or_a_record(whole, tiny_config, tiny_dataset
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             write(path, *words)
 
-        for module in ("dcil.runs", "dcil.records"):
-            monkeypatch.setattr(f"{module}.write_atomically", attempt)
+        monkeypatch.setattr(files, "write_atomically", attempt)
 
     full_for("holder.json")
     with pytest.raises(DcilError, match=r"cannot write the run to .*: no space left on device; choose"):

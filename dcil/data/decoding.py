@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 from tqdm import tqdm
 
 from dcil.errors import DcilError, reason
-from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically
+from dcil.io.files import open_regular, read_bytes, remove_parts, sha256, write_atomically, write_text_atomically
 from dcil.io.messages import say
 
 # The formats that are read: torchvision's file extensions. Pillow reads many others, some by starting programs.
@@ -143,7 +143,7 @@ def _kept(files: list[str], key: str, store: Store) -> tuple[np.ndarray, Path | 
     lines = [f"{hashlib.sha256(raw.getvalue()).hexdigest()}  {sizes_file.name}\n"]  # the format of sha256sum
     if keep:
         lines.append(f"{sha256(pixels_file)}  {pixels_file.name}\n")
-    write_atomically(sums_file, lambda part: part.write_text("".join(lines), encoding="utf-8"))
+    write_text_atomically(sums_file, "".join(lines))
     write_atomically(sizes_file, lambda part: part.write_bytes(raw.getvalue()))  # last: it marks the others as complete
     return sizes, pixels_file if keep else None
 

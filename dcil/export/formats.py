@@ -199,11 +199,11 @@ def difference(net: nn.Module, card: Card, path: Path, to: str) -> float:
     loaded, _ = load(path, is_onnx=to not in IN_TORCH)
     outputs = net(images)
     apart, size = (float(of.abs().max()) for of in (loaded(images) - outputs, outputs))
-    most = TOLERANCE[to]
-    if most is not None and not apart <= most * max(size, 1.0):
+    share = TOLERANCE[to]
+    if share is not None and not apart <= (most := share * max(size, 1.0)):
         raise DcilError(
             f"the file in format {to} gives outputs that differ by up to {apart:.2g} from the network's, more than "
-            f"{most * max(size, 1.0):g}; nothing was written"
+            f"{most:g}; nothing was written"
         )
     return apart
 

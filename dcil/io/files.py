@@ -54,6 +54,11 @@ def write_atomically(
         raise
 
 
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text as UTF-8 by `write_atomically`."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
 def remove_parts(folder: Path, name: str = "*", older_s: float = 0.0) -> None:
     """Remove parts that killed writers left in a folder, of files matching `name`, at least `older_s` seconds old."""
     for part in folder.glob(f".{name}.*.part"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dcil.errors import DcilError, unknown
-from dcil.io.files import write_atomically
+from dcil.io.files import write_text_atomically
 from dcil.lab import checkout
 from dcil.lab.page import rerun_form
 from dcil.lab.page.rerun_form import Parameter
@@ -181,5 +181,5 @@ def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = No
                 f"memory runs out or the home folder's disk is full; {out} was not written"
             ) from error
         done = nbformat.writes(_tidy(nbformat.read(draft, as_version=4)))
-        write_atomically(out, lambda part: part.write_text(done + "\n", encoding="utf-8"))
+        write_text_atomically(out, done + "\n")
     return out

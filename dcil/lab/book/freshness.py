@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dcil.errors import DcilError, unknown
-from dcil.io.files import write_atomically
+from dcil.io.files import write_text_atomically
 
 #: What a chapter may declare in its notebook's metadata, `{"dcil": {"reads": ["records"]}}`, and the files on which it
 #: then depends besides itself and the code. The Snakefile uses this too.
@@ -109,7 +109,7 @@ def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float,
         inputs={path: _hash(root / path) for path in chapter_inputs(notebook.resolve().relative_to(root), root)},
     )
     path = out.with_suffix(".json")
-    write_atomically(path, lambda part: part.write_text(json.dumps(asdict(note), indent=1) + "\n", encoding="utf-8"))
+    write_text_atomically(path, json.dumps(asdict(note), indent=1) + "\n")
     return path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dcil import records
 from dcil.config import preset
 from dcil.errors import DcilError
-from dcil.io.files import write_atomically
+from dcil.io.files import write_text_atomically
 from dcil.lab import checkout
 from dcil.lab.book import front_page
 from dcil.lab.book.abstract import abstract
@@ -109,8 +109,7 @@ def main() -> None:
     root = checkout.root()
     blocks = readme_blocks(claims.read_claims(root / "book" / "claims.yml"), records.load_all(root / "records"))
     path = root / "README.md"
-    text = with_blocks(path.read_text(encoding="utf-8"), blocks)
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text_atomically(path, with_blocks(path.read_text(encoding="utf-8"), blocks))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field
 
 from dcil.errors import DcilError
-from dcil.io.files import write_atomically
+from dcil.io.files import write_text_atomically
 from dcil.lab.evidence import claims
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs.sources import number_of
@@ -95,7 +95,7 @@ def append_entry(path: str | Path, changed: list[Change], why: str) -> None:
     today = LogEntry(date=datetime.datetime.now(datetime.UTC).date(), why=why.strip(), changes=changed)
     entries = [*read_log(path), today]
     text = HEAD + "".join(_dump(entry) for entry in entries)
-    write_atomically(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+    write_text_atomically(Path(path), text)
 
 
 def _dump(entry: LogEntry) -> str:

@@ -107,5 +107,19 @@ def test_equal_compute_says_on_which_side_dcil_ends():
         "noise and against SET not ahead." in said
     )
     ahead = abstract(known[:1], fake_runs(ste=(80, 80.2, 80.1), dcil=(81, 81.1, 81.2)))
-    assert "**At equal compute, so half the epochs, it ends above STE (+1.00)**." in ahead
+    assert "**At equal compute, over half the epochs, it ends above STE (+1.00)**." in ahead
     assert "At equal compute" not in abstract(known[:1], fake_runs(ste=(80, 80.2), dcil=(81, 81.1)))
+    alike = abstract(known[:1], fake_runs(ste=(80, 83, 79), dcil=(81, 81.1, 81.2)))
+    assert "over half the epochs, no interval excludes zero**; against STE within noise." in alike
+
+
+def test_the_fairest_equal_compute_comes_first():
+    """Rivals over twice the epochs are named where they are decided; of the other ways stands the range of means."""
+    ways = {"equal-compute": ("ste", "gmp"), "larger-budget": ("gmp",), "cheaper-steps": ("ste",)}
+    lasts = fake_runs(dcil=(81, 81.1, 81.2), ste=(83, 83.2, 83.1), gmp=(80, 80.2, 80.1))
+    known = [fake_claim(id=f"{way}-{b}", rule=CLAIM["rule"] | {"b": b}) for way, rivals in ways.items() for b in rivals]
+    assert (
+        "**At equal compute, with the others over twice the epochs, it ends above gradual magnitude by epoch "
+        "(+1.00)**. The differences are -2.00 to +1.00 over half the epochs and -2.00 with its dense pass at every "
+        "fourth step." in abstract(known, lasts)
+    )

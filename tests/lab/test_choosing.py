@@ -34,7 +34,9 @@ def test_who_is_behind_is_no_reason():
 def test_equal_compute_counts_where_it_is_decided():
     """Behind at equal compute is a reason against DCIL; within noise is none."""
     behind = choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
-    assert "half the epochs, DCIL minus STE is -1.00 points" in behind
+    assert "Given the same computation, over half the epochs, DCIL minus STE is -1.00 points." in behind
+    longer = choosing.reasons_against(found("larger-budget-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
+    assert "Given the same computation, with the others over twice the epochs, DCIL minus STE is -1.00" in longer
     assert choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=MIXED), NO_DEVICES) == ""
 
 
@@ -44,7 +46,7 @@ def test_effects_stand_by_budget():
     table = choosing.gains_by_budget(both | found("better-than-gmp", ste=LOW[:1], dcil=HIGH[:1]))
     assert table[["variant", "budget", "n"]].values.tolist() == [
         ["ste", "as many epochs", 3],
-        ["ste", "the same computation", 3],
+        ["ste", "the same computation, over half the epochs", 3],
     ]
     assert [round(effect, 6) for effect in table["DCIL minus it, points"]] == [1.0, -1.0]
     assert (table["low"] <= table["DCIL minus it, points"]).all() and len(choosing.gains_by_budget({})) == 0
@@ -53,7 +55,7 @@ def test_effects_stand_by_budget():
 def test_without_records_there_are_no_numbers():
     """Nothing is claimed of what has not run."""
     assert "points" not in choosing.reasons_for({}) and choosing.reasons_against({}, NO_DEVICES) == ""
-    assert choosing.expected_table([]).empty
+    assert choosing.expected_table([], 16).empty
 
 
 def test_speeds_are_those_of_masked_networks():
@@ -73,7 +75,8 @@ def test_expected_accuracies():
     made = [fake_run("dense", seed, 90.0 + seed, sparsity=0.0, epochs=4) for seed in range(3)]
     made += [fake_run(name, seed, 85.0, epochs=4) for name in ("ste", "st3_stepwise") for seed in range(3)]
     made += [fake_run("dcil", seed, 86.0, sparsity=s, epochs=4) for s in (0.9, 0.95) for seed in range(3)]
-    made += [fake_run("dcil", seed, 80.0, epochs=2) for seed in range(3)] + [
+    made += [fake_run("dcil", seed, 80.0, epochs=2) for seed in range(3)]
+    made += [fake_run("ste", seed, 85.5, epochs=8) for seed in range(3)] + [
         fake_run("rigl_returning", 0, 99.0, epochs=4)
     ]
     macs = {"dcil": 60}
@@ -83,13 +86,14 @@ def test_expected_accuracies():
         | {"cost": run["cost"] | {"train_macs": macs.get(run.config.method, 30)}}
         for run in made
     ]
-    table = choosing.expected_table(made)
+    table = choosing.expected_table(made, 4)
     assert sorted(table[["method", "sparsity, %", "cost, dense runs"]].itertuples(index=False, name=None)) == [
         ("DCIL", "90", "2"),
         ("DCIL", "95", "2"),
         ("DCIL, 2 epochs", "90", "1"),
         ("ST-3", "90", "1"),
         ("STE", "90", "1"),
+        ("STE, 8 epochs", "90", "2"),
         ("dense", "0", "1"),
     ]
     assert set(table["n"]) == {3}
@@ -97,7 +101,7 @@ def test_expected_accuracies():
     assert table["top-1, %"].tolist()[:2] == ["91.00\u00a0±\u00a01.00", "86.00\u00a0±\u00a00.00"]
 
 
-@pytest.mark.parametrize("claim", [*choosing.EQUAL_EPOCHS.values(), *choosing.EQUAL_COMPUTE.values()])
+@pytest.mark.parametrize("claim", [claim for ids in choosing.BUDGETS.values() for claim in ids.values()])
 def test_every_claim_asked_for_is_one_of_the_book(claim):
     """A claim that was renamed would silently leave its sentence."""
     known = claims.read_claims(checkout.root() / "book" / "claims.yml")
@@ -111,5 +115,5 @@ def test_the_book_gives_both_reasons():
     known = claims.findings_by_id(claims.read_claims(root / "book" / "claims.yml"), everything)
     against = choosing.reasons_against(known, small_devices.read_device_results(root / "benchmarks" / "device"))
     assert "DCIL minus" in choosing.reasons_for(known) and "limited" in against and "Zeros rarely save time" in against
-    table = choosing.expected_table(compared.load_compared("quick", dataset="cifar10", model="resnet20"))
+    table = choosing.expected_table(compared.load_compared("quick", dataset="cifar10", model="resnet20"), 16)
     assert set(table.loc[table["method"] == "DCIL", "cost, dense runs"]) == {"2"}

@@ -58,21 +58,6 @@ def test_who_is_behind():
     assert not len(equal_compute.negative_results([], ["ste"], 4)[0])
 
 
-def test_the_standing_in_words():
-    """Rivals are grouped by what the pairs show, with intervals; what did not run is left out."""
-    runs = [run("dcil", s, 81.0, epochs=2) for s in range(3)]
-    runs += [run("ste", s, 82.0 + s / 10, train_macs=30, epochs=4) for s in range(3)]
-    runs += [run("gmp_stepwise", 0, 84.0, train_macs=30, epochs=4)]
-    runs += [run("rigl_returning", s, 80.0 + s, train_macs=30, epochs=4) for s in range(3)]
-    wanted = [f"{m}, 4 epochs" for m in ("rigl_returning", "ste", "gmp_stepwise", "st3")]
-    assert equal_compute.budget_in_words(runs, 12_000, wanted, "dcil, 2 epochs", 0.3) == (
-        "DCIL, 2 epochs minus each, in points: it has too few seeds (1 of 3) against gradual magnitude, 4 epochs: "
-        "-3.00, n = 1. It ends below STE, 4 epochs: -1.10 (-1.35 to -0.85), n = 3. It is within noise against RigL, "
-        "4 epochs: +0.00 (-2.48 to +2.48), n = 3."
-    )
-    assert "have no seed in common" in equal_compute.budget_in_words([], 12_000, wanted, "dcil, 2 epochs", 0.3)
-
-
 def test_what_half_the_epochs_cost_by_themselves():
     """The cost is over the seeds that have both lengths; without any, nothing is said."""
     runs = [run("dcil", s, 81.0, epochs=2) for s in range(2)] + [run("dcil", s, 84.0, epochs=4) for s in range(3)]

@@ -10,7 +10,7 @@ from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.claims import FAILS, HOLDS, Claim, Finding, Findings
 from dcil.lab.runs.names import data_set_label, label, listed, network_label
 from dcil.lab.runs.sources import number_of
-from dcil.lab.tables.equal_compute import half_epochs_gaps
+from dcil.lab.tables.equal_compute import WAYS, half_epochs_gaps
 from dcil.run_record import Run
 
 OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
@@ -25,7 +25,9 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     found = claims.findings_by_id(known, runs)
     decided = {name: tiers[tier] for name, tiers in found.items() if tier in tiers and tiers[tier].has_verdict}
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
-    at_equal_compute = {rule.b: decided[name] for name, rule in pairs.items() if rule.a_epochs}
+    at_equal_compute = {
+        way: {rule.b: decided[name] for name, rule in pairs.items() if name.startswith(f"{way}-")} for way in WAYS
+    }
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
     said = [_gain(decided), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
     usual = preset(tier)
@@ -79,8 +81,31 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
     return half_epochs_gaps(mine, "dcil", preset(tier).epochs).mean()
 
 
-def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> str:
-    """Return a sentence on which rivals DCIL with half the epochs ends above or below, where the interval shows it."""
+def _equal_compute(found: Mapping[str, Mapping[str, Finding]], half_the_epochs: float) -> str:
+    """Return sentences on DCIL at equal compute, by way (see `WAYS`) and rival: where it ends the fairest way decided.
+
+    Of the other ways they give the range of the mean differences.
+    """
+    decided = [way for way in WAYS if found[way]]
+    if not decided:
+        return ""
+    first, *others = decided
+    said = f"**At equal compute, {WAYS[first]}, {_ends(found[first])}."
+    if others:
+        ranges = [f"{_range(found[way])} {WAYS[way]}" for way in others]
+        said += f" The differences are {listed(ranges)}."
+    if not math.isnan(half_the_epochs):
+        said += f" Half the epochs alone move DCIL by {half_the_epochs:+z.2f}."
+    return said
+
+
+def _range(by_rival: Mapping[str, Finding]) -> str:
+    means = sorted(finding.mean for finding in by_rival.values())
+    return f"{means[0]:+z.2f} to {means[-1]:+z.2f}" if len(means) > 1 else f"{means[0]:+z.2f}"
+
+
+def _ends(by_rival: Mapping[str, Finding]) -> str:
+    """Return in words which rivals DCIL ends above or below, where the interval shows it, and where it does not."""
     below = {name: f.mean for name, f in by_rival.items() if f.high < 0}
     above = {name: f.mean for name, f in by_rival.items() if f.low > 0}
     ends = [
@@ -88,17 +113,13 @@ def _equal_compute(by_rival: Mapping[str, Finding], half_the_epochs: float) -> s
         for side, mine in (("below", below), ("above", above))
         if mine
     ]
-    if not ends:
-        return ""
     rest = [
         f"against {label(name)} {'not ahead' if f.verdict in FAILS else f.verdict}"
         for name, f in by_rival.items()
         if name not in below | above
     ]
-    said = f"**At equal compute, so half the epochs, it ends {' and '.join(ends)}**"
-    said += f"; {listed(rest)}" if rest else ""
-    alone = "" if math.isnan(half_the_epochs) else f" Half the epochs alone move DCIL by {half_the_epochs:+z.2f}."
-    return f"{said}.{alone}"
+    said = f"it ends {' and '.join(ends)}**" if ends else "no interval excludes zero**"
+    return said + (f"; {listed(rest)}" if rest else "")
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:

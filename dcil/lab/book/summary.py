@@ -73,13 +73,6 @@ def axis(shown: Sequence[Difference]) -> Axis:
     return Axis(min(ends) - 0.2, max(ends) + 0.2)
 
 
-def _side(name: str, rule: claims.Pair, evidence: dict[str, Any]) -> str:
-    if name != rule.a:
-        return label(name)
-    epochs = f" with {rule.a_epochs} of {evidence['epochs']} epochs" if rule.a_epochs else ""
-    return label(name) + (f"'s {rule.a_pass} pass" if rule.a_pass else "") + epochs
-
-
 def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Difference]:
     """Return the decided claims that compare two variants' accuracies, each at the highest tier that has a verdict."""
     result = []
@@ -88,7 +81,10 @@ def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Dif
         if best is None or not isinstance(rule, claims.PairOfAccuracies):
             continue
         evidence = claim.evidence[best.tier]
-        a, b = (_side(name, rule, evidence) for name in (rule.a, rule.b))
+        a = label(rule.a) + (f"'s {rule.a_pass} pass" if rule.a_pass else "")
+        b = label(rule.b)
+        if rule.a_epochs:
+            a, b = f"{a} over {rule.a_epochs} epochs", f"{b} over {evidence['epochs']}"
         name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
         result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict))
     return result

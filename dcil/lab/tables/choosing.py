@@ -14,10 +14,15 @@ from dcil.lab.tables import equal_compute, small_devices
 from dcil.lab.tables.training_cost import times_from_to
 from dcil.run_record import Run
 
-#: By rival, the claim on DCIL minus that rival: at equally many epochs; and with half the epochs, at equal compute.
+#: By rival, the claim on DCIL minus that rival at equally many epochs.
 EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl_returning": "better-than-rigl-returning",
                 "gmp_stepwise": "better-than-gmp-stepwise", "st3_stepwise": "better-than-st3-stepwise"}  # fmt: skip
-EQUAL_COMPUTE = {name: f"equal-compute-{name.replace('_', '-')}" for name in EQUAL_EPOCHS}
+#: The same at equal compute, by budget.
+EQUAL_COMPUTE = {
+    f"the same computation, {equal_compute.WAYS[way]}": equal_compute.claim_ids(way)
+    for way in ("equal-compute", "larger-budget")
+}
+BUDGETS = {"as many epochs": EQUAL_EPOCHS, **EQUAL_COMPUTE}
 SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")
 
 
@@ -31,13 +36,12 @@ def _decided(found: Findings, asked: Mapping[str, str], tier: str) -> dict[str, 
 def gains_by_budget(found: Findings, tier: str = "quick") -> pd.DataFrame:
     """Return one row for each rival and budget with a verdict: DCIL minus the rival in points, interval, seeds.
 
-    The budget is "as many epochs", at which DCIL computes twice as much, or "the same computation", at which it has
-    half the epochs. Within a budget, the largest effect comes first.
+    The budget is one of `BUDGETS`: as many epochs, at which DCIL computes twice as much, or the same computation.
+    Within a budget, the largest effect comes first.
     """
-    budgets = {"as many epochs": EQUAL_EPOCHS, "the same computation": EQUAL_COMPUTE}
     rows = [
         (rival, budget, f.mean, f.low, f.high, len(f.effects), f.verdict)
-        for budget, asked in budgets.items()
+        for budget, asked in BUDGETS.items()
         for rival, f in _decided(found, asked, tier).items()
     ]
     columns = ["variant", "budget", "DCIL minus it, points", "low", "high", "n", "verdict"]
@@ -76,13 +80,17 @@ def reasons_for(found: Findings, tier: str = "quick") -> str:
 
 def reasons_against(found: Findings, devices: pd.DataFrame, tier: str = "quick") -> str:
     """Return a list in Markdown of when not to use DCIL; `devices` comes from `small_devices.read_device_results`."""
-    behind = {rival: f for rival, f in _decided(found, EQUAL_COMPUTE, tier).items() if f.verdict in FAILS}
+    behind = {
+        budget: mine
+        for budget, asked in EQUAL_COMPUTE.items()
+        if (mine := {rival: f for rival, f in _decided(found, asked, tier).items() if f.verdict in FAILS})
+    }
     open_still = {rival: f for rival, f in _decided(found, EQUAL_EPOCHS, tier).items() if f.verdict not in HOLDS}
     said = []
     if behind:
         said.append(
-            "**your computation is limited.** A step of DCIL computes two passes. Given the same computation, so half "
-            f"the epochs, {_effects(behind)}. Each of these rivals computes one pass a step."
+            "**your computation is limited.** A step of DCIL computes two passes, one of its rivals a single one. "
+            + " ".join(f"Given {budget}, {_effects(mine)}." for budget, mine in behind.items())
         )
     if open_still:
         names = " or ".join(label(rival) for rival in open_still)
@@ -105,14 +113,14 @@ def _speeds(devices: pd.DataFrame) -> str:
     return times_from_to(masked) if len(masked) else ""
 
 
-def expected_table(runs: Sequence[Run]) -> pd.DataFrame:
+def expected_table(runs: Sequence[Run], usual: int) -> pd.DataFrame:
     """Return one row for each method, sparsity and length of schedule with at least `SEEDS` seeds, dense first.
 
     Columns: last-epoch top-1 (%) of the deployed pass as mean ± sample deviation over seeds, their number n, and the
-    training's MACs as a multiple of the dense run's. A name says its epochs if they are fewer than the longest
-    schedule's. The runs must be of one data set, network and precision.
+    training's MACs as a multiple of the dense run's. A name says its epochs unless they are the `usual` ones. The runs
+    must be of one data set, network and precision.
     """
-    usual, rows = max((run.config.epochs for run in runs), default=0), []
+    rows = []
     for sparsity in sorted({run.config.sparsity for run in runs}):
         ends = equal_compute.schedules_table(at_sparsity(runs, sparsity))
         ends = ends[ends["variant"].isin(SHOWN if sparsity else ("dense",)) & (ends["n"] >= SEEDS)]

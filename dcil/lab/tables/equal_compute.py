@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 
 import pandas as pd
 
@@ -16,20 +15,33 @@ from dcil.lab.runs import names
 from dcil.lab.runs.frames import at_sparsity
 from dcil.lab.runs.paired import (
     against_table,
-    conclusion,
     gap_by_seed,
     one_value_a_seed,
     signed_interval,
-    standing,
     t_interval,
 )
 from dcil.run_record import Run
 
 RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # one pass a step, as their own papers define them
 FIRST_RUN = ("st3", "gmp", "rigl")  # three of them as first run here; `dcil.methods` says how
+#: How DCIL, two passes a step, computes as much as a rival: by the start of the claims' ids, in words, fairest first.
+WAYS = {
+    "larger-budget": "with the others over twice the epochs",
+    "equal-compute": "over half the epochs",
+    "cheaper-steps": "with its dense pass at every fourth step",
+}
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
 NEGATIVE_COLUMNS = ["sparsity, %", "run", "ends behind", "at equal", "n", "run minus it, points"]
+
+
+def claim_ids(way: str) -> dict[str, str]:
+    """Return, by rival, the id of the claim that DCIL ends better at equal compute, in a way of `WAYS`.
+
+    >>> claim_ids("larger-budget")["st3_stepwise"]
+    'larger-budget-st3-stepwise'
+    """
+    return {rival: f"{way}-{rival.replace('_', '-')}" for rival in RIVALS}
 
 
 def schedule_label(variant: str, epochs: int) -> str:
@@ -103,21 +115,6 @@ def labels_without_run(runs: Iterable[Run], budget: float, wanted: Sequence[str]
     """Return those of the wanted labels that no run of this budget has, as a page words them."""
     lasts = lasts_by_label(at_budget(runs, budget))
     return [names.label(label) for label in wanted if label not in lasts]
-
-
-def budget_in_words(runs: Iterable[Run], budget: float, wanted: Sequence[str], baseline: str, margin: float) -> str:
-    """Return in words how `baseline` compares with the wanted labels of `budget_table`, its largest deficit first."""
-    lasts = lasts_by_label(at_budget(runs, budget))
-    found = {label: gap_by_seed(lasts, baseline, label) for label in wanted if label != baseline}
-    ran = {label: gaps for label, gaps in found.items() if len(gaps)}
-    if not ran:
-        return f"{names.label(baseline)} and its rivals have no seed in common at this budget so far."
-    by_conclusion: dict[str, list[str]] = {}
-    for label, gaps in sorted(ran.items(), key=lambda item: fmean(item[1])):
-        shown = f"{names.label(label)}: {signed_interval(*t_interval(gaps))}, n = {len(gaps)}"
-        by_conclusion.setdefault(standing(conclusion(gaps, margin)), []).append(shown)
-    parts = [f"it {words} {'; '.join(shown)}" for words, shown in by_conclusion.items()]
-    return f"{names.label(baseline)} minus each, in points: {'. '.join(parts)}.".replace(". it", ". It")
 
 
 def half_epochs_gaps(runs: Iterable[Run], variant: str, epochs: int) -> pd.Series:

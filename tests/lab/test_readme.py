@@ -85,6 +85,11 @@ def test_equal_compute_gives_dcil_half_the_epochs():
     first, last = rows(said)
     assert first[:2] == [f"STE, {epochs} epochs", "3"] and first[3].startswith("-2.00 (")
     assert last[:2] == [f"DCIL, {epochs // 2} epochs", "3"]
+    longer = of_quick("ste", 2 * epochs, 84.0, 84.1, 84.2)
+    twice = readme.equal_compute_tables([*dense, *ste, *half, *whole, *longer])
+    assert twice.endswith(said) and rows(twice)[0][:2] == [f"STE, {2 * epochs} epochs", "3"]
+    assert f"DCIL over {epochs} epochs against its rivals over {2 * epochs}. DCIL ends below STE." in twice
+    assert readme.equal_compute_tables([*dense, *ste, *half, *whole, *longer[:2]]) == said
     for missing in (dense, half):
         assert readme.equal_compute_tables([r for r in [*dense, *ste, *half, *whole] if r not in missing]) == "Not run."
 

@@ -15,7 +15,7 @@ from dcil.lab.book.abstract import abstract
 from dcil.lab.evidence import claims, verdict_log
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs import names
-from dcil.lab.runs.compared import is_compared, looked_at
+from dcil.lab.runs.compared import SEEDS, is_compared, looked_at
 from dcil.lab.runs.paired import standing
 from dcil.lab.tables.equal_compute import RIVALS, budget_table, half_epochs_in_words, schedule_label
 from dcil.lab.templating import markdown_table
@@ -45,9 +45,9 @@ def verdict_table(known: Sequence[Claim], runs: Sequence[Run]) -> str:
 
 
 def equal_compute_tables(runs: Sequence[Run]) -> str:
-    """Return, for each tier, how DCIL and its rivals end when each may compute as much as one dense run.
+    """Return how DCIL and its rivals end at equal compute: for each tier, at the compute of two dense runs and of one.
 
-    DCIL runs two passes a step, so it gets half the epochs. A tier without a dense run or without DCIL's is left out.
+    DCIL runs two passes a step, so it has half its rivals' epochs. A rival with fewer than `SEEDS` pairs is left out.
     """
     parts = []
     for tier in claims.TIERS:
@@ -55,25 +55,30 @@ def equal_compute_tables(runs: Sequence[Run]) -> str:
         setting = {"dataset": "cifar10", "model": usual.model, "scope": "global", "sparsity": SPARSITY}
         mine = looked_at(run for run in runs if is_compared(run, tier, setting))
         dense = [run for run in mine if run.variant == "dense" and run.config.epochs == usual.epochs]
-        if not dense:
-            continue
-        baseline = schedule_label("dcil", usual.epochs // 2)
-        wanted = [*(schedule_label(name, usual.epochs) for name in RIVALS), baseline]
-        table = budget_table(mine, dense[0].macs, wanted, baseline, MARGIN)
-        title = names.label(baseline)
-        if table.empty or table["method"].iloc[-1] != title:
-            continue
-        rivals = table.iloc[:-1].assign(rival=lambda shown: shown["method"].str.rpartition(", ")[0])
-        sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
-        said = "; ".join(f"{standing(ends)} {named}" for ends, named in sides.items())
         where = f"Tier **{tier}**, CIFAR-10, {usual.model}, {100 * SPARSITY:g} % sparsity"
-        table = table.drop(columns=f"seeds to show {MARGIN:g}")
-        rows = table.itertuples(index=False)
-        alone = half_epochs_in_words(mine, "dcil", usual.epochs)
-        epochs = f"DCIL over {usual.epochs // 2} epochs against its rivals over {usual.epochs}"
-        told = f"{where}, {epochs}. DCIL {said}. {alone}".rstrip()
-        parts.append(f"{told}\n\n{markdown_table(list(table), rows)}")
+        for times in (2, 1) if dense else ():
+            told, table = _at_equal_compute(mine, times * dense[0].macs, times * usual.epochs)
+            if table:
+                alone = half_epochs_in_words(mine, "dcil", usual.epochs) if times == 1 else ""
+                parts.append(f"{where}, {told} {alone}".rstrip() + f"\n\n{table}")
     return "\n\n".join(parts) or "Not run."
+
+
+def _at_equal_compute(runs: Sequence[Run], budget: float, epochs: int) -> tuple[str, str]:
+    """Return in words and as a table how DCIL ends against rivals over these epochs; both "" if none has its seeds."""
+    baseline = schedule_label("dcil", epochs // 2)
+    wanted = [*(schedule_label(name, epochs) for name in RIVALS), baseline]
+    table = budget_table(runs, budget, wanted, baseline, MARGIN)
+    table = table[table["n"] >= SEEDS] if len(table) else table
+    title = names.label(baseline)
+    if len(table) < 2 or table["method"].iloc[-1] != title:
+        return "", ""
+    rivals = table.iloc[:-1].assign(rival=lambda shown: shown["method"].str.rpartition(", ")[0])
+    sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
+    said = "; ".join(f"{standing(ends)} {named}" for ends, named in sides.items())
+    table = table.drop(columns=f"seeds to show {MARGIN:g}")
+    told = f"DCIL over {epochs // 2} epochs against its rivals over {epochs}. DCIL {said}."
+    return told, markdown_table(list(table), table.itertuples(index=False))
 
 
 def with_blocks(text: str, blocks: dict[str, str]) -> str:

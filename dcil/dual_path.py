@@ -383,8 +383,8 @@ def put_masks(model: nn.Module, masks: Mapping[str, Tensor], sparsity: float) ->
 
     `model` is as in `dcil.set_masks`. `masks` has a boolean mask, True = kept, of the shape of each weight that
     changes, by parameter name; masks that it leaves out stay. `sparsity` is the target that `state_dict()` notes; the
-    masks need not meet it. Raises `dcil.DcilError` for a name that is not prunable, and for a mask that is not boolean
-    or of another shape.
+    masks need not meet it. Raises `dcil.DcilError` without any mask, for a name that is not prunable, and for a mask
+    that is not boolean or of another shape.
 
     >>> import torch
     >>> from torch import nn
@@ -395,9 +395,13 @@ def put_masks(model: nn.Module, masks: Mapping[str, Tensor], sparsity: float) ->
     """
     dual = unwrap(model)
     before = dual.masks
+    if not masks:
+        raise DcilError(f"no mask was given; name at least one of the prunable weights: {', '.join(before)}")
     for name, mask in masks.items():
         if name not in before:
             raise unknown("prunable weight", name, before)
+        if not isinstance(mask, Tensor):
+            raise DcilError(f"the mask of {name} is a {type(mask).__name__}; it must be a boolean tensor, True = kept")
         if mask.dtype != torch.bool or mask.shape != before[name].shape:
             raise DcilError(
                 f"the mask of {name} is {mask.dtype} {list(mask.shape)}; it must be torch.bool "

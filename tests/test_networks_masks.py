@@ -144,3 +144,7 @@ def test_masks_of_your_own():
         with pytest.raises(DcilError, match=message):
             put_masks(dual, {"0.weight": ~mine} | wrong, 0.5)
         assert dual.masks["0.weight"].equal(mine)
+    for none, message in (({}, "no mask was given.*0.weight, 1.weight"), ({"0.weight": [True]}, "is a list")):
+        with pytest.raises(DcilError, match=message):
+            put_masks(dual, none, 0.5)
+    assert dual.refreshes == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Iterable
@@ -90,7 +89,7 @@ def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float,
     import torch
 
     from dcil.lab.book.chapters import parameters
-    from dcil.machine import device_name, source_state
+    from dcil.machine import device_name, num_cores, source_state
 
     defaults = {p.name: p.value for p in parameters(notebook)}
     commit, dirty = source_state()
@@ -101,7 +100,7 @@ def write_note(notebook: Path, out: Path, given: dict[str, Any], started: float,
         preset=given.get("preset", defaults.get("preset", "")),
         parameters={name: value for name, value in given.items() if name != "preset"},
         machine=device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-        cores=os.cpu_count() or 1,
+        cores=num_cores(),
         python=platform.python_version(),
         torch=torch.__version__,
         commit=commit,

@@ -100,7 +100,7 @@ def _p_in_words(p: float) -> str:
 
 
 def survivors_in_words(found: pd.DataFrame) -> str:
-    """Return in words, by tier, for how many of the claims that hold, and that do not, the corrected p is below 5 %."""
+    """Return in words, by tier, for how many claims that hold, and that do not, the corrected p is below 5 %."""
     parts = []
     for tier, (holds, fails) in claims.WORDS.items():
         mine = found[(found["tier"] == tier) & found["p"].notna()]
@@ -111,7 +111,7 @@ def survivors_in_words(found: pd.DataFrame) -> str:
                 f"alone. After the correction over all {len(mine)}, p stays below {LEVEL:g} for {_left(held)} that "
                 f"hold, and for {_left(failed)} that do not."
             )
-    return " ".join(parts)
+    return " ".join(parts) or "None of these claims holds, or fails to hold, so far."
 
 
 def _left(claims_of_one_kind: pd.DataFrame) -> str:

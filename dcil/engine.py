@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
@@ -49,8 +50,7 @@ class Engine:
         self.bf16, self.float32 = config.precision == "bf16", "tf32" if config.precision == "tf32" else "ieee"
         # A graph holds a whole step of one process; with several ranks, gradients are also reduced between ranks.
         self.captures = fast and self.device.type == "cuda" and ranks.size == 1
-        streams: tuple[Any, Any] = _take_streams(self.device) if self.captures else (None, None)
-        self.stream, self.side = streams
+        self.stream, self.side = _take_streams(self) if self.captures else (None, None)
         self.shared_by = 1  # most concurrent runs of this process on the device, including this one
         self.rate: Tensor | None = None  # the learning rate on the device, where a captured step reads it
 
@@ -80,8 +80,7 @@ class Engine:
     def counted(self) -> Iterator[None]:
         """Count the concurrent runs of this process on the device (`shared_by`): they share its time.
 
-        They share the peak memory too, which is counted from the first of them on. At the end, this run's streams are
-        handed on to later runs.
+        They share the peak memory too, which is counted from the first of them on.
         """
         with _COUNTING:
             _UNDER_WAY.append(self)
@@ -95,8 +94,6 @@ class Engine:
         finally:
             with _COUNTING:
                 _UNDER_WAY.remove(self)
-                if self.stream is not None:
-                    _IDLE[self.device].append((self.stream, self.side))
 
     def place(self, module: M) -> M:
         """Move a module to the device, dtype and layout, in place."""
@@ -163,16 +160,17 @@ class Engine:
         return step.path if isinstance(step, CapturedStep) else EAGER
 
 
-def _take_streams(device: torch.device) -> tuple[Any, Any]:
-    """Return two streams that no other run uses.
+def _take_streams(engine: Engine) -> tuple[Any, Any]:
+    """Return two streams that no other engine uses; they are handed on once this engine is gone, however it ended.
 
     PyTorch hands out its 32 streams round-robin, even those that a run still uses: after sixteen runs, a
     capture would record the kernels of another run.
     """
+    device = engine.device
     with _COUNTING:
-        if _IDLE[device]:
-            return _IDLE[device].pop()
-    return torch.cuda.Stream(device), torch.cuda.Stream(device)
+        streams = _IDLE[device].pop() if _IDLE[device] else (torch.cuda.Stream(device), torch.cuda.Stream(device))
+    weakref.finalize(engine, _IDLE[device].append, streams).atexit = False
+    return streams
 
 
 class CapturedStep:

@@ -194,7 +194,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     lock = Path(__file__).resolve().parents[1] / "requirements.lock"
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a checkpoint holds no subclass of str
         "numpy": np.__version__,
         "platform": platform.platform(),
         "device": device_name(device),

@@ -184,18 +184,23 @@ class Trainer:
             self.end_epoch(rate)
             yield True
 
-    def end_epoch(self, rate: float) -> None:
-        """Measure the epoch and append a row to the curve; raises `NotFinite` if the loss or a weight is not finite."""
-        tally = self.tally.over(self.team)
-        loss = tally.loss()
+    def require_finite(self) -> None:
+        """Raise `NotFinite` if the mean loss of the epoch so far or a weight is not finite."""
+        loss = self.tally.over(self.team).loss()["total"]
         # The last step's loss can be finite although the weights after it are not.
         finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
-        if not (math.isfinite(loss["total"]) and finite):
-            what = "a weight is not finite" if math.isfinite(loss["total"]) else f"the loss became {loss['total']}"
+        if not (math.isfinite(loss) and finite):
+            what = "a weight is not finite" if math.isfinite(loss) else f"the loss became {loss}"
+            rate = learning_rate(self.config, len(self.curve) * len(self.loader) + self.steps_done, len(self.loader))
             raise NotFinite(
                 f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
                 "float32. Earlier checkpoints were kept"
             )
+
+    def end_epoch(self, rate: float) -> None:
+        """Measure the epoch and append a row to the curve; raises `NotFinite` if the loss or a weight is not finite."""
+        self.require_finite()
+        tally = self.tally.over(self.team)
         self.team.mean_buffers_(self.dual)  # norm statistics
         test, right = evaluate_images(self.dual, self.dual.pass_names, self.test, self.engine, self.team)
         if len(self.curve) == self.config.epochs - 1 and len(self.dataset.test_labels) <= bits.MOST:
@@ -207,7 +212,7 @@ class Trainer:
             "sparsity": round(self.dual.sparsity(), 8),
             "flips": int(self.flips),
             "refreshes": self.dual.refreshes - sum(row["refreshes"] for row in self.curve),
-            "loss": loss,
+            "loss": tally.loss(),
             "train": tally.top(),
             "test": test,
             **self.measure(),
@@ -283,6 +288,7 @@ class Trainer:
             "ranks": self.team.size,
             "step": self.engine.path(self.take_step),
             "shared_by": self.engine.shared_by,
+            **{name: self.environment[name] for name in ("device", "torch", "commit", "dirty")},
         }
         self.sessions = [s for s in self.sessions if s["first_epoch"] < self.first] + [note]
 
@@ -293,6 +299,7 @@ class Trainer:
         # A resumed run can take its steps by another path.
         paths = dict.fromkeys(s["step"] for s in self.sessions if "step" in s)
         environment = self.environment | {"step": ", then ".join(paths), "streams": 2 if self.engine.side else 1}
+        environment["dirty"] = any(s.get("dirty", False) for s in self.sessions)
         shared_by = max(s.get("shared_by", 1) for s in self.sessions)
         record = {
             "schema": records.SCHEMA,

@@ -291,8 +291,14 @@ def gpu_engine(precision="float32"):
     return Engine(RunConfig(device="cuda", precision=precision).resolve())
 
 
+def failing_run():
+    """A run that ends after its engine was made, and before it is counted."""
+    engine = gpu_engine()
+    raise DcilError(f"never began on {engine.stream}")
+
+
 def test_runs_under_way_share_no_stream(fake_gpu):
-    """A long run keeps its two streams to itself, while short ones come and go and reuse each other's."""
+    """A long run keeps its two streams to itself, while short ones come and go, even before they begin."""
     long = gpu_engine()
     with long.counted():
         for _ in range(40):
@@ -300,6 +306,9 @@ def test_runs_under_way_share_no_stream(fake_gpu):
             with short.counted():
                 assert len({short.stream, short.side, long.stream, long.side}) == 4
                 assert short.stream.number + short.side.number < 6
+            del short
+            with pytest.raises(DcilError, match="never began"):
+                failing_run()
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("CUDA out of memory")], ids=["ended", "failed"])

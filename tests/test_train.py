@@ -108,7 +108,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_dataset, tiny_config, tm
     assert records.without_timing(resumed) == records.without_timing(whole)
     one, two = (checkpoint.load(files(tmp_path / f, config)[1])["model"] for f in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one if torch.is_tensor(one[k]))
-    assert [(s["first_epoch"], s["epochs"]) for s in resumed["cost"]["sessions"]] == [(0, 1), (1, 2)]
+    sessions = resumed["cost"]["sessions"]
+    assert [(s["first_epoch"], s["epochs"]) for s in sessions] == [(0, 1), (1, 2)]
+    assert all(s["commit"] == resumed["environment"]["commit"] for s in sessions)
+
+
+@pytest.mark.parametrize("dirty", [(True, False), (False, True)])
+def test_a_run_is_as_clean_as_its_sessions(dirty, tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """An epoch trained from a changed checkout makes the record dirty, even if the run is finished from a clean one."""
+    config = tiny_config(epochs=3)
+    state = {"dirty": dirty[0]}
+    monkeypatch.setattr("dcil.records.source_state", lambda: ("0123456789", state["dirty"]))
+    interrupted_run(config, tiny_dataset, tmp_path, monkeypatch)
+    state["dirty"] = dirty[1]
+    record = run(config, tiny_dataset, tmp_path)
+    assert record["environment"]["dirty"] and [s["dirty"] for s in record["cost"]["sessions"]] == list(dirty)
 
 
 def test_a_run_killed_before_its_record(tiny_dataset, tiny_config, tmp_path):
@@ -244,6 +258,25 @@ def test_weights_spoilt_by_the_last_step(tiny_dataset, tiny_config, tmp_path, mo
     record_path, checkpoint_path = files(tmp_path, config)
     assert records.read(record_path)["status"] == "failed"
     assert len(checkpoint.load(checkpoint_path, config)["curve"]) == 1
+
+
+def test_no_checkpoint_holds_what_is_not_finite(tiny_dataset, tiny_config, tmp_path, monkeypatch):
+    """Weights spoilt within an epoch end the run at the next checkpoint, and the last good one is kept."""
+    config, step = tiny_config(batch_size=10, mask_period=1), Trainer.step  # four steps an epoch
+
+    def spoil(self, images, labels, phase):
+        step(self, images, labels, phase)
+        if (len(self.curve), self.steps_done) == (1, 1):
+            self.dual.net.fc.weight.data[0, 0] = math.inf
+
+    monkeypatch.setattr(Trainer, "step", spoil)
+    monkeypatch.setattr("dcil.train.CHECKPOINT_S", 0)
+    with pytest.raises(DcilError, match="not finite in epoch 2|became nan in epoch 2"):
+        run(config, tiny_dataset, tmp_path)
+    _, checkpoint_path = files(tmp_path, config)
+    state = checkpoint.load(checkpoint_path, config)
+    assert all(value.isfinite().all() for value in state["model"].values() if torch.is_tensor(value))
+    assert (len(state["curve"]), state["part"]["steps"]) == (1, 1)
 
 
 def test_another_working_directory_meanwhile(tiny_dataset, tiny_config, tmp_path, monkeypatch):

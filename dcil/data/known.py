@@ -30,6 +30,7 @@ class Known:
     pixels, None for a folder of images of any size. `num_classes` is None if the folder determines it. `classes` has
     the class names in the order of the labels, `class_of` by folder name. `flip` says whether a mirrored image still
     belongs to its class. `files` maps the path of each file to its MD5, `folders` has the usual names of its folder.
+    `content` is `Dataset.checksum` of its images and labels, "" where they can differ from one preparation to another.
     `comes_with` is the package that contains it, `fetch` downloads it with torchvision into a folder, and `by_hand`
     says what to do by hand where that fails.
     """
@@ -45,6 +46,7 @@ class Known:
     flip: bool = True
     files: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    content: str = ""
     comes_with: str = ""
     fetch: Callable[[str], object] | None = None
     by_hand: str = ""

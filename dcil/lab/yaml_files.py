@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from dcil import methods
 from dcil.config import RunConfig
 from dcil.errors import DcilError, reason, unknown
+from dcil.lab.yaml_loaders import UniqueKeys
 
 Words = Annotated[str, Field(min_length=1)]
 
@@ -30,8 +31,21 @@ def one_of(kind: str, names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-Setting = Annotated[str, one_of("setting", (field.name for field in dataclasses.fields(RunConfig)))]
-Variant = Annotated[str, AfterValidator(lambda name: methods.get(name.partition(",")[0]) and name)]
+SETTINGS = tuple(field.name for field in dataclasses.fields(RunConfig))
+Setting = Annotated[str, one_of("setting", SETTINGS)]
+
+
+def _variant(name: str) -> str:
+    """Return the name of a variant; raises `DcilError` unless it is a method, with settings as in "ste, lr 0.2"."""
+    method, *changes = re.split(r", (?=[a-z_]+ )", name)
+    methods.get(method)
+    for setting in (change.partition(" ")[0] for change in changes):
+        if setting not in SETTINGS:
+            raise unknown("setting", setting, SETTINGS)
+    return name
+
+
+Variant = Annotated[str, AfterValidator(_variant)]
 
 
 class Entry(BaseModel):
@@ -60,7 +74,7 @@ def read_entries(path: str | Path, shape: type[Shape], noun: str = "entry") -> l
     its id, or by its number if it has none.
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        entries = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise DcilError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(entries, list):

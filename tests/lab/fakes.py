@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from dcil import methods
+from dcil.data.datasets import DATASETS
 from dcil.lab.evidence.claims import Claim
 from dcil.lab.runs.compared import COMPARED
 from dcil.run_record import Run
@@ -46,7 +47,8 @@ def fake_run(method, seed, last, passes=(), **changes):
         "num_params": 40,
         "nonzeros": {"conv": 3, "norm": 1},
     }
-    data = {"name": config["dataset"], "sha256": "0" * 64, "train_size": 100, "test_size": 20, "num_classes": 10}
+    content = DATASETS[config["dataset"]].content or "0" * 64
+    data = {"name": config["dataset"], "sha256": content, "train_size": 100, "test_size": 20, "num_classes": 10}
     env = {
         "device": "a CPU",
         "threads": 1,

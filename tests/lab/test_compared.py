@@ -38,6 +38,16 @@ def test_a_failed_run_takes_no_seed_s_place(monkeypatch):
     assert seeds(compared.load_compared("quick"), "dcil") == [1, 2, 3]
 
 
+def test_other_data_under_a_known_name_are_not_compared(monkeypatch):
+    """A caller's own data, under a configuration that names CIFAR-10, decide no claim and are on no comparing page."""
+    runs = [fake_run("ste", seed, 80.0) for seed in range(3)] + [fake_run("dcil", seed, 81.0) for seed in range(4)]
+    own = runs[3]["data"] | {"name": "half of CIFAR-10", "sha256": "1" * 64}
+    runs[3] = runs[3] | {"data": own}
+    assert seeds(claims.evidence(fake_claim(), "quick", runs), "dcil") == [1, 2, 3]
+    monkeypatch.setattr("dcil.records.load_all", lambda *_, **__: runs)
+    assert seeds(compared.load_compared("quick"), "dcil") == [1, 2, 3]
+
+
 def test_pages_load_what_is_compared():
     """The book's records of a tier: one device and precision, no seed that waits; another tier has none of them."""
     found = compared.load_compared("quick", dataset="cifar10", model="resnet20", epochs=16)

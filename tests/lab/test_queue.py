@@ -19,6 +19,7 @@ from dcil.data import datasets
 from dcil.errors import DcilError
 from dcil.lab.sweep import grid, queue
 from dcil.runs import RunFolder
+from dcil.stopping import Stop
 from dcil.trainer import Trainer
 
 GRID = """
@@ -144,13 +145,14 @@ def test_a_record_that_cannot_be_taken_in(here, monkeypatch):
 
 
 def test_another_runs_record_is_no_result(here):
-    """In a run's folder, another run's record is refused, not shown as done."""
+    """In a run's folder, another run's record is this run's failure, not shown as done."""
     one, other = (RunFolder("runs", run.config) for run in grid.read_grid("grid.yaml")[:2])
     work(only=grid.read_grid("grid.yaml")[1:2])
     one.path.mkdir()
     one.record.write_bytes(other.record.read_bytes())
-    with pytest.raises(DcilError, match="is the record of another run"):
-        states()
+    assert states() == ["damaged", "done", "missing", "missing"]
+    outcomes = work(only=grid.read_grid("grid.yaml")[:1])
+    assert re.match("failed: .* is the record of another run", outcomes[one.config.run_id])
 
 
 def test_a_damaged_record_stops_no_other_run(here):
@@ -163,6 +165,31 @@ def test_a_damaged_record_stops_no_other_run(here):
     outcomes = work()
     assert re.match("failed: the record .* cannot be read: .*; move it away", outcomes.pop(first.run_id))
     assert set(outcomes.values()) == {"done"} and states() == ["damaged", *["done"] * 3]
+
+
+def test_a_record_of_nothing_hides_no_other_run(here):
+    """A record that is JSON and no record is its run's fault: the other states are shown, and it fails by itself."""
+    (first, *_) = grid.read_grid("grid.yaml")
+    folder = RunFolder("runs", first.config)
+    folder.path.mkdir(parents=True)
+    folder.record.write_text("{}")
+    assert states() == ["damaged", *["missing"] * 3]
+    assert "is not a valid run record" in queue.same_process(Stop(), "runs", None)(first)
+
+
+def test_a_fault_of_the_code_ends_one_run(here, monkeypatch, capsys):
+    """An error that nobody expects is shown with its traceback, and the packed runs beside it go on."""
+    step = Trainer.step
+
+    def fail(self, *words):
+        if not self.config.seed:
+            raise KeyError("no such seed")
+        step(self, *words)
+
+    monkeypatch.setattr(Trainer, "step", fail)
+    outcomes = sorted(work(pack=2).values())
+    assert outcomes == ["done", "done", *["failed: KeyError: 'no such seed'"] * 2]
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

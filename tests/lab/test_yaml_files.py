@@ -25,6 +25,7 @@ class Shop(Entry):
         ("- {name: a, prices: {x: cheap}}", "entry 1: prices.x is 'cheap'; it should be a valid number"),
         ("- {name: a, prices: {x: yes}}", "entry 1: prices.x is True; it should be a valid number"),
         ("- {name: 3, prices: a}", "entry 1: name is 3; it should be a valid string; prices is 'a'; it should be a"),
+        ("- name: a\n  prices: {}\n  name: b", "name stands twice in the mapping that begins in line 1"),
         ("- {nam: a}", "entry 1: unknown field 'nam': did you mean 'name'"),
     ],
 )

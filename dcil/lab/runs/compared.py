@@ -1,4 +1,4 @@
-"""Which runs are compared: complete, trained under the same conditions, and only up to a planned number of seeds.
+"""Which runs are compared: complete, on the same data, under the same conditions, up to a planned number of seeds.
 
 Looking after every new seed finds differences where there are none. So the numbers of seeds at which results are looked
 at are fixed beforehand: `SEEDS` first, then the other `LOOKS`. Seeds beyond the last look that a setting has reached
@@ -13,6 +13,7 @@ from typing import Any
 
 from dcil import methods, records
 from dcil.config import ResolvedConfig
+from dcil.data.datasets import DATASETS
 from dcil.lab import checkout
 from dcil.run_record import Run
 
@@ -29,8 +30,14 @@ COMPARED: dict[str, dict[str, Any]] = {
 }
 
 
+def is_whole(run: Run) -> bool:
+    """Return whether a run is complete, and its data are those that its configuration names, not a caller's own."""
+    content = DATASETS[run.config.dataset].content
+    return run.complete and (not content or run.data.sha256 == content)
+
+
 def is_compared(run: Run, tier: str, asked: Mapping[str, Any], precision: str | None = None) -> bool:
-    """Return whether a run is of the tier, complete, trained under the conditions in `COMPARED`, and as `asked` for.
+    """Return whether a run is of the tier, `is_whole`, trained under the conditions in `COMPARED`, and as `asked` for.
 
     A run that prunes nothing matches any sparsity. `precision` replaces the one in `COMPARED`.
     """
@@ -38,7 +45,7 @@ def is_compared(run: Run, tier: str, asked: Mapping[str, Any], precision: str | 
     if not methods.get(run.config.method).prunes:
         wanted.pop("sparsity", None)
     has = run.config.as_dict()
-    return run.tier == tier and run.complete and all(has.get(name) == value for name, value in wanted.items())
+    return run.tier == tier and is_whole(run) and all(has.get(name) == value for name, value in wanted.items())
 
 
 def reached(seeds: int) -> int:
@@ -67,4 +74,4 @@ def looked_at(runs: Iterable[Run]) -> list[Run]:
 def load_compared(tier: str, **asked: Any) -> list[Run]:
     """Return the book's runs that a page compares: those of a tier whose configuration has the values asked for."""
     found = records.load_all(checkout.root() / "records", tier=tier, **(COMPARED[tier] | asked))
-    return looked_at(run for run in found if run.complete)
+    return looked_at(run for run in found if is_whole(run))

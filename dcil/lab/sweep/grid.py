@@ -15,12 +15,13 @@ from typing import Any
 import torch
 import yaml
 
-from dcil import checkpoint, records
+from dcil import records
 from dcil.config import RunConfig, preset
 from dcil.cost import passes_a_step
 from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import expanded, read_bytes
 from dcil.lab import checkout
+from dcil.lab.yaml_loaders import Plain
 from dcil.machine import device_name
 from dcil.run_record import Run
 from dcil.runs import RunFolder
@@ -29,20 +30,6 @@ TOP = ("title", "tier", "base", "runs")
 STATES = ("done", "running", "partial", "failed", "damaged", "missing")
 ENTRY = ("serves", "priority", "set", "axes", "seeds")
 MOST_BYTES, MOST_RUNS = 2**20, 10_000  # of a grid file; of one entry in it
-
-
-class Plain(yaml.SafeLoader):
-    """YAML without aliases: a few of them can expand to billions of values."""
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        """Return the next value; raises `yaml.YAMLError` if it is an alias."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.YAMLError(
-                f"*{event.anchor} in line {event.start_mark.line + 1} refers to another part of the "
-                "file; write out what it stands for"
-            )
-        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -194,7 +181,7 @@ def _status(plan: Planned, known: dict[str, Run], folder: RunFolder) -> Status:
         if record and record["status"] == "complete":
             return Status(plan, "done", epochs, 0.0)
         done = folder.epochs_done() if folder.path.exists() else 0.0
-    except (checkpoint.Damaged, records.Damaged):  # starting the run will say how to mend it
+    except DcilError:  # a damaged checkpoint or record, or another run's; starting the run says how to mend it
         return Status(plan, "damaged", 0.0, left_s * epochs)
     state = "running" if folder.is_held() else "failed" if record else "partial" if done else "missing"
     return Status(plan, state, done, left_s * (epochs - done))

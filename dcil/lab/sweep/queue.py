@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -123,6 +124,9 @@ def same_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | None) 
             return f"held: {error}"
         except (DcilError, RuntimeError, OSError, MemoryError) as error:  # a GPU's "out of memory" is a RuntimeError
             return f"failed: {str(error) or type(error).__name__}"
+        except Exception as error:  # a fault of this code ends this run; the others go on
+            traceback.print_exc()
+            return f"failed: {type(error).__name__}: {error}"
         return "done"
 
     return run

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from dcil.lab.yaml_loaders import UniqueKeys
+
 KINDS = ("cpu", "cuda")
 
 
@@ -50,6 +52,6 @@ class Target:
 
 def read_targets(path: str | Path) -> list[Target]:
     """Return the targets of a file, those for CPUs first; all have the same network and batch size."""
-    asked = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    asked = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
     common = {"model": asked["model"], "batch_size": asked["batch_size"]}
     return [Target(kind=kind, **common, **target) for kind in KINDS for target in asked[kind]]

@@ -50,7 +50,8 @@ class Engine:
         self.bf16, self.float32 = config.precision == "bf16", "tf32" if config.precision == "tf32" else "ieee"
         # A graph holds a whole step of one process; with several ranks, gradients are also reduced between ranks.
         self.captures = fast and self.device.type == "cuda" and ranks.size == 1
-        self.stream, self.side = _take_streams(self) if self.captures else (None, None)
+        streams: tuple[Any, Any] = _take_streams(self) if self.captures else (None, None)
+        self.stream, self.side = streams
         self.shared_by = 1  # most concurrent runs of this process on the device, including this one
         self.rate: Tensor | None = None  # the learning rate on the device, where a captured step reads it
 

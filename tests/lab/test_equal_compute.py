@@ -20,6 +20,15 @@ def test_macs_by_hand():
     assert cost.passes_a_step(RunConfig(method="ste")) == 1 and cost.passes_a_step(RunConfig(method="dcil")) == 2
 
 
+def test_twice_the_epochs():
+    """Each method over twice the epochs minus itself, at equal seeds; one length alone says nothing."""
+    lasts = {("ste", 4, 0): 80.0, ("ste", 8, 0): 82.0, ("ste", 4, 1): 70.0, ("gmp", 4, 0): 80.0}
+    runs = [run(name, seed, last, epochs=epochs) for (name, epochs, seed), last in lasts.items()]
+    said = equal_compute.twice_the_epochs_in_words(runs, ["ste", "gmp"], 4)
+    assert said == "Training for 8 epochs in place of 4 moves STE by +2.00 (n = 1) points."
+    assert equal_compute.twice_the_epochs_in_words(runs, ["gmp"], 4) == ""
+
+
 def test_only_equal_budgets_stand_side_by_side():
     """DCIL at 2 epochs costs what STE costs at 4; STE at 2 epochs is another budget."""
     runs = [run("dcil", s, 81.0 + s, epochs=2) for s in range(2)]

@@ -1,7 +1,7 @@
 """Methods at other learning rates stand beside the usual one, at equal seeds."""
 
 from dcil.lab.runs.frames import runs_table
-from dcil.lab.tables.learning_rates import best_rates_in_words, learning_rates_table
+from dcil.lab.tables.learning_rates import best_rates_in_words, learning_rates_table, places_in_words
 from tests.lab.fakes import fake_run
 
 
@@ -30,3 +30,12 @@ def test_each_method_at_its_best_rate():
     )
     assert best_rates_in_words(runs_table(runs), "gmp", ["ste"], [0.05, 0.2], usual=0.1) == ""
     assert best_rates_in_words(runs_table(runs), "dcil", ["gmp"], [0.05, 0.2], usual=0.1) == ""
+
+
+def test_a_seed_is_placed_among_the_others():
+    """One seed at other rates may be an unlucky one; a method with no other seed has no place."""
+    runs = [fake_run("ste", seed, 80.0 + seed) for seed in (0, 1, 2, 3)] + [fake_run("ste", 1, 84.0, lr=0.2)]
+    runs += [fake_run("gmp", 0, 70.0), fake_run("gmp", 0, 71.0, lr=0.2)]
+    said = places_in_words(runs_table(runs), ["ste", "gmp", "dcil"], [0.05, 0.2], usual=0.1)
+    assert said == "At the usual rate, this seed ends above so many of the other seeds: STE 1 of 3."
+    assert places_in_words(runs_table(runs), ["gmp"], [0.05, 0.2], usual=0.1) == ""

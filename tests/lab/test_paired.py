@@ -77,6 +77,8 @@ def test_what_pairs_show():
         (-1.0, -1.1, -0.9): "lower",
         (0.0, 0.1, -0.1): "equivalent within ±0.3",
         (-3.0, 3.0, 1.0): "within noise",
+        (-0.6, 0.0, -0.1): "within noise",
+        (-0.5, -0.2, -0.1): "within noise (not 0.3 higher)",
         (1.0, 1.1): "too few seeds (2 of 3)",
         (): "no seed in common",
     }

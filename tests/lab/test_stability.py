@@ -77,7 +77,7 @@ def test_a_real_record(tiny_config, tiny_dataset, tmp_path):
 
 
 def test_beside_says_what_is_missing():
-    """The number of seeds stands beside each figure, and a variant without a seed has no column."""
+    """Means are over equal seeds, whose number stands beside each figure; a variant without a seed has no column."""
     run = a_run(epochs=6)
     table = stability.stability_by_variant([run], ["ste", "dcil"]).set_index("figure")
     row = table.loc[stability.FIGURES["jitter_high"]]
@@ -85,11 +85,15 @@ def test_beside_says_what_is_missing():
     assert stability.stability_by_variant([run], ["dcil"]).empty
     alike = stability.stability_by_variant([run, run | {"config": run["config"] | {"method": "dcil"}}], ["ste", "dcil"])
     assert set(alike["n"]) <= {"0", "1"} and "1" in set(alike["n"])  # as many of each: one number
-    more = [
-        run | {"config": run["config"] | {"method": m, "seed": s}} for m, s in (("dcil", 0), ("dcil", 1), ("gmp", 0))
-    ]
-    unlike = stability.stability_by_variant([run, *more], ["ste", "dcil", "gmp"]).set_index("figure")["n"]
-    assert unlike[stability.FIGURES["jitter_high"]] == "1, 2 and 1"  # in the order of the columns
+
+    def of(*seeds_by_method):
+        more = [run | {"config": run["config"] | {"method": m, "seed": s}} for m, s in seeds_by_method]
+        table = stability.stability_by_variant([run, *more], ["ste", "dcil", "gmp"]).set_index("figure")
+        return dict(table.loc[stability.FIGURES["jitter_high"]])
+
+    at_equal_seeds = of(("dcil", 0), ("dcil", 1), ("gmp", 0))
+    assert at_equal_seeds == {"ste": "15.00", "dcil": "15.00", "gmp": "15.00", "n": "1"}
+    assert of(("dcil", 1), ("dcil", 2), ("gmp", 0))["n"] == "1, 2 and 1"  # no seed in common: each its own
     assert stability.stability_table([run | {"status": "failed"}]).empty
 
 

@@ -13,6 +13,7 @@ from dcil.lab.runs.sources import number_of
 from dcil.lab.tables.equal_compute import WAYS, half_epochs_gaps
 from dcil.run_record import Run
 
+RIVAL = "better-than-st3-stepwise"  # the claim on the strongest rival
 OVER_NONE = {95: "ste-gradient-helps", 90: "ste-gradient-helps-90"}  # claims on STE's gradient, by sparsity (%)
 
 
@@ -26,40 +27,44 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     decided = {name: tiers[tier] for name, tiers in found.items() if tier in tiers and tiers[tier].has_verdict}
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
     at_equal_compute = {
-        way: {rule.b: decided[name] for name, rule in pairs.items() if name.startswith(f"{way}-")} for way in WAYS
+        way: {rule.b: decided[name] for name, rule in pairs.items() if name.startswith(f"{way}-")}
+        for way in WAYS
+        if all(c.id in decided for c in known if c.id.startswith(f"{way}-") and tier in c.evidence)
     }
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
-    said = [_gain(decided), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
+    no_advantage = f"no advantage of {pairs[RIVAL].margin:g}" if RIVAL in pairs else ""
+    said = [_gain(decided, no_advantage), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
     usual = preset(tier)
     scale = (
         f"This is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
-        f"{usual.epochs} epochs{_seeds(decided)} (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
+        f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
         f"{_paper_scale(found, runs)}"
     )
     return "\n".join(f"- {sentence}" for sentence in [*filter(None, said), scale])
 
 
-def _seeds(decided: Mapping[str, Finding]) -> str:
-    counts = sorted({len(finding.effects) for finding in decided.values()})
-    return f", {listed(counts, 'or')} seeds" if counts else ""
+def _n(*findings: Finding) -> str:
+    """Return the number of pairs of findings, as in "n = 3 or 8"."""
+    return f"n = {listed(sorted({len(finding.effects) for finding in findings}), 'or')}"
 
 
-def _gain(decided: Mapping[str, Finding]) -> str:
+def _gain(decided: Mapping[str, Finding], no_advantage: str) -> str:
     """Return a sentence on DCIL and STE at equal epochs; it says on which side DCIL ends where the interval does."""
     gains = {share: gain for share in (90, 95) if (gain := decided.get(f"better-than-ste-{share}"))}
     if not gains:
         return ""
     ends = [f"{gain.mean:+z.2f} points at {share} % sparsity{_unless_it_holds(gain)}" for share, gain in gains.items()]
     ends[1:] = [end.replace(" points", "").replace(" sparsity", "") for end in ends[1:]]  # said once
+    ends[-1] += f" ({_n(*gains.values())})"
     above = [f"{share} %" for share, gain in gains.items() if gain.low > 0]
     if above:
         side = "ends above STE" + (f" at {listed(above)}" if len(above) < len(gains) else "")
     else:
         side = "ends below STE" if all(gain.high < 0 for gain in gains.values()) else "is not shown to end above STE"
     said = f"**At equal epochs, so twice the compute, DCIL {side}**: {' and '.join(ends)}"
-    if rival := decided.get("better-than-st3-stepwise"):
-        advantage = "no advantage" if rival.verdict in FAILS else _in_short(rival)
-        said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({advantage})"
+    if rival := decided.get(RIVAL):
+        advantage = no_advantage if rival.verdict in FAILS else _in_short(rival)
+        said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({_n(rival)}, {advantage})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
         said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"
@@ -84,24 +89,20 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
 def _equal_compute(found: Mapping[str, Mapping[str, Finding]], half_the_epochs: float) -> str:
     """Return sentences on DCIL at equal compute, by way (see `WAYS`) and rival: where it ends the fairest way decided.
 
-    Of the other ways they give the range of the mean differences.
+    If that is not over half the epochs, they give the range of the mean differences over these.
     """
-    decided = [way for way in WAYS if found[way]]
+    decided = [way for way in WAYS if found.get(way)]
     if not decided:
         return ""
-    first, *others = decided
-    said = f"**At equal compute, {WAYS[first]}, {_ends(found[first])}."
-    if others:
-        ranges = [f"{_range(found[way])} {WAYS[way]}" for way in others]
-        said += f" The differences are {listed(ranges)}."
-    if not math.isnan(half_the_epochs):
-        said += f" Half the epochs alone move DCIL by {half_the_epochs:+z.2f}."
+    said = f"**At equal compute, {WAYS[decided[0]]}, {_ends(found[decided[0]])}."
+    alone = "" if math.isnan(half_the_epochs) else f"{half_the_epochs:+z.2f}"
+    if "equal-compute" in decided[1:]:
+        means = sorted(finding.mean for finding in found["equal-compute"].values())
+        by_itself = f" ({alone} for DCIL alone)" if alone else ""
+        said += f" Over half the epochs{by_itself} the differences are {means[0]:+z.2f} to {means[-1]:+z.2f}."
+    elif alone:
+        said += f" Half the epochs alone move DCIL by {alone}."
     return said
-
-
-def _range(by_rival: Mapping[str, Finding]) -> str:
-    means = sorted(finding.mean for finding in by_rival.values())
-    return f"{means[0]:+z.2f} to {means[-1]:+z.2f}" if len(means) > 1 else f"{means[0]:+z.2f}"
 
 
 def _ends(by_rival: Mapping[str, Finding]) -> str:
@@ -119,7 +120,7 @@ def _ends(by_rival: Mapping[str, Finding]) -> str:
         if name not in below | above
     ]
     said = f"it ends {' and '.join(ends)}**" if ends else "no interval excludes zero**"
-    return said + (f"; {listed(rest)}" if rest else "")
+    return said + (f"; {listed(rest)}" if rest else "") + f" ({_n(*by_rival.values())})"
 
 
 def _ingredients(decided: Mapping[str, Finding]) -> str:
@@ -127,31 +128,33 @@ def _ingredients(decided: Mapping[str, Finding]) -> str:
     over_none = {share: f for share, name in OVER_NONE.items() if (f := decided.get(name))}
     said = []
     if over_none:
-        brings = "brings no measurable gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
+        gains = "shows no gain" if all(f.verdict in FAILS for f in over_none.values()) else "was measured"
         ends = listed([f"{f.mean:+z.2f} at {share} %" for share, f in over_none.items()])
-        said.append(f"**STE's gradient for pruned weights {brings} over none**: {ends}.")
+        said.append(f"**STE's gradient for pruned weights {gains} over none**: {ends} ({_n(*over_none.values())}).")
     parts = {
         "the refined gradient without teaching adds {}": decided.get("refined-gradient-helps"),
-        "teaching another {}": decided.get("mutual-loss"),
+        "teaching {}": decided.get("mutual-loss"),
     }
-    worth = [what.format(f"{f.mean:+z.2f}") + f" ({_in_short(f)})" for what, f in parts.items() if f]
+    worth = [what.format(f"{f.mean:+z.2f}") + f" ({_n(f)}, {_in_short(f)})" for what, f in parts.items() if f]
     if worth:
         said.append(f"At 95 % {listed(worth)}.")
     return " ".join(said)
 
 
 def _corrected(known: Sequence[Claim], runs: Sequence[Run], tier: str, verdicts: str) -> str:
-    """Return how many comparisons are beyond chance together, and whether the gain over STE is among them."""
+    """Return how many claims that hold are beyond chance together, and whether the gain over STE is among them."""
     table = familywise.corrected_table(known, runs)
     mine = table[(table["tier"] == tier) & table["p"].notna()].set_index("id")
-    left = mine["p, Holm"] < familywise.LEVEL
+    holds = mine["verdict"].isin(HOLDS)
+    left = holds & (mine["p, Holm"] < familywise.LEVEL)
     gains = {share: left[name] for share in (90, 95) if (name := f"better-than-ste-{share}") in left}
     stays, goes = ([f"at {share} %" for share, stay in gains.items() if stay == which] for which in (True, False))
-    among = f", among them the gain over STE {listed(stays)}" if stays else ""
+    gain = "both gains over STE" if len(stays) > 1 else f"the gain over STE {''.join(stays)}"
+    among = f", among them {gain}" if stays else ""
     if goes:
         among += f", not {listed(goes) if stays else 'the gain over STE'}"
-    stay = "stays" if left.sum() == 1 else "stay"
-    return f"Corrected for {len(mine)} comparisons, [{left.sum()} {stay} beyond chance]({verdicts}){among}."
+    stay = f"{left.sum()} of {holds.sum()} that hold {'stays' if left.sum() == 1 else 'stay'} beyond chance"
+    return f"Corrected for {len(mine)} comparisons, [{stay}]({verdicts}){among}."
 
 
 def _paper_scale(found: Findings, runs: Sequence[Run]) -> str:

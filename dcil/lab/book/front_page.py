@@ -51,9 +51,9 @@ class Group:
 def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
-        "Holds": Group("Holds", "The records show the claimed effect, by its margin.", []),
-        "Open": Group("Open", "Measured, and neither shown nor ruled out: it would take more seeds.", []),
-        "Does not hold": Group("Does not hold", "The records rule the claimed effect out, by its margin.", []),
+        "Holds": Group("Holds", "The records show an effect, and its mean reaches the margin.", []),
+        "Open": Group("Open", "Measured, and neither shown nor ruled out.", []),
+        "Does not hold": Group("Does not hold", "The records rule out an effect as large as the margin.", []),
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }
     for claim in known:

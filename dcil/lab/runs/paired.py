@@ -187,13 +187,18 @@ def variants_without_run(table: pd.DataFrame, variants: Sequence[str]) -> list[s
 
 
 def conclusion(gaps: Values, margin: float) -> str:
-    """Return in words what paired differences a − b show: that a ends higher or lower, or else what is known so far."""
+    """Return in words what paired differences a − b show: that a ends higher or lower, or else what is known so far.
+
+    Within noise, it says so if an advantage of a as large as the margin is ruled out.
+    """
     if len(gaps) < SEEDS:
         return "no seed in common" if len(gaps) == 0 else f"too few seeds ({len(gaps)} of {SEEDS})"
     _, low, high = t_interval(gaps)
     if equivalent(gaps, margin):
         return f"equivalent within ±{margin:g}"
-    return "higher" if low > 0 else "lower" if high < 0 else "within noise"
+    if low > 0 or high < 0:
+        return "higher" if low > 0 else "lower"
+    return "within noise" + (f" (not {margin:g} higher)" if high < margin else "")
 
 
 def standing(concluded: str) -> str:

@@ -116,21 +116,26 @@ def fewer_exchanges(runs: Iterable[Run], variant: str, baseline: str = "ste") ->
 def stability_by_variant(
     runs: Iterable[Run], variants: Sequence[str], names: Sequence[str] = tuple(FIGURES)
 ) -> pd.DataFrame:
-    """Return one row for each figure named: mean ± sample deviation of each variant, and the numbers of seeds, `n`.
+    """Return one row for each figure named: mean ± sample deviation of each variant over the same `n` seeds.
 
-    `n` is a single number if all variants have equally many seeds, else a list in the order of the columns. A variant
-    without a run has no column; if none has a run, the table is empty.
+    They are the seeds at which all variants measured the figure that measured it at all; if there are none, each
+    variant has its own, and `n` lists their numbers in the order of the columns. A variant without a run has no column;
+    if none has a run, the table is empty.
     """
     found, rows = stability_table(runs), []
     variants = [variant for variant in variants if variant in set(found["variant"])]
     for name in names if variants else ():
-        row, counts = {"figure": FIGURES[name]}, []
+        values = {variant: figure_by_seed(found, variant, name).dropna() for variant in variants}
+        measured = [set(by_seed.index) for by_seed in values.values() if len(by_seed)]
+        if common := sorted(set.intersection(*measured)) if measured else []:
+            values = {variant: by_seed.reindex(common).dropna() for variant, by_seed in values.items()}
         digits = 2 if FIGURES[name].endswith("points") else 3  # accuracies have two everywhere
-        for variant in variants:
-            values = found[found["variant"] == variant][name].dropna()
-            row[variant] = spread(values, digits)
-            counts.append(str(len(values)))
-        rows.append(row | {"n": counts[0] if len(set(counts)) == 1 else listed(counts)})
+        counts = [str(len(by_seed)) for by_seed in values.values()]
+        rows.append(
+            {"figure": FIGURES[name]}
+            | {variant: spread(by_seed, digits) for variant, by_seed in values.items()}
+            | {"n": str(len(common)) if common else counts[0] if len(set(counts)) == 1 else listed(counts)}
+        )
     return pd.DataFrame(rows)
 
 

@@ -137,6 +137,14 @@ def half_epochs_in_words(runs: Iterable[Run], variant: str, epochs: int) -> str:
     )
 
 
+def twice_the_epochs_in_words(runs: Iterable[Run], variants: Sequence[str], epochs: int) -> str:
+    """Return what twice the epochs do to each variant, in points at equal seeds; "" if none has both lengths."""
+    found = list(runs)
+    moved = {name: -half_epochs_gaps(found, name, 2 * epochs) for name in variants}
+    said = [f"{names.label(n)} by {gaps.mean():+z.2f} (n = {len(gaps)})" for n, gaps in moved.items() if len(gaps)]
+    return f"Training for {2 * epochs} epochs in place of {epochs} moves {names.listed(said)} points." if said else ""
+
+
 def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int) -> tuple[pd.DataFrame, list[Run]]:
     """Return one row for each label that ends behind a baseline in the mean over common seeds, and the runs concerned.
 

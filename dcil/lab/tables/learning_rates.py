@@ -63,6 +63,20 @@ def best_rates_in_words(
     )
 
 
+def places_in_words(table: pd.DataFrame, methods: Sequence[str], others: Sequence[float], usual: float) -> str:
+    """Return how the seed that ran at other rates stands at the usual rate: above how many of the method's other seeds.
+
+    Of a method with one such seed, and others at the usual rate. `table` is as in `dcil.lab.runs.paired.by_seed`.
+    """
+    places = []
+    for method in methods:
+        seeds, tops = _by_rate(table, method, others, usual).index, by_seed(table, method)
+        if len(seeds) == 1 and len(tops) > 1:
+            below = int((tops.drop(seeds) < tops[seeds[0]]).sum())
+            places.append(f"{label(method)} {below} of {len(tops) - 1}")
+    return f"At the usual rate, this seed ends above so many of the other seeds: {listed(places)}." if places else ""
+
+
 def _by_rate(table: pd.DataFrame, method: str, others: Sequence[float], usual: float) -> pd.DataFrame:
     """Return last-epoch top-1 (%), a row for each seed that all rates have, a column for each rate that ran."""
     lasts = {rate: by_seed(table, at_rate(method, rate, usual)) for rate in sorted([*others, usual])}

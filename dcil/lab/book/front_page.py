@@ -51,9 +51,9 @@ class Group:
 def claim_groups(known: Sequence[Claim], runs: Sequence[Run]) -> list[Group]:
     """Return the claims in four groups: those that hold, those that are open, those that do not hold, and the rest."""
     groups = {
-        "Holds": Group("Holds", "The records show an effect, and its mean reaches the margin.", []),
+        "Holds": Group("Holds", "The records show what is claimed, as the rule asks.", []),
         "Open": Group("Open", "Measured, and neither shown nor ruled out.", []),
-        "Does not hold": Group("Does not hold", "The records rule out an effect as large as the margin.", []),
+        "Does not hold": Group("Does not hold", "The records rule out what is claimed, at the size of its margin.", []),
         "": Group("Too few seeds for a verdict so far", "A verdict needs three paired seeds.", [], folded=True),
     }
     for claim in known:

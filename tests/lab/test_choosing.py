@@ -36,7 +36,7 @@ def test_equal_compute_counts_where_it_is_decided():
     behind = choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
     assert "Given the same computation, over half the epochs, DCIL minus STE is -1.00 points." in behind
     longer = choosing.reasons_against(found("larger-budget-ste", ste=HIGH, dcil=LOW), NO_DEVICES)
-    assert "Given the same computation, with the others over twice the epochs, DCIL minus STE is -1.00" in longer
+    assert "Given the same computation, against twice the epochs, DCIL minus STE is -1.00" in longer
     assert choosing.reasons_against(found("equal-compute-ste", ste=HIGH, dcil=MIXED), NO_DEVICES) == ""
 
 

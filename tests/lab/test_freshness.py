@@ -63,7 +63,7 @@ def test_a_chapter_depends_on_itself_the_code_and_what_it_reads(book):
 
 # The calls by which a chapter reads something, and the name under which it must declare that.
 CALLS = {
-    "load_all(": "records", "load_compared(": "records", "training_cost.read_benchmarks(": "benchmarks",
+    "load_all(": "records", "load_compared(": "records", "benchmarks.read_benchmarks(": "benchmarks",
     "small_devices.read_device_results(": "benchmarks", "grid.read_grid(": "grids", "claims.read_claims(": "claims",
     "verdict_log.read_log(": "verdicts", "assumptions.read_assumptions(": "assumptions", "read_published(": "published",
     "citation.read_citation(": "citation", "chapters.title_and_costs(": "chapters",

@@ -5,8 +5,9 @@ import pytest
 
 from dcil.lab.checkout import root
 from dcil.lab.evidence import claims
+from dcil.lab.runs import benchmarks
 from dcil.lab.runs.compared import COMPARED
-from dcil.lab.tables import imagenet, training_cost
+from dcil.lab.tables import imagenet
 from tests.lab.fakes import fake_run
 
 MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
@@ -15,7 +16,7 @@ MACHINE = {"kind": "cpu", "device": "a CPU", "threads": 1, "malloc": ""}
 def rows(*given):
     """Return benchmark rows of one machine."""
     common = {"ratio_q1": 1.9, "ratio_q3": 2.1, "rounds": 5, "mem_mib": 2048.0, "batch_size": 64}
-    return pd.DataFrame([MACHINE | common | row for row in given], columns=training_cost.COLUMNS)
+    return pd.DataFrame([MACHINE | common | row for row in given], columns=benchmarks.COLUMNS)
 
 
 STEP = {"name": "imagenet", "case": "dcil", "baseline": "dense", "model": "resnet50", "batch_size": 16,

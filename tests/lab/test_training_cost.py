@@ -6,6 +6,7 @@ import math
 import pytest
 
 from dcil.lab import checkout
+from dcil.lab.runs import benchmarks
 from dcil.lab.tables import training_cost
 from dcil.lab.tables.targets import Target, read_targets
 from tests.lab.fakes import changed, fake_run
@@ -40,7 +41,7 @@ def folder(tmp_path):
     def make(*files):
         for i, rows in enumerate(files):
             with (tmp_path / f"{i}.csv").open("w", newline="") as file:
-                lines = csv.DictWriter(file, training_cost.COLUMNS[:-1])
+                lines = csv.DictWriter(file, benchmarks.COLUMNS[:-1])
                 lines.writeheader()
                 lines.writerows(rows)
         return tmp_path
@@ -51,20 +52,18 @@ def folder(tmp_path):
 def test_the_newest_rows_count(folder):
     """A later run of one benchmark on one machine replaces its rows; other benchmarks and machines stay."""
     later = [row("step", "dcil", "dense", ratio=2.2, date="2026-02-01"), row("step", "dcil", "dense", threads=1)]
-    results = training_cost.read_benchmarks(folder(later, ROWS))
-    assert (
-        sorted(training_cost.rows_where(results, name="step")["ratio"]) == [2.0, 2.2] and len(results) == len(ROWS) + 1
-    )
-    assert [name for name, _ in training_cost.by_machine(results)] == ["a CPU, 1 thread", "a CPU, 2 threads"]
+    results = benchmarks.read_benchmarks(folder(later, ROWS))
+    assert sorted(benchmarks.rows_where(results, name="step")["ratio"]) == [2.0, 2.2] and len(results) == len(ROWS) + 1
+    assert [name for name, _ in benchmarks.by_machine(results)] == ["a CPU, 1 thread", "a CPU, 2 threads"]
 
 
 def test_targets_met_missed_and_not_run(folder):
     """A target on a GPU or a network that was not measured is "not run"."""
-    table = training_cost.targets_table(training_cost.read_benchmarks(folder(ROWS)), TARGETS)
+    table = training_cost.targets_table(benchmarks.read_benchmarks(folder(ROWS)), TARGETS)
     assert table[["measured", "wanted", "met"]].values.tolist() == [["2.00", "≤ 2.05", "yes"], ["not run", "≤ 1.5", ""]]
-    slow = training_cost.read_benchmarks(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
+    slow = benchmarks.read_benchmarks(folder([row("step", "dcil", "dense", ratio=2.06, ratio_q1=2.0)]))
     assert training_cost.targets_table(slow, TARGETS)["met"].tolist() == ["no", ""]
-    other = training_cost.read_benchmarks(folder([row("step", "dcil", "dense", model="resnet8")]))
+    other = benchmarks.read_benchmarks(folder([row("step", "dcil", "dense", model="resnet8")]))
     assert training_cost.targets_table(other, TARGETS)["measured"].tolist() == ["not run", "not run"]
 
 
@@ -78,7 +77,7 @@ def test_the_books_targets_are_readable():
 
 def test_tables(folder):
     """Shares of time sum to 100 %; memory and whole runs are what the rows say."""
-    results = training_cost.read_benchmarks(folder(ROWS))
+    results = benchmarks.read_benchmarks(folder(ROWS))
     shares = training_cost.step_parts_table(results)["share, %"].astype(float)
     assert shares.sum() == pytest.approx(100, abs=0.02) and shares.tolist()[1:] == [0.98, 1.94]
     assert training_cost.memory_table(results)[["MiB", "dense, MiB", "ratio"]].values.tolist() == [
@@ -94,7 +93,7 @@ def test_tables(folder):
 
 def test_verdict_and_figure(folder):
     """Time and memory in one sentence, targets counted, the GPU said to be missing; steps are drawn before epochs."""
-    results = training_cost.read_benchmarks(folder(ROWS[::-1]))
+    results = benchmarks.read_benchmarks(folder(ROWS[::-1]))
     text = training_cost.step_cost_in_words(results, TARGETS)
     assert "2.00 (1.90 to 2.10) × the time and 2.00 × the memory" in text
     assert "No step has been timed on a GPU" in text
@@ -109,7 +108,7 @@ def test_verdict_and_figure(folder):
 
 def test_without_results(tmp_path):
     """Nothing is made up where nothing was measured."""
-    results = training_cost.read_benchmarks(tmp_path / "absent")
+    results = benchmarks.read_benchmarks(tmp_path / "absent")
     for table in (
         training_cost.ratios_table,
         training_cost.step_parts_table,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.claims import FAILS, HOLDS, Claim, Finding, Findings
-from dcil.lab.runs.names import data_set_label, label, listed, network_label
-from dcil.lab.runs.sources import number_of
+from dcil.lab.runs.names import data_set_label, label, network_label
 from dcil.lab.tables.equal_compute import WAYS, half_epochs_gaps
+from dcil.lab.wording import listed, number_of
 from dcil.run_record import Run
 
 RIVAL = "better-than-st3-stepwise"  # the claim on the strongest rival
@@ -36,7 +36,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     said = [_gain(decided, no_advantage), _equal_compute(at_equal_compute, half_the_epochs), _ingredients(decided)]
     usual = preset(tier)
     scale = (
-        f"This is {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
+        f"Scale: {data_set_label(usual.dataset)}, {network_label(usual.model)}, "
         f"{usual.epochs} epochs (tier *{tier}*). {_corrected(known, runs, tier, verdicts)} "
         f"{_paper_scale(found, runs)}"
     )
@@ -61,13 +61,13 @@ def _gain(decided: Mapping[str, Finding], no_advantage: str) -> str:
         side = "ends above STE" + (f" at {listed(above)}" if len(above) < len(gains) else "")
     else:
         side = "ends below STE" if all(gain.high < 0 for gain in gains.values()) else "is not shown to end above STE"
-    said = f"**At equal epochs, so twice the compute, DCIL {side}**: {' and '.join(ends)}"
+    said = f"**At equal epochs, twice the compute, DCIL {side}**: {' and '.join(ends)}"
     if rival := decided.get(RIVAL):
         advantage = no_advantage if rival.verdict in FAILS else _in_short(rival)
         said += f"; against {label('st3_stepwise')} {rival.mean:+z.2f} at 90 % ({_n(rival)}, {advantage})"
     swaps = decided.get("fewer-exchanges")
     if swaps and swaps.verdict in HOLDS:
-        said += f". Once 95 % are pruned, it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"
+        said += f". At 95 % it exchanges {100 * swaps.mean:.0f} % fewer weights than STE"
     return f"{said}."
 
 
@@ -87,22 +87,28 @@ def _cost_of_half_the_epochs(known: Sequence[Claim], runs: Sequence[Run], tier: 
 
 
 def _equal_compute(found: Mapping[str, Mapping[str, Finding]], half_the_epochs: float) -> str:
-    """Return sentences on DCIL at equal compute, by way (see `WAYS`) and rival: where it ends the fairest way decided.
+    """Return sentences on DCIL at equal compute, by way (see `WAYS`) and rival: where it ends the first way decided.
 
-    If that is not over half the epochs, they give the range of the mean differences over these.
+    Of the other ways they give the range of the mean differences, and of DCIL what half the epochs cost by themselves.
     """
     decided = [way for way in WAYS if found.get(way)]
     if not decided:
         return ""
     said = f"**At equal compute, {WAYS[decided[0]]}, {_ends(found[decided[0]])}."
     alone = "" if math.isnan(half_the_epochs) else f"{half_the_epochs:+z.2f}"
-    if "equal-compute" in decided[1:]:
-        means = sorted(finding.mean for finding in found["equal-compute"].values())
-        by_itself = f" ({alone} for DCIL alone)" if alone else ""
-        said += f" Over half the epochs{by_itself} the differences are {means[0]:+z.2f} to {means[-1]:+z.2f}."
-    elif alone:
+    if alone and decided[0] == "equal-compute":
         said += f" Half the epochs alone move DCIL by {alone}."
-    return said
+    ranges = [
+        f"{_range(found[way])} {WAYS[way]}" + (f" (DCIL alone {alone})" if alone and way == "equal-compute" else "")
+        for way in decided[1:]
+    ]
+    return said + (f" The differences are {listed(ranges)}." if ranges else "")
+
+
+def _range(by_rival: Mapping[str, Finding]) -> str:
+    """Return the range of some mean differences, in points."""
+    means = [finding.mean for finding in by_rival.values()]
+    return " to ".join(dict.fromkeys(f"{end:+z.2f}" for end in (min(means), max(means))))
 
 
 def _ends(by_rival: Mapping[str, Finding]) -> str:

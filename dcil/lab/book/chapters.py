@@ -16,7 +16,7 @@ from dcil.io.files import write_text_atomically
 from dcil.lab import checkout
 from dcil.lab.page import rerun_form
 from dcil.lab.page.rerun_form import Parameter
-from dcil.lab.runs.names import listed
+from dcil.lab.wording import listed
 
 # Entries of `In` when a fresh kernel calls `begin`: the empty In[0], the parameter cell, papermill's injected cell, and
 # the cell that imports and calls `begin`.

@@ -9,7 +9,7 @@ from dcil import records
 from dcil.config import preset
 from dcil.errors import DcilError
 from dcil.io.files import write_text_atomically
-from dcil.lab import checkout
+from dcil.lab import checkout, wording
 from dcil.lab.book import front_page
 from dcil.lab.book.abstract import abstract
 from dcil.lab.evidence import claims, verdict_log
@@ -74,7 +74,7 @@ def _at_equal_compute(runs: Sequence[Run], budget: float, epochs: int) -> tuple[
     if len(table) < 2 or table["method"].iloc[-1] != title:
         return "", ""
     rivals = table.iloc[:-1].assign(rival=lambda shown: shown["method"].str.rpartition(", ")[0])
-    sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: names.listed([*mine]))
+    sides = rivals.groupby(f"{title} ends", sort=False)["rival"].agg(lambda mine: wording.listed([*mine]))
     said = "; ".join(f"{standing(ends)} {named}" for ends, named in sides.items())
     table = table.drop(columns=f"seeds to show {MARGIN:g}")
     told = f"DCIL over {epochs // 2} epochs against its rivals over {epochs}. DCIL {said}."

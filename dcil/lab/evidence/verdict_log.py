@@ -17,8 +17,8 @@ from dcil.errors import DcilError
 from dcil.io.files import write_text_atomically
 from dcil.lab.evidence import claims
 from dcil.lab.evidence.claims import Claim
-from dcil.lab.runs.sources import number_of
 from dcil.lab.templating import markdown_table
+from dcil.lab.wording import number_of
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
 
 LABELS = {
     "dense": "dense", "static": "static mask", "random": "random mask", "random_erk": "random mask, ERK",
@@ -54,13 +52,3 @@ def data_set_label(dataset: str) -> str:
     'CIFAR-10'
     """
     return DATA_SETS.get(dataset, dataset)
-
-
-def listed(names: Iterable[Any], word: str = "and") -> str:
-    """Return names, or numbers, as a sentence lists them, with a word before the last.
-
-    >>> listed(["STE"]), listed(["STE", "RigL", "ST-3"]), listed([3, 8], "or")
-    ('STE', 'STE, RigL and ST-3', '3 or 8')
-    """
-    *others, last = map(str, names)
-    return f"{', '.join(others)} {word} {last}" if others else last

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from dcil.config import RunConfig
 from dcil.lab.runs.compared import setting
-from dcil.lab.runs.names import data_set_label, label, listed, network_label
+from dcil.lab.runs.names import data_set_label, label, network_label
+from dcil.lab.wording import in_ranges, joined, listed, number_of
 from dcil.run_record import Run
 
 
@@ -21,25 +21,6 @@ class Source:
     words: str
     runs: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-
-
-def joined(values: Iterable[Any], between: str = ", ") -> str:
-    """Return the distinct values, sorted, as one text."""
-    return between.join(str(value) for value in sorted(set(values)))
-
-
-def in_ranges(numbers: Iterable[int]) -> str:
-    """Return the distinct numbers, sorted, as one text; three or more in a row are given by their ends.
-
-    >>> in_ranges([0, 1, 2, 3, 7]), in_ranges([1, 0])
-    ('0 to 3, 7', '0, 1')
-    """
-    parts: list[str] = []
-    # Within a row of consecutive numbers, number minus place stays the same.
-    for _, row in groupby(enumerate(sorted(set(numbers))), lambda pair: pair[1] - pair[0]):
-        found = [number for _, number in row]
-        parts += [f"{found[0]} to {found[-1]}"] if len(found) > 2 else map(str, found)
-    return ", ".join(parts)
 
 
 def seeds_in_words(seeds: Iterable[int]) -> str:
@@ -55,11 +36,6 @@ def seeds_in_words(seeds: Iterable[int]) -> str:
 def commit_in_words(commit: str, dirty: bool) -> str:
     """Return a commit's first seven digits, and whether there were uncommitted changes."""
     return commit[:7] + (" and uncommitted changes" if dirty else "")
-
-
-def number_of(number: int, word: str) -> str:
-    """Return "1 run" or "3 runs"."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def machine_in_words(device: str, threads: int) -> str:

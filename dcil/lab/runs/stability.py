@@ -11,7 +11,7 @@ import pandas as pd
 
 from dcil.lab.runs import paired
 from dcil.lab.runs.frames import spread
-from dcil.lab.runs.names import listed
+from dcil.lab.wording import listed
 from dcil.run_record import Run
 
 # What each figure measures, as pages word it; accuracies are those of the deployed pass.

@@ -11,7 +11,7 @@ from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.frames import at_sparsity, spread
 from dcil.lab.runs.names import label
 from dcil.lab.tables import equal_compute, small_devices
-from dcil.lab.tables.training_cost import times_from_to
+from dcil.lab.wording import times_from_to
 from dcil.run_record import Run
 
 #: By rival, the claim on DCIL minus that rival at equally many epochs.

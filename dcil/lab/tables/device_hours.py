@@ -10,8 +10,9 @@ import pandas as pd
 
 from dcil.lab.runs.frames import MISSING, times_in_words
 from dcil.lab.runs.names import data_set_label, label, network_label
-from dcil.lab.runs.sources import machine_in_words, number_of
+from dcil.lab.runs.sources import machine_in_words
 from dcil.lab.sweep.grid import Planned
+from dcil.lab.wording import number_of
 from dcil.run_record import Run
 
 FIGURE_COLUMNS = ["figure or table", "runs with a record", "device-hours", "peak memory, MiB", "on"]

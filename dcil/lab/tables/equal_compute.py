@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from dcil.lab import wording
 from dcil.lab.runs import names
 from dcil.lab.runs.frames import at_sparsity
 from dcil.lab.runs.paired import (
@@ -26,9 +27,9 @@ RIVALS = ("st3_stepwise", "gmp_stepwise", "ste", "rigl_returning")  # one pass a
 FIRST_RUN = ("st3", "gmp", "rigl")  # three of them as first run here; `dcil.methods` says how
 #: How DCIL, two passes a step, computes as much as a rival: by the start of the claims' ids, in words, fairest first.
 WAYS = {
-    "larger-budget": "with the others over twice the epochs",
+    "larger-budget": "against twice the epochs",
     "equal-compute": "over half the epochs",
-    "cheaper-steps": "with its dense pass at every fourth step",
+    "cheaper-steps": "with fewer dense passes",
 }
 SCHEDULE_COLUMNS = ["variant", "epochs", "cost", "n", "mean", "low", "high", "lasts"]
 SPENT_COLUMNS = ["run", "variant", "seed", "epochs", "epoch", "macs", "test"]
@@ -142,7 +143,7 @@ def twice_the_epochs_in_words(runs: Iterable[Run], variants: Sequence[str], epoc
     found = list(runs)
     moved = {name: -half_epochs_gaps(found, name, 2 * epochs) for name in variants}
     said = [f"{names.label(n)} by {gaps.mean():+z.2f} (n = {len(gaps)})" for n, gaps in moved.items() if len(gaps)]
-    return f"Training for {2 * epochs} epochs in place of {epochs} moves {names.listed(said)} points." if said else ""
+    return f"Training for {2 * epochs} epochs in place of {epochs} moves {wording.listed(said)} points." if said else ""
 
 
 def negative_results(runs: Sequence[Run], baselines: Sequence[str], epochs: int) -> tuple[pd.DataFrame, list[Run]]:

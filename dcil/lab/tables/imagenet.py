@@ -9,10 +9,12 @@ import pandas as pd
 from pydantic import Field
 
 from dcil.config import preset
+from dcil.lab.runs.benchmarks import by_machine, rows_where
 from dcil.lab.runs.compared import is_compared, looked_at
 from dcil.lab.runs.frames import MISSING, spread
 from dcil.lab.runs.names import label
-from dcil.lab.tables.training_cost import by_machine, ratio_in_words, rows_where, three_digits
+from dcil.lab.tables.training_cost import ratio_in_words
+from dcil.lab.wording import three_digits
 from dcil.lab.yaml_files import Entry, Words, read_entries
 from dcil.run_record import Run
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from dcil.lab.runs.frames import spread
-from dcil.lab.runs.names import label, listed
+from dcil.lab.runs.names import label
 from dcil.lab.runs.paired import by_seed
+from dcil.lab.wording import listed
 
 
 def at_rate(method: str, rate: float, usual: float) -> str:

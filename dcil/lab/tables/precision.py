@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pandas as pd
 
+from dcil.lab.runs.benchmarks import rows_where
 from dcil.lab.runs.frames import MISSING
 from dcil.lab.runs.names import network_label
 from dcil.lab.runs.paired import t_interval
-from dcil.lab.tables.training_cost import rows_where
 from dcil.run_record import Run
 
 COLUMNS = ["network", "pass", "seed", "bf16", "float32", "difference"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from dcil.lab.runs.benchmarks import rows_where
 from dcil.lab.runs.names import network_label
-from dcil.lab.runs.sources import Source, commit_in_words, given, joined, number_of
-from dcil.lab.tables.training_cost import rows_where, three_digits, times_from_to, two_digits
+from dcil.lab.runs.sources import Source, commit_in_words, given
+from dcil.lab.wording import joined, number_of, three_digits, times_from_to, two_digits
 
 COLUMNS = ["run_id", "model", "scope", "sparsity", "dataset", "side", "what", "variant", "value", "batch", "threads",
            "speedup", "speedup_q1", "speedup_q3", "device", "torch", "commit", "dirty", "date"]  # fmt: skip

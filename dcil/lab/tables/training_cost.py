@@ -4,79 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from dcil.lab.runs.benchmarks import by_machine, rows_where
 from dcil.lab.runs.frames import MISSING, times_in_words
 from dcil.lab.runs.names import data_set_label, label, network_label
-from dcil.lab.runs.sources import Source, commit_in_words, given, joined, machine_in_words, number_of
+from dcil.lab.runs.sources import Source, commit_in_words, given, machine_in_words
 from dcil.lab.tables.targets import Target
+from dcil.lab.wording import joined, number_of, three_digits, two_digits
 from dcil.run_record import Run
-
-MACHINE = ["kind", "device", "threads", "malloc"]
-COLUMNS = [*MACHINE, "name", "case", "baseline", "model", "batch_size", "median_s", "baseline_s", "ratio", "ratio_q1",
-           "ratio_q3", "rounds", "mem_mib", "baseline_mib", "recipe_epochs", "how", "data", "others", "torch", "date",
-           "commit", "dirty", "file"]  # fmt: skip
-# Columns that pandas might read as numbers, or that are often empty.
-TEXT = dict.fromkeys(("malloc", "how", "torch", "commit"), str)
-
-
-def read_benchmarks(folder: str | Path) -> pd.DataFrame:
-    """Return the newest rows of each benchmark on each machine, from a folder's CSV files; no rows if it is absent."""
-    paths = sorted(Path(folder).glob("*.csv"))
-    if not paths:
-        return pd.DataFrame(columns=COLUMNS)
-    rows = pd.concat([pd.read_csv(path, dtype=TEXT).assign(file=path.name) for path in paths])
-    rows["malloc"] = rows["malloc"].fillna("")
-    newest = rows.groupby([*MACHINE, "name"])["date"].transform("max") == rows["date"]
-    return rows[newest].reset_index(drop=True)[COLUMNS]
 
 
 def training_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows on training with small images, without those of the chapter on ImageNet."""
     return results[~results["name"].isin(("loading", "imagenet"))]
-
-
-def by_machine(results: pd.DataFrame, kind: str | None = None) -> list[tuple[str, pd.DataFrame]]:
-    """Return each measured machine, in words, with its rows; `kind`, "cpu" or "cuda", selects one kind of machine."""
-    wanted = results if kind is None else results[results["kind"] == kind]
-    return [
-        (machine_in_words(device, threads) + (", malloc tuned" if malloc else ""), rows)
-        for (_, device, threads, malloc), rows in wanted.groupby(MACHINE)
-    ]
-
-
-def rows_where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """Return the rows that have these values."""
-    for column, value in values.items():
-        rows = rows[rows[column] == value]
-    return rows
-
-
-def three_digits(value: float) -> str:
-    """Return a number with three significant digits, large ones whole."""
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
-
-
-def two_digits(value: float) -> str:
-    """Return a ratio as sentences give it, with two significant digits, large ones whole.
-
-    >>> two_digits(0.997), two_digits(2.014), two_digits(12.3)
-    ('1.0', '2.0', '12')
-    """
-    return f"{value:.0f}" if value >= 10 else f"{value:#.2g}"
-
-
-def times_from_to(values: Iterable[float]) -> str:
-    """Return the range of some ratios in words; a single number if both ends round to it.
-
-    >>> times_from_to([1.9, 5.63, 4.3]), times_from_to([0.996, 1.0])
-    ('1.9 to 5.6 times', '1.0 times')
-    """
-    values = list(values)
-    return " to ".join(dict.fromkeys((two_digits(min(values)), two_digits(max(values))))) + " times"
 
 
 def ratio_in_words(row: Any) -> str:

@@ -19,8 +19,7 @@ EQUAL_EPOCHS = {"ste": "better-than-ste-90", "rigl_returning": "better-than-rigl
                 "gmp_stepwise": "better-than-gmp-stepwise", "st3_stepwise": "better-than-st3-stepwise"}  # fmt: skip
 #: The same at equal compute, by budget.
 EQUAL_COMPUTE = {
-    f"the same computation, {equal_compute.WAYS[way]}": equal_compute.claim_ids(way)
-    for way in ("equal-compute", "larger-budget")
+    f"the same computation, {words}": equal_compute.claim_ids(way) for way, words in equal_compute.WAYS.items()
 }
 BUDGETS = {"as many epochs": EQUAL_EPOCHS, **EQUAL_COMPUTE}
 SHOWN = (*EQUAL_EPOCHS, "dcil", "dcil, dense_every 4")

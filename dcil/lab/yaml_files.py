@@ -35,17 +35,21 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(RunConfig))
 Setting = Annotated[str, one_of("setting", SETTINGS)]
 
 
-def _variant(name: str) -> str:
-    """Return the name of a variant; raises `DcilError` unless it is a method, with settings as in "ste, lr 0.2"."""
-    method, *changes = re.split(r", (?=[a-z_]+ )", name)
-    methods.get(method)
-    for setting in (change.partition(" ")[0] for change in changes):
-        if setting not in SETTINGS:
-            raise unknown("setting", setting, SETTINGS)
-    return name
+def _a_variant() -> AfterValidator:
+    """Return a validator that accepts the name of a method, alone or with settings as in "ste, lr 0.2"."""
+
+    def check(name: str) -> str:
+        method, *changes = re.split(r", (?=[a-z_]+ )", name)
+        methods.get(method)
+        for setting in (change.partition(" ")[0] for change in changes):
+            if setting not in SETTINGS:
+                raise unknown("setting", setting, SETTINGS)
+        return name
+
+    return AfterValidator(check)
 
 
-Variant = Annotated[str, AfterValidator(_variant)]
+Variant = Annotated[str, _a_variant()]
 
 
 class Entry(BaseModel):

@@ -212,6 +212,7 @@ def test_chapters_say_the_same():
         ({"rule": {"kind": "better", "a": "dcil", "margin": 0.3}}, "has no b"),
         ({"rule": CLAIM["rule"] | {"kind": "obvious"}}, "unknown kind of rule 'obvious'"),
         ({"rule": CLAIM["rule"] | {"a": "dcill"}}, "did you mean 'dcil'"),
+        ({"rule": CLAIM["rule"] | {"a": "dcil, dense_evry 4"}}, "unknown setting 'dense_evry': did you mean"),
         ({"rule": CLAIM["rule"] | {"margin": 0}}, "rule.margin is 0; it should be greater than 0"),
         ({"rule": CLAIM["rule"] | {"margin": "0.3"}}, "rule.margin is '0.3'; it should be a valid number"),
         ({"rule": CLAIM["rule"] | {"figure": "flips"}}, "rule: unknown field 'figure'"),

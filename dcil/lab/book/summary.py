@@ -81,11 +81,13 @@ def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Dif
         if best is None or not isinstance(rule, claims.PairOfAccuracies):
             continue
         evidence = claim.evidence[best.tier]
-        a = label(rule.a) + (f"'s {rule.a_pass} pass" if rule.a_pass else "")
         b = label(rule.b)
-        if rule.a_epochs:
-            a, b = f"{a} over {rule.a_epochs} epochs", f"{b} over {evidence['epochs']}"
-        name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
+        if rule.a_epochs:  # at equal compute it is always DCIL, perhaps with a setting
+            setting = "".join(f", {words}," for words in label(rule.a).split(", ")[1:])
+            name = f"{b}: {rule.a_epochs}{setting} against {evidence['epochs']}"
+        else:
+            a = label(rule.a) + (f"'s {rule.a_pass} pass" if rule.a_pass else "")
+            name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
         result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict))
     return result
 

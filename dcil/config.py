@@ -52,6 +52,9 @@ WIDE_RESNET = Recipe(195, (60, 120, 160), 0.2, 120, 70, 0, 1.0, 5e-4)
 IMAGENET = Recipe(90, (30, 60, 80), 0.1, 68, 21, 5, 10.0, 1e-4, lr=0.01, lr_per=256)
 
 
+TIERS = ("smoke", "quick", "paper")  # see `RunConfig.tier`
+
+
 def _field(default: Any, why: str, takes: Range, since: str | None = None) -> Any:
     """Return a field with its default, the reason for it, and the values it takes.
 

@@ -103,6 +103,13 @@ def collective_parts(
     >>> sorted(collective_parts(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0])))
     ['ce_dense', 'ce_sparse', 'kl_dense', 'kl_sparse']
     """
+    if isinstance(temperature, (int, float)) and not temperature > 0:
+        raise DcilError(f"temperature is {temperature}; it divides the logits and must be above 0, e.g. 2.0")
+    if isinstance(distill, (str, float)):
+        raise DcilError(
+            f"distill is {distill!r}; it must be True or False. To weight its terms, add up those of "
+            "collective_parts, whose names begin with kl"
+        )
     logits = {"sparse": sparse_logits, "dense": dense_logits}
     for name, output in logits.items():
         if not isinstance(output, Tensor):
@@ -138,10 +145,10 @@ def collective_loss(
     [N, C, d1, ...] and labels [N, d1, ...]. All terms are means over labelled images or positions: a label of -100
     leaves one out. Teachers are detached: each pass learns from the other's logits without moving them. Logits of fewer
     bits than float32, of a network in bfloat16 or float16, give a loss in float32.
-    `temperature` softens both. Raises `dcil.DcilError` for logits that are not a tensor, such as the dict that many
-    networks return, and for logits of one class; other wrong shapes and labels raise PyTorch's own errors. Training
-    runs use `dcil.methods.mutual`, which weights the same terms by the phase. Source: the authors' code, which
-    switches `distill` on from epoch 70 of 300.
+    `temperature`, above 0, softens both. Raises `dcil.DcilError` for another temperature, a `distill` that is a weight,
+    logits that are not a tensor, such as the dict that many networks return, and logits of one class; other wrong
+    shapes and labels raise PyTorch's own errors. Training runs use `dcil.methods.mutual`, which weights the same terms
+    by the phase. Source: the authors' code, which switches `distill` on from epoch 70 of 300.
 
     >>> import torch
     >>> sparse_logits, dense_logits = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])

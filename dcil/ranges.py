@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol
 
 from dcil.errors import DcilError, unknown
@@ -43,7 +44,7 @@ class Whole:
             raise DcilError(f"{name} is {value!r}; it must be a whole number of at least {self.least}")
         if value > self.most:
             raise DcilError(f"{name} is {value}; it must be at most {self.most:,}")
-        return value
+        return int(value)  # of NumPy's integers too
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,11 @@ class Epochs:
         """Return the epochs as a tuple."""
         if not isinstance(value, (tuple, list)) or not all(_is_whole(epoch, 0) for epoch in value):
             raise DcilError(f"{name} is {value!r}; it must be a list of epochs, e.g. [150, 225]")
-        return tuple(value)
+        return tuple(map(int, value))
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _float(name: str, value: Any) -> float:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from dcil import methods
-from dcil.config import LATER, RunConfig, run_id_of
+from dcil.config import LATER, TIERS, RunConfig, run_id_of
 from dcil.dynamics import SAMPLE, mask_problems
-from dcil.errors import DcilError, reason
+from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import expanded, read_bytes, write_atomically, write_text_atomically
 from dcil.io.intake import checksum, parse_json
 from dcil.io.shapes import Named, Number, Text, unfit
@@ -262,9 +262,11 @@ def load_all(folder: str | Path, tier: str | None = None, **config: Any) -> list
 def select(runs: Iterable[Run], tier: str | None = None, **config: Any) -> list[Run]:
     """Return the runs of a tier, if one is given, whose configuration has these values.
 
-    Raises `dcil.DcilError`, before it takes a run, for a field or a value that no configuration has.
+    Raises `dcil.DcilError`, before it takes a run, for a tier, a field or a value that no configuration has.
     """
     wanted = RunConfig.from_dict(config)
+    if tier not in (None, *TIERS):
+        raise unknown("tier", tier, TIERS)
     return [
         run
         for run in runs

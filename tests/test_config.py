@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,13 @@ def test_bad_values_are_refused(values, message):
     """The error says what came, what was expected and, if it can tell, what was meant."""
     with pytest.raises(DcilError, match=message):
         RunConfig.from_dict(values)
+
+
+def test_whole_numbers_of_numpy():
+    """They are stored as Python's, so that the run's id is the same."""
+    config = RunConfig(seed=np.int64(3), epochs=np.int32(4), milestones=[np.int64(2)])
+    assert config == RunConfig(seed=3, epochs=4, milestones=(2,)) and type(config.seed) is int
+    assert config.run_id == RunConfig(seed=3, epochs=4, milestones=(2,)).run_id
 
 
 @pytest.mark.parametrize("tier, device", [("quick", "cpu"), ("paper", "cuda")])

@@ -150,3 +150,18 @@ def test_a_learner_that_is_no_pass():
     assert list(divergences(by_pass, learners=("dense",))) == ["kl_dense"]
     with pytest.raises(DcilError, match="unknown pass 'sprase': did you mean 'sparse'"):
         divergences(by_pass, learners=("sprase",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"temperature": 0}, "temperature is 0; .* above 0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"distill": 0.5}, "distill is 0.5; it must be True or False. To weight its terms"),
+        ({"distill": "no"}, "distill is 'no'"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(asked, said):
+    """They would give NaN, teach away from the teacher, or count as True."""
+    with pytest.raises(DcilError, match=said):
+        collective_loss(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0]), **asked)

@@ -187,7 +187,7 @@ def test_load_all_filters_and_sorts(record, tmp_path):
     assert records.load_all(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("asked", [{"methd": "dcil"}, {"method": "dcli"}, {"sparsity": 90}])
+@pytest.mark.parametrize("asked", [{"methd": "dcil"}, {"method": "dcli"}, {"sparsity": 90}, {"tier": "quik"}])
 def test_load_all_refuses_what_no_run_has(asked, tmp_path):
     """A mistyped name or value is refused, instead of matching no record."""
     with pytest.raises(DcilError, match="did you mean"):

@@ -212,3 +212,14 @@ def test_stability_is_drawn_of_nothing_too(monkeypatch):
     names["draw"](stability.dynamics_table([]), sources.recorded([]), "fig-stability")
     assert shown == [0]
     plt.close("all")
+
+
+@pytest.mark.parametrize("out", ["there", "file/chapter.ipynb"])
+def test_a_place_that_cannot_be_written_is_refused_first(out, tmp_path, monkeypatch):
+    """A folder, or a place below a file, is refused before any cell runs, and stays as it was."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("executed"))
+    with pytest.raises(DcilError, match="is a folder; give the notebook|cannot be written: .*--out"):
+        chapters.execute("01", tmp_path / out)
+    assert (tmp_path / "file").read_text() == "mine"

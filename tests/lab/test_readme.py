@@ -107,3 +107,12 @@ def test_a_block_that_is_lost_is_named(text):
     """A mark that was removed, renamed or copied is an error, so that no table goes missing in silence."""
     with pytest.raises(DcilError, match="expected \\['sum'\\], each once"):
         readme.with_blocks(text, {"sum": "4"})
+
+
+def test_the_record_to_compare_with_is_there(capsys):
+    """README's and the guide's command names one record of the book's, by the beginning of its id."""
+    for guide in ("README.md", "book/running.md"):
+        (line,) = [row for row in (checkout.root() / guide).read_text().splitlines() if "records diff runs/" in row]
+        named = line.split()[-1]
+        assert main(["records", "diff", named, named]) == 0
+        assert named in capsys.readouterr().out

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dcil.errors import DcilError, unknown
+from dcil.errors import DcilError, reason, unknown
 from dcil.io.files import write_text_atomically
 from dcil.lab import checkout
 from dcil.lab.page import rerun_form
@@ -152,17 +152,29 @@ def _tidy(notebook: Any) -> Any:
     return notebook
 
 
+def _require_writable(out: Path) -> None:
+    if out.is_dir():
+        raise DcilError(f"{out} is a folder; give the notebook to write, e.g. {out / 'chapter.ipynb'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise DcilError(f"{out} cannot be written: {reason(error)}; choose another place with --out") from error
+
+
 def execute(name: str | Path, out: str | Path, given: dict[str, Any] | None = None, progress: bool = True) -> Path:
     """Execute a chapter with papermill and write the result to `out`, only if every cell ran.
 
-    Raises `DcilError` for an unknown chapter or parameter, with the cell's own message if a cell fails, and if the
-    kernel dies; `out` then stays as it was.
+    Raises `DcilError` for an unknown chapter or parameter, for an `out` that cannot be written, both before any cell
+    runs, with the cell's own message if a cell fails, and if the kernel dies; `out` then stays as it was.
     """
     import nbformat
     import papermill
 
     notebook, out, given = find_chapter(name), Path(out), given or {}
     check_parameters(notebook, given)
+    _require_writable(out)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / out.name
         try:

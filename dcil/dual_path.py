@@ -71,6 +71,9 @@ class DualPath(nn.Module):
         fresh: bool = False,
     ):
         super().__init__()
+        if not isinstance(net, nn.Module):
+            given = f"the class {net.__name__}" if isinstance(net, type) else f"a {type(net).__name__}"
+            raise DcilError(f"net is {given}; it must be a network, an nn.Module, as in DualPath(Net())")
         self.rules = (rules,) if isinstance(rules, str) else tuple(rules)
         self.pass_names = tuple(_rule(name).sees for name in self.rules)
         if not self.rules or len(set(self.pass_names)) < len(self.rules):

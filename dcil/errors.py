@@ -47,7 +47,8 @@ def unknown(kind: str, value: object, allowed: Iterable[str]) -> DcilError:
         return DcilError(f"unknown {kind} {value!r}: there is none yet.")
     synonym = SYNONYMS.get(str(value).lower())
     cutoff = 0.5 if len(names) <= LONG else 0.8
-    near = [synonym] if synonym in names else difflib.get_close_matches(str(value), names, n=1, cutoff=cutoff)
+    near = [name for name in names if name in (synonym, str(value).lower())]
+    near = near or difflib.get_close_matches(str(value), names, n=1, cutoff=cutoff)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(names) if len(names) <= LONG else f"{', '.join(names[:3])} and {len(names) - 3} more"
     return DcilError(f"unknown {kind} {value!r}: {hint}Allowed: {listed}.")

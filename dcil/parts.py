@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,13 +65,23 @@ def key(name: str) -> str:
 def choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[str]:
     """Return the candidate names that a predicate accepts, or that a list of names or globs matches.
 
-    Raises `dcil.DcilError`, naming the nearest candidate, for a pattern that matches nothing.
+    Raises `dcil.DcilError`, naming the nearest candidate, for a pattern that matches nothing, and for a class or a list
+    of anything but names.
     """
-    if callable(choice):
+    if callable(choice) and not isinstance(choice, (type, nn.Module)):
         return [name for name, module in candidates.items() if choice(name, module)]
-    patterns = [choice] if isinstance(choice, str) else list(choice)
+    one = isinstance(choice, (str, type, nn.Module)) or not isinstance(choice, Iterable)
+    patterns: list[Any] = [choice] if one else list(choice)  # type: ignore[arg-type]
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            given = pattern.__name__ if isinstance(pattern, type) else type(pattern).__name__
+            raise DcilError(
+                f"{given} is no name of a {what}; give names or globs, such as {next(iter(candidates), 'conv*')!r}, or "
+                "a function of a name and its module, e.g. lambda name, module: isinstance(module, nn.Conv2d)"
+            )
         if not any(fnmatchcase(name, pattern) for name in candidates):
+            if f"{pattern}.weight" in candidates:
+                raise DcilError(f"{pattern!r} is a module, not a {what}; did you mean {f'{pattern}.weight'!r}?")
             raise unknown(what, pattern, candidates)
     return [name for name in candidates if any(fnmatchcase(name, pattern) for pattern in patterns)]
 

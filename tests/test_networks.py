@@ -755,3 +755,40 @@ def test_the_page_says_what_works():
     of_the_page = {"test_the_page_says_what_works", "test_the_loops_differ_in_little",
                    "test_the_difference_leads_from_one_loop_to_the_other"}  # fmt: skip
     assert of_the_page <= here and named == here - of_the_page
+
+
+def test_what_is_frozen_before_wrapping_stays():
+    """Both passes' copies of a frozen norm are frozen; frozen after wrapping, the dense pass's copy is not."""
+
+    def trained(freeze_first):
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        )
+        if freeze_first:
+            net[:2].requires_grad_(False)
+        dual = DualPath(net)
+        dual.net[:2].requires_grad_(False)
+        return sum(parameter.requires_grad for parameter in dual.parameters())
+
+    assert trained(freeze_first=True) == 4  # two classifiers, each with weight and bias
+    assert trained(freeze_first=False) == 6
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"prunable": nn.Conv2d}, "Conv2d is no name of a parameter; give names or globs"),
+        ({"prunable": [nn.Conv2d(1, 1, 1)]}, "Conv2d is no name of a parameter"),
+        ({"prunable": nn.Conv2d(1, 1, 1)}, "Conv2d is no name of a parameter"),
+        ({"prunable": nn.Conv2d(1, 1, 1).parameters()}, "Parameter is no name of a parameter"),
+        ({"prunable": ["0"]}, "'0' is a module, not a parameter; did you mean '0.weight'"),
+        ({"per_pass": nn.BatchNorm2d}, "BatchNorm2d is no name of a module"),
+        ({"per_pass": [nn.BatchNorm2d(1)]}, "BatchNorm2d is no name of a module"),
+    ],
+)
+def test_what_is_no_name_is_refused(how, said):
+    """A class, a module or a tensor in the place of a name is named, with what may stand there."""
+    with pytest.raises(DcilError, match=said):
+        DualPath(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), **how)
+    with pytest.raises(DcilError, match="net is the class Conv2d; it must be a network"):
+        DualPath(nn.Conv2d)

@@ -165,7 +165,8 @@ def shrink(net: nn.Module, plan: Mapping[str, Kept] | None = None) -> tuple[nn.M
 
     Removes every all-zero filter, except where its layer or that layer's norm or reader has a hook or a
     parametrization, or is a grouped convolution, such as a depthwise one. With `plan`, returned by an earlier call, the
-    network is cut to that shape instead, whatever its weights: it can then load the smaller network's state dict. Raises `DcilError` for a network that `torch.fx` cannot trace, or with hooks of its own.
+    network is cut to that shape instead, whatever its weights: it can then load the smaller network's state dict.
+    Raises `DcilError` for a network that `torch.fx` cannot trace, or with hooks of its own.
     Source: none; exact removal of channels, norms included, is derived here.
     """
     if net._forward_hooks or net._forward_pre_hooks or "forward" in vars(net):

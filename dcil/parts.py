@@ -70,8 +70,10 @@ def choose(what: str, choice: Choice, candidates: dict[str, nn.Module]) -> list[
     """
     if callable(choice) and not isinstance(choice, (type, nn.Module)):
         return [name for name, module in candidates.items() if choice(name, module)]
-    one = isinstance(choice, (str, type, nn.Module)) or not isinstance(choice, Iterable)
-    patterns: list[Any] = [choice] if one else list(choice)  # type: ignore[arg-type]
+    if isinstance(choice, (str, type, nn.Module)) or not isinstance(choice, Iterable):
+        patterns: list[Any] = [choice]
+    else:
+        patterns = list(choice)
     for pattern in patterns:
         if not isinstance(pattern, str):
             given = pattern.__name__ if isinstance(pattern, type) else type(pattern).__name__

@@ -135,8 +135,6 @@ def _train(trainer: Trainer, folder: RunFolder, stop: Stop, progress: bool) -> d
             # The first rank's clock and signals decide for all ranks.
             reason, overdue = team.first(due)
             if ended_epoch or reason or overdue:
-                if not ended_epoch:  # `end_epoch` has tested it
-                    trainer.require_finite()
                 team.first(partial(folder.save, trainer.state()))
                 saved = time.monotonic()
             if reason and trainer.position < config.epochs:

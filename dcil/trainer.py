@@ -184,23 +184,24 @@ class Trainer:
             self.end_epoch(rate)
             yield True
 
-    def require_finite(self) -> None:
-        """Raise `NotFinite` if the mean loss of the epoch so far or a weight is not finite."""
-        loss = self.tally.over(self.team).loss()["total"]
+    def finite_tally(self) -> Tally:
+        """Return the epoch's tally so far, of all ranks; raises `NotFinite` if its loss or a weight is not finite."""
+        tally = self.tally.over(self.team)
+        loss = tally.loss()["total"]
         # The last step's loss can be finite although the weights after it are not.
         finite = torch.stack([p.isfinite().all() for p in self.dual.parameters()]).all()
         if not (math.isfinite(loss) and finite):
             what = "a weight is not finite" if math.isfinite(loss) else f"the loss became {loss}"
-            rate = learning_rate(self.config, len(self.curve) * len(self.loader) + self.steps_done, len(self.loader))
+            rate = float(self.optimizer.param_groups[0]["lr"])
             raise NotFinite(
                 f"{what} in epoch {len(self.curve) + 1} (lr {rate:g}); lower --lr or use --precision "
                 "float32. Earlier checkpoints were kept"
             )
+        return tally
 
     def end_epoch(self, rate: float) -> None:
         """Measure the epoch and append a row to the curve; raises `NotFinite` if the loss or a weight is not finite."""
-        self.require_finite()
-        tally = self.tally.over(self.team)
+        tally = self.finite_tally()
         self.team.mean_buffers_(self.dual)  # norm statistics
         test, right = evaluate_images(self.dual, self.dual.pass_names, self.test, self.engine, self.team)
         if len(self.curve) == self.config.epochs - 1 and len(self.dataset.test_labels) <= bits.MOST:
@@ -237,14 +238,17 @@ class Trainer:
         return row
 
     def state(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs; data order and augmentation follow from seed, epoch and step."""
+        """Return everything that a resumed run needs; data order and augmentation follow from seed, epoch and step.
+
+        Raises `NotFinite` if the loss or a weight is not finite: a run could not go on from such a checkpoint.
+        """
         self.note_session()
         self.team.mean_buffers_(self.dual)  # else all ranks would resume from one rank's norm statistics
         part = {
             "steps": self.steps_done,
             "done": self.steps_done / len(self.loader),
             "flips": int(self.flips),
-            "tally": self.tally.over(self.team).state(),
+            "tally": self.finite_tally().state(),
             "time_s": self.earlier_s + time.perf_counter() - self.since,
         }
         return {

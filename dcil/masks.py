@@ -106,8 +106,9 @@ def compute_masks(
     `score` is "l2" (w²) or "l1" (the absolute value); they differ only for filters. Weights of
     fewer bits than float32 are scored in float32, and the number kept is exact despite their many ties. A complex
     weight is scored by its absolute value.
-    Raises `dcil.DcilError` for an unknown scope or score, for a sparsity outside [0, 1), and for
-    the scope "filter" with a weight of fewer than two dimensions.
+    Equal scores at the threshold are removed together, and so are scores that are not a number.
+    Raises `dcil.DcilError` for an unknown scope or score, for a sparsity outside [0, 1), for one that leaves a
+    threshold's weights or filters none, and for the scope "filter" with a weight of fewer than two dimensions.
 
     >>> import torch
     >>> weights = {"a": torch.tensor([[0.9, -0.1], [0.8, 0.7]]), "b": torch.tensor([[0.2, -0.3]])}
@@ -126,10 +127,23 @@ def compute_masks(
     wide = {name: w.to(torch.promote_types(w.dtype, torch.float32)) for name, w in real.items()}
     scores = {name: SCORES[score](w) for name, w in wide.items()}
     if scope == "layer":
+        for name, s in scores.items():
+            _require_any(s.numel(), sparsity, scope, f"weights of {name}")
         return {name: threshold_mask(s, sparsity, exact) for name, s in scores.items()}
     if scope == "filter":
         return _filter_masks(scores, sparsity, exact, transposed or {})
+    _require_any(sum(s.numel() for s in scores.values()), sparsity, scope, "prunable weights")
     return _masks_of_all(scores, sparsity, exact)
+
+
+def _require_any(number: int, sparsity: float, scope: str, what: str) -> None:
+    """Raise `DcilError` if the threshold rule keeps none of a number of scores, which would cut the network."""
+    if 0 <= sparsity < 1 and int(number * sparsity) + 1 >= number:
+        other = "" if scope == "global" else ", or use the scope 'global'"
+        raise DcilError(
+            f"sparsity {sparsity:g} with the scope {scope!r} leaves none of the {number:,} {what}; "
+            f"lower the sparsity{other}"
+        )
 
 
 def _masks_of_all(scores: Mapping[str, Tensor], sparsity: float, exact: bool) -> dict[str, Tensor]:
@@ -149,6 +163,7 @@ def _filter_masks(
             "filters; leave it out of `prunable`, or use the scope 'global' or 'layer'"
         )
     scores = filters_first(scores, transposed)
+    _require_any(sum(len(s) for s in scores.values()), sparsity, "filter", "filters")
     kept = _masks_of_all({name: filter_scores(s) for name, s in scores.items()}, sparsity, exact)
     return filters_first({name: over_filters(k, scores[name]).clone() for name, k in kept.items()}, transposed)
 

@@ -251,12 +251,8 @@ def generator_of(config: Schedule, step: int) -> torch.Generator:
 
 
 def require_kept(dual: DualPath, config: Schedule) -> None:
-    """Raise `DcilError` if the run's target sparsity, with its scope and score, leaves no weight of the network."""
-    if not any(mask.any() for mask in _chosen(dual, dual.weights, Change(config.sparsity), config).values()):
-        mend = "lower --sparsity" + ("" if config.scope == "global" else ", or use the scope 'global'")
-        raise DcilError(
-            f"sparsity {config.sparsity:g} with the scope {config.scope!r} leaves no weight of this network; {mend}"
-        )
+    """Raise `DcilError` if the run's target sparsity, with its scope, leaves no weight of the network or of a layer."""
+    _chosen(dual, dual.weights, Change(config.sparsity), config)
 
 
 @torch.no_grad()

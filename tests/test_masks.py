@@ -115,6 +115,23 @@ def test_sparsity_outside_its_range(sparsity):
 
 
 @pytest.mark.parametrize(
+    ("scope", "sparsity", "what"),
+    [
+        ("layer", 0.9, "10 weights of tiny"),
+        ("global", 0.9991, "1,090 prunable weights"),
+        ("filter", 0.99, "70 filters"),
+    ],
+)
+def test_masks_that_would_keep_nothing_are_refused(scope, sparsity, what):
+    """A layer without a weight cuts the network; the error says which, and the next lower sparsity keeps one weight."""
+    weights = {"large": torch.randn(60, 18), "tiny": torch.randn(10, 1)}
+    with pytest.raises(DcilError, match=f"scope '{scope}' leaves none of the {what}; lower the sparsity"):
+        compute_masks(weights, sparsity, scope)
+    for mask in compute_masks(weights, sparsity - 0.1, scope).values():
+        assert scope != "layer" or mask.any()
+
+
+@pytest.mark.parametrize(
     ("wrong", "nearest"),
     [({"scope": "globl"}, "'global'"), ({"scope": "filters"}, "'filter'"), ({"score": "l3"}, "'l[12]'")],
 )

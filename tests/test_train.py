@@ -468,10 +468,12 @@ def test_a_pass_that_some_epochs_would_not_run(tiny_dataset, tiny_config, tmp_pa
 
 def test_a_run_that_would_keep_nothing(tiny_dataset, tiny_config, tmp_path):
     """A sparsity of 0.999 of 336 filters leaves none, and is refused before the first step."""
-    with pytest.raises(DcilError, match=r"sparsity 0\.999 .* scope 'filter' leaves no weight.*lower --sparsity"):
+    with pytest.raises(
+        DcilError, match=r"sparsity 0\.999 .* scope 'filter' leaves none of the .* filters; lower the sparsity"
+    ):
         run(tiny_config(sparsity=0.999, scope="filter"), tiny_dataset, tmp_path)
     assert not files(tmp_path, tiny_config(sparsity=0.999, scope="filter"))[1].exists()
-    with pytest.raises(DcilError, match=r"'global' leaves no weight of this network; lower --sparsity$"):
+    with pytest.raises(DcilError, match=r"'global' leaves none of the .* prunable weights; lower the sparsity$"):
         Trainer(tiny_config(sparsity=0.999999), tiny_dataset)
     for fits in ({"sparsity": 0.999}, {"sparsity": 0.99, "scope": "filter"}):
         Trainer(tiny_config(**fits), tiny_dataset)

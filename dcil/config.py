@@ -159,6 +159,17 @@ class RunConfig:
                 f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, and "
                 "most weights that another scope keeps would be zero under it; leave it out, or use another method"
             )
+        ignored = {
+            "dense_every": len(method.rules) == 1 and "has one pass",
+            "distill_warmup": not method.teaches and "has no mutual loss",
+            "temperature": not method.teaches and "has no mutual loss",
+        }
+        for name, why in ignored.items():
+            if why and (value := getattr(self, name)) != getattr(RunConfig, name):
+                raise DcilError(
+                    f"{name} is {value}, but method {self.method!r} {why} and would ignore it; "
+                    "leave it out, or use another method"
+                )
 
     def recipe(self) -> Recipe:
         """Return the schedule for this model: the authors', or the usual ImageNet one for torchvision's networks."""

@@ -122,6 +122,11 @@ class Method:
         return tuple(RULES[rule].sees for rule in self.rules)
 
     @property
+    def teaches(self) -> bool:
+        """Whether the loss can have mutual terms; a loss of your own is taken to have them."""
+        return self.loss is not supervised
+
+    @property
     def prunes(self) -> bool:
         """Whether this method ends with fewer weights than it started with."""
         return self.masks is not never

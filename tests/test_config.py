@@ -92,6 +92,22 @@ def test_a_soft_threshold_is_one_over_all_layers(method, scope):
         RunConfig(method=method, scope=scope)
 
 
+@pytest.mark.parametrize(
+    ("method", "ignored", "why"),
+    [
+        ("ste", {"dense_every": 4}, "has one pass"),
+        ("ste", {"temperature": 4.0}, "has no mutual loss"),
+        ("dcil_no_mutual", {"distill_warmup": 3}, "has no mutual loss"),
+    ],
+)
+def test_settings_that_a_method_ignores_are_refused(method, ignored, why):
+    """They would train the same network again under another run id."""
+    with pytest.raises(DcilError, match=f"{next(iter(ignored))} is .*method '{method}' {why} and would ignore it"):
+        RunConfig(method=method, **ignored)
+    assert RunConfig(method="dcil_dense_learns", **ignored).run_id != RunConfig(method="dcil_dense_learns").run_id
+    assert RunConfig(method="dcil_no_mutual", dense_every=4).dense_every == 4
+
+
 def test_unknown_parameter_suggests_the_nearest():
     """A misspelt parameter or preset is answered with the nearest one."""
     with pytest.raises(DcilError, match="unknown parameter 'sparsty'.*did you mean 'sparsity'"):

@@ -25,6 +25,7 @@ from dcil.lab.evidence.claims import Claim
 from dcil.lab.page.paper import count_pages, print_pdf
 from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import label
+from dcil.lab.tables.equal_compute import RIVALS, WAYS, claim_ids
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
@@ -103,6 +104,9 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
     text = abstract(known, runs, verdicts="book/verdicts.html")
     at_equal_compute = decided_differences(equal, runs)
+    ways = [
+        decided_differences([claim for claim in equal if claim.id in claim_ids(way).values()], runs) for way in WAYS
+    ]
     ingredients = decided_differences([claim for claim in others if claim.chapter == INGREDIENTS], runs)
     return {
         "abstract": Markup(MarkdownIt("js-default").render(text)),
@@ -112,6 +116,8 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
         "fails": fails,
         "unknown": rest,
         "at_equal_compute": at_equal_compute,
+        # One page has room to draw one way; the differences of the others are text.
+        "fairest": next((drawn for drawn in ways if len(drawn) == len(RIVALS)), at_equal_compute),
         "ingredients": ingredients,
         "axis": axis,
         "seeds": SEEDS,

@@ -14,6 +14,10 @@ import torch
 from dcil.errors import DcilError
 
 CPUINFO = Path("/proc/cpuinfo")
+#: Environment of processes that may share their cores; the caller's own comes first. Threads of libgomp, which PyTorch
+#: uses on Linux, wait for each other by spinning, by default so long that two processes, each with a thread per core,
+#: end far later together than one after the other. A short spin costs a process that is alone little.
+SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 
 def require_posix() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any
 
+from dcil import machine
 from dcil.cli.options import as_path, command
 from dcil.lab import checkout
 
@@ -32,6 +34,7 @@ def run_chapter(args: argparse.Namespace) -> int:
     """Execute a chapter, print where the result is, and write a note beside it of when and on what it was executed."""
     from dcil.lab.book import chapters, freshness  # they need Jinja2, which a machine that only trains may lack
 
+    os.environ.update(machine.SHORT_SPIN | os.environ)  # for the kernel: several chapters may be executed at once
     notebook, started = chapters.find_chapter(args.name), time.monotonic()
     out = args.out or checkout.root() / "_build" / "chapters" / notebook.name
     given = {name: chapters.parse_value(value) for name, value in args.given}

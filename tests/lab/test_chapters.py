@@ -1,12 +1,14 @@
 """Chapters are found, described, checked and executed; nothing broken is published."""
 
 import json
+import os
 import re
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
+from dcil.cli.main import main
 from dcil.errors import DcilError
 from dcil.lab import checkout
 from dcil.lab.book import chapters
@@ -223,3 +225,16 @@ def test_a_place_that_cannot_be_written_is_refused_first(out, tmp_path, monkeypa
     with pytest.raises(DcilError, match="is a folder; give the notebook|cannot be written: .*--out"):
         chapters.execute("01", tmp_path / out)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("own", "spins"), [(None, "1000"), ("5", "5")])
+def test_chapters_executed_at_once_do_not_spin(own, spins, tmp_path, monkeypatch):
+    """The kernel's threads wait for each other without taking cores from other kernels, unless the caller says how."""
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"})
+    if own:
+        os.environ["GOMP_SPINCOUNT"] = own
+    seen = []
+    monkeypatch.setattr(chapters, "execute", lambda *_: seen.append(os.environ["GOMP_SPINCOUNT"]))
+    monkeypatch.setattr("dcil.lab.book.freshness.write_note", lambda *_: None)
+    assert main(["chapter", "01", "--out", str(tmp_path / "out.ipynb")]) == 0
+    assert seen == [spins]

@@ -133,6 +133,17 @@ def test_what_a_silent_process_leaves(here, monkeypatch):
     assert outcome.startswith("failed: ") and "log.txt" in outcome
 
 
+def test_what_a_process_shares(here, monkeypatch):
+    """It gets its part of the threads, which take no cores from other runs while they wait for each other."""
+    (first, *_) = grid.read_grid("grid.yaml")
+    seen = []
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(queue, "_call", lambda words, log, env, stop: seen.append(env) or 2)
+    work(only=[first], separate=True, pack=2)
+    assert [(env["OMP_NUM_THREADS"], env["GOMP_SPINCOUNT"]) for env in seen] == [("4", "1000")]
+
+
 def test_a_record_that_cannot_be_taken_in(here, monkeypatch):
     """It is a failure of that run; the others go on."""
 

@@ -16,7 +16,7 @@ from typing import IO
 import torch
 from tqdm import tqdm
 
-from dcil import records
+from dcil import machine, records
 from dcil.data import datasets
 from dcil.data.decoding import Store
 from dcil.data.images import ImageFolder
@@ -147,7 +147,8 @@ def separate_process(stop: Stop, runs_dir: str | Path, data_dir: str | Path | No
                 return f"held: by {folder.holder()}"
             with open(folder.path / "log.txt", "ab") as log:
                 began = log.tell()
-                code = _call([*words, "--until-eof"], log, os.environ | {"OMP_NUM_THREADS": str(threads)}, stop)
+                env = machine.SHORT_SPIN | os.environ | {"OMP_NUM_THREADS": str(threads)}
+                code = _call([*words, "--until-eof"], log, env, stop)
         except OSError as error:
             return f"failed: {error}"
         if code == 0:

@@ -149,25 +149,22 @@ class RunConfig:
                 raise DcilError(f"{known.name} is None; it must have a value, e.g. {known.default!r}")
             object.__setattr__(self, known.name, takes.accept(known.name, value))
         method = methods.get(self.method)
-        if not method.scored and (self.scope, self.score) != ("global", "l2"):
-            raise DcilError(
-                f"scope is {self.scope!r}, score {self.score!r}, but method {self.method!r} keeps a share "
-                "of each layer and uses neither; leave them out, or use another method"
-            )
         if are_soft(method.rules) and self.scope != "global":
             raise DcilError(
                 f"scope is {self.scope!r}, but method {self.method!r} has one soft threshold over all layers, and "
                 "most weights that another scope keeps would be zero under it; leave it out, or use another method"
             )
-        ignored = {
-            "dense_every": len(method.rules) == 1 and "has one pass",
-            "distill_warmup": not method.teaches and "has no mutual loss",
-            "temperature": not method.teaches and "has no mutual loss",
-        }
+        ignored: dict[str, str] = {}
+        if len(method.rules) == 1:
+            ignored["dense_every"] = "has one pass"
+        if not method.teaches:
+            ignored |= dict.fromkeys(("distill_warmup", "temperature"), "has no mutual loss")
+        if not method.scored:
+            ignored |= dict.fromkeys(("scope", "score"), "keeps a share of each layer")
         for name, why in ignored.items():
-            if why and (value := getattr(self, name)) != getattr(RunConfig, name):
+            if (value := getattr(self, name)) != getattr(RunConfig, name):
                 raise DcilError(
-                    f"{name} is {value}, but method {self.method!r} {why} and would ignore it; "
+                    f"{name} is {value!r}, but method {self.method!r} {why} and would ignore it; "
                     "leave it out, or use another method"
                 )
 

@@ -45,14 +45,25 @@ def threshold_mask(scores: Tensor, sparsity: float, exact: bool = False) -> Tens
     >>> threshold_mask(torch.tensor([0.4, 0.1, 0.3, 0.2]), sparsity=0.5).tolist()
     [True, False, False, False]
     """
-    if not 0 <= sparsity < 1:
-        raise DcilError(f"sparsity is {sparsity}; it is the fraction removed and must be in [0, 1), e.g. 0.9")
-    rank = int(scores.numel() * sparsity)
+    removed = scores.numel() - number_kept(scores.numel(), sparsity)
     if exact:
         mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-        mask[scores.flatten().argsort(stable=True)[rank + 1 :]] = True
+        mask[scores.flatten().argsort(stable=True)[removed:]] = True
         return mask.view(scores.shape)
-    return scores > scores.flatten().kthvalue(rank + 1).values
+    return scores > scores.flatten().kthvalue(removed).values
+
+
+def number_kept(number: int, sparsity: float) -> int:
+    """Return how many of a number of scores without ties `threshold_mask` keeps, N − int(N·s) − 1.
+
+    Raises `dcil.DcilError` for a sparsity outside [0, 1).
+
+    >>> number_kept(4, sparsity=0.5)
+    1
+    """
+    if not 0 <= sparsity < 1:
+        raise DcilError(f"sparsity is {sparsity}; it is the fraction removed and must be in [0, 1), e.g. 0.9")
+    return number - int(number * sparsity) - 1
 
 
 def filter_scores(scores: Tensor) -> Tensor:
@@ -138,7 +149,7 @@ def compute_masks(
 
 def _require_any(number: int, sparsity: float, scope: str, what: str) -> None:
     """Raise `DcilError` if the threshold rule keeps none of a number of scores, which would cut the network."""
-    if 0 <= sparsity < 1 and int(number * sparsity) + 1 >= number:
+    if number_kept(number, sparsity) < 1:
         other = "" if scope == "global" else ", or use the scope 'global'"
         raise DcilError(
             f"sparsity {sparsity:g} with the scope {scope!r} leaves none of the {number:,} {what}; "
@@ -248,7 +259,7 @@ def random_masks(
     shapes = {name: w.shape for name, w in weights.items()}
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     shares = erdos_renyi_kernel(shapes, sparsity) if spread == "erk" else dict.fromkeys(shapes, 1 - sparsity)
-    counts = allocate(shares, sizes, sum(sizes.values()) - int(sum(sizes.values()) * sparsity) - 1)
+    counts = allocate(shares, sizes, number_kept(sum(sizes.values()), sparsity))
     masks = {}
     for name, weight in weights.items():
         mask = torch.zeros(sizes[name], dtype=torch.bool)

@@ -9,7 +9,7 @@ from dcil.config import preset
 from dcil.lab.evidence import claims, familywise
 from dcil.lab.evidence.claims import FAILS, HOLDS, Claim, Finding, Findings
 from dcil.lab.runs.names import data_set_label, label, network_label
-from dcil.lab.tables.equal_compute import WAYS, half_epochs_gaps
+from dcil.lab.tables.equal_compute import WAYS, decided_ways, half_epochs_gaps
 from dcil.lab.wording import listed, number_of
 from dcil.run_record import Run
 
@@ -28,8 +28,7 @@ def abstract(known: Sequence[Claim], runs: Sequence[Run], tier: str = "quick", v
     pairs = {c.id: c.rule for c in known if c.id in decided and isinstance(c.rule, claims.Pair)}
     at_equal_compute = {
         way: {rule.b: decided[name] for name, rule in pairs.items() if name.startswith(f"{way}-")}
-        for way in WAYS
-        if all(c.id in decided for c in known if c.id.startswith(f"{way}-") and tier in c.evidence)
+        for way in decided_ways([c.id for c in known if tier in c.evidence], decided)
     }
     half_the_epochs = _cost_of_half_the_epochs(known, runs, tier)
     no_advantage = f"no advantage of {pairs[RIVAL].margin:g}" if RIVAL in pairs else ""

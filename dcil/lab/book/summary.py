@@ -25,7 +25,7 @@ from dcil.lab.evidence.claims import Claim
 from dcil.lab.page.paper import count_pages, print_pdf
 from dcil.lab.runs.compared import SEEDS
 from dcil.lab.runs.names import label
-from dcil.lab.tables.equal_compute import RIVALS, WAYS, claim_ids
+from dcil.lab.tables.equal_compute import decided_ways
 from dcil.lab.templating import render
 from dcil.run_record import Run
 
@@ -36,7 +36,10 @@ INGREDIENTS = "05-which-ingredient-matters"
 
 @dataclass(frozen=True)
 class Difference:
-    """A decided claim about a difference in points, to be drawn: what minus what, mean and 95 % interval, verdict."""
+    """A decided claim about a difference in points, to be drawn: what minus what, mean and 95 % interval, verdict.
+
+    `claim` is the claim's id.
+    """
 
     name: str
     mean: float
@@ -44,6 +47,7 @@ class Difference:
     high: float
     seeds: int
     verdict: str
+    claim: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def decided_differences(known: Sequence[Claim], runs: Sequence[Run]) -> list[Dif
         else:
             a = label(rule.a) + (f"'s {rule.a_pass} pass" if rule.a_pass else "")
             name = f"{a} minus {b}, {100 * evidence['sparsity']:g}\N{NO-BREAK SPACE}%"
-        result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict))
+        result.append(Difference(name, best.mean, best.low, best.high, len(best.effects), best.verdict, claim.id))
     return result
 
 
@@ -104,9 +108,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
     holds, still_open, fails, rest = front_page.claim_groups(others, runs)
     text = abstract(known, runs, verdicts="book/verdicts.html")
     at_equal_compute = decided_differences(equal, runs)
-    ways = [
-        decided_differences([claim for claim in equal if claim.id in claim_ids(way).values()], runs) for way in WAYS
-    ]
+    ways = decided_ways([claim.id for claim in equal], {d.claim for d in at_equal_compute})
     ingredients = decided_differences([claim for claim in others if claim.chapter == INGREDIENTS], runs)
     return {
         "abstract": Markup(MarkdownIt("js-default").render(text)),
@@ -117,7 +119,7 @@ def summary_values(known: Sequence[Claim], runs: Sequence[Run]) -> dict[str, Any
         "unknown": rest,
         "at_equal_compute": at_equal_compute,
         # One page has room to draw one way; the differences of the others are text.
-        "fairest": next((drawn for drawn in ways if len(drawn) == len(RIVALS)), at_equal_compute),
+        "fairest": [d for d in at_equal_compute if not ways or d.claim.startswith(f"{ways[0]}-")],
         "ingredients": ingredients,
         "axis": axis,
         "seeds": SEEDS,

@@ -7,7 +7,7 @@ save nothing, because no kernel of this trainer skips zeros.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
@@ -43,6 +43,16 @@ def claim_ids(way: str) -> dict[str, str]:
     'larger-budget-st3-stepwise'
     """
     return {rival: f"{way}-{rival.replace('_', '-')}" for rival in RIVALS}
+
+
+def decided_ways(asked: Collection[str], decided: Collection[str]) -> list[str]:
+    """Return the ways of `WAYS`, fairest first, of which some claims are asked and all of these decided, by their ids.
+
+    >>> decided_ways(["cheaper-steps-ste", "equal-compute-ste", "equal-compute-st3"], ["equal-compute-ste"])
+    []
+    """
+    by_way = {way: {name for name in asked if name.startswith(f"{way}-")} for way in WAYS}
+    return [way for way, names in by_way.items() if names and names <= {*decided}]
 
 
 def schedule_label(variant: str, epochs: int) -> str:
